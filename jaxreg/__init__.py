@@ -1,0 +1,38 @@
+"""Very many small regressions at once, on CPU, GPU and TPU, with gradients through the fit."""
+
+from importlib.metadata import version
+
+from jaxreg import datasets
+from jaxreg.ansatz import Linear, Line, Polynomial
+from jaxreg.closed_form import closed_form
+from jaxreg.cost import mean_squared_error, residuals
+from jaxreg.descent import Descent, descend
+from jaxreg.fit import Fit, fit
+from jaxreg.flow import learning_rates, momentum
+from jaxreg.moments import Moments, moments
+from jaxreg.solvers import ClosedForm, GradientDescent
+from jaxreg.status import Status, describe
+
+__version__ = version("jaxreg")
+
+__all__ = [
+    "ClosedForm",
+    "Descent",
+    "Fit",
+    "GradientDescent",
+    "Line",
+    "Linear",
+    "Moments",
+    "Polynomial",
+    "Status",
+    "closed_form",
+    "datasets",
+    "descend",
+    "describe",
+    "fit",
+    "learning_rates",
+    "mean_squared_error",
+    "moments",
+    "momentum",
+    "residuals",
+]

@@ -1,0 +1,239 @@
+"""The ansatz y = f(θ, x): linear in θ, f = θᵀφ(x) (seed paper, equations 1 and 3).
+
+The features φ(x) are what the parameters multiply. A fit is computed in a better *basis* ψ(t) of the
+same functions, with x = center + scale·t and t in [−1, 1]; `change` says how ψ moves when t does,
+and `basis_in_features` what ψ is in terms of φ, so that coefficients can be brought back to params.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxreg import pair
+from jaxreg._typing import Array, Float
+from jaxreg.pair import Pair
+
+
+class Ansatz(Protocol):
+    """What the rest of the library asks of an ansatz."""
+
+    @property
+    def x_is_vector(self) -> bool:
+        """Whether one observation of x is a vector (axis 1 of x) or a number."""
+        ...
+
+    @property
+    def has_intercept(self) -> bool:
+        """Whether the first feature is the constant 1."""
+        ...
+
+    def names(self, x_columns: int) -> tuple[str, ...]:
+        """The names of the parameters."""
+        ...
+
+    def features(self, x: Array) -> Array:
+        """φ(x), features behind the observations."""
+        ...
+
+    def predict(self, params: Array, x: Array) -> Array:
+        """f(θ, x)."""
+        ...
+
+    def basis(self, t: Array) -> list[Array]:
+        """ψ(t), one array per basis function."""
+        ...
+
+    def change(self, shift: Pair, ratio: Array) -> Pair:
+        """The lower triangle R with ψ(shift + ratio·t) = R ψ(t), (p, p, …)."""
+        ...
+
+    def basis_in_features(self, p: int) -> np.ndarray:
+        """The constant matrix K with ψ(x) = K φ(x)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Line:
+    """The straight line y = β₀ + β₁ x, equation 1.
+
+    `intercept, slope = params`; the slope carries units of y / units of x.
+
+    >>> Line().predict(jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0, 2.0])).tolist()
+    [1.0, 3.0, 5.0]
+    """
+
+    x_is_vector = False
+    has_intercept = True
+
+    def names(self, x_columns: int = 1) -> tuple[str, ...]:
+        """`("intercept", "slope")`."""
+        return ("intercept", "slope")
+
+    def features(self, x: Float[Array, "n *batch"]) -> Float[Array, "n 2 *batch"]:
+        """φ(x) = (1, x)."""
+        return jnp.stack([jnp.ones_like(x), x], axis=1)
+
+    def predict(self, params: Float[Array, "2 *batch"], x: Array) -> Array:
+        """β₀ + β₁ x for x of shape (n,) shared by all data sets or (n, …) of their own."""
+        intercept, slope = params
+        return intercept + slope * _facing(params, x)
+
+    def basis(self, t: Array) -> list[Array]:
+        """ψ(t) = (1, t)."""
+        return [jnp.ones_like(t), t]
+
+    def change(self, shift: Pair, ratio: Array) -> Pair:
+        """(1, shift + ratio·t) in terms of (1, t)."""
+        return pair.matrix([[jnp.ones_like(ratio)], [shift, ratio]])
+
+    def basis_in_features(self, p: int = 2) -> np.ndarray:
+        """The basis is the features."""
+        return np.eye(2)
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """The polynomial y = θ₀ + θ₁ x + … + θ_K x^K of the given degree K.
+
+    θ_k carries units of y / units of x^k. The basis is Chebyshev's, T_k(t) = cos(k arccos t), whose
+    normal equations stay well-conditioned where those of the powers lose every digit.
+
+    >>> Polynomial(2).predict(jnp.array([1.0, 0.0, 3.0]), jnp.array([0.0, 1.0, 2.0])).tolist()
+    [1.0, 4.0, 13.0]
+    """
+
+    degree: int
+
+    x_is_vector = False
+    has_intercept = True
+
+    def __post_init__(self):
+        if isinstance(self.degree, bool) or not isinstance(self.degree, int | np.integer):
+            raise TypeError(f"Polynomial takes a whole number as degree, got {self.degree!r}")
+        if self.degree < 0:
+            raise ValueError(f"Polynomial takes a degree of 0 or more, got {self.degree}")
+
+    def names(self, x_columns: int = 1) -> tuple[str, ...]:
+        """`("c0", "c1", …)`, by power of x."""
+        return tuple(f"c{k}" for k in range(self.degree + 1))
+
+    def features(self, x: Float[Array, "n *batch"]) -> Float[Array, "n p *batch"]:
+        """φ(x) = (1, x, x², …)."""
+        return jnp.stack([x**k for k in range(self.degree + 1)], axis=1)
+
+    def predict(self, params: Float[Array, "p *batch"], x: Array) -> Array:
+        """Σ θ_k x^k by Horner's rule, for x of shape (n,) shared or (n, …) own."""
+        x = _facing(params, x)
+        value = jnp.broadcast_to(params[-1], jnp.broadcast_shapes(params.shape[1:], x.shape))
+        for coefficient in params[-2::-1]:
+            value = value * x + coefficient
+        return value
+
+    def basis(self, t: Array) -> list[Array]:
+        """T_0 … T_K by T_{k+1} = 2t T_k − T_{k−1}."""
+        T = [jnp.ones_like(t), t]
+        while len(T) <= self.degree:
+            T.append(2 * t * T[-1] - T[-2])
+        return T[: self.degree + 1]
+
+    def change(self, shift: Pair, ratio: Array) -> Pair:
+        """T_k(shift + ratio·t) in T_0 … T_k of t, by the same recurrence on coefficients."""
+        rows = [[Pair.of(jnp.ones_like(ratio))], [shift, Pair.of(ratio)]]
+        while len(rows) <= self.degree:
+            before, last = rows[-2:]
+            twice = [shift * c * 2 for c in last]
+            row = _sum(twice, [ratio * c * 2 for c in _times_t(last)])
+            rows.append(_sum(row, [-c for c in before]))
+        return pair.matrix(rows[: self.degree + 1])
+
+    def basis_in_features(self, p: int = 0) -> np.ndarray:
+        """Chebyshev polynomials in powers, T_k(x) = Σ_j K_kj x^j."""
+        K = np.zeros((self.degree + 1, self.degree + 1))
+        for k in range(self.degree + 1):
+            K[k, : k + 1] = np.polynomial.chebyshev.cheb2poly([0] * k + [1])
+        return K
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear combination of given columns, y = θ₀ + θ₁ x₁ + … + θ_p x_p.
+
+    One observation of x is a vector: x is (n, p), shared by all data sets, or (n, p, …), one for each.
+
+    Args:
+        intercept: whether the constant θ₀ is part of it; without, y = θ₁ x₁ + … + θ_p x_p.
+
+    >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> Linear().predict(jnp.array([1.0, 2.0, 3.0]), x).tolist()
+    [3.0, 4.0]
+    """
+
+    intercept: bool = True
+
+    x_is_vector = True
+
+    @property
+    def has_intercept(self) -> bool:
+        """The same as `intercept`."""
+        return self.intercept
+
+    def names(self, x_columns: int) -> tuple[str, ...]:
+        """`("intercept", "x1", "x2", …)`."""
+        columns = tuple(f"x{j + 1}" for j in range(x_columns))
+        return ("intercept", *columns) if self.intercept else columns
+
+    def features(self, x: Float[Array, "n k *batch"]) -> Float[Array, "n p *batch"]:
+        """φ(x) = (1, x₁, …, x_k), or x itself without an intercept."""
+        return jnp.concatenate([jnp.ones_like(x[:, :1]), x], axis=1) if self.intercept else x
+
+    def predict(self, params: Float[Array, "p *batch"], x: Array) -> Array:
+        """φ(x)ᵀθ for x of shape (n, k) shared or (n, k, …) own."""
+        return jnp.einsum(
+            "nk...,k...->n...", self.features(x), params, precision=lax.Precision.HIGHEST
+        )
+
+    def basis(self, t: Array) -> list[Array]:
+        """The features, one by one."""
+        return list(jnp.moveaxis(self.features(t), 1, 0))
+
+    def change(self, shift: Pair, ratio: Array) -> Pair:
+        """(1, shift + ratio·t) in terms of (1, t), with one shift and ratio per column."""
+        first = int(self.intercept)
+        p = ratio.shape[0] + first
+        diagonal = jnp.ones((p, *ratio.shape[1:]), ratio.dtype).at[first:].set(ratio)
+        zeros = jnp.zeros((p, *diagonal.shape), ratio.dtype)
+        R = Pair(zeros.at[jnp.arange(p), jnp.arange(p)].set(diagonal), zeros)
+        if not self.intercept:
+            return R
+        return Pair(R.hi.at[1:, 0].set(shift.hi), R.lo.at[1:, 0].set(shift.lo))
+
+    def basis_in_features(self, p: int) -> np.ndarray:
+        """The basis is the features."""
+        return np.eye(p)
+
+
+def _times_t(coefficients: list[Pair]) -> list[Pair]:
+    """Chebyshev coefficients of t·f from those of f, by 2 t T_k = T_{k+1} + T_{|k−1|}."""
+    up = [coefficients[0] * 0, coefficients[0]] + [c * 0.5 for c in coefficients[1:]]
+    down = [c * 0.5 for c in coefficients[1:]]
+    return _sum(up, down)
+
+
+def _sum(longer: list[Pair], shorter: list[Pair]) -> list[Pair]:
+    """The sum of two rows of coefficients of different lengths."""
+    if len(longer) < len(shorter):
+        longer, shorter = shorter, longer
+    n = len(shorter)
+    return [a + b for a, b in zip(longer[:n], shorter, strict=True)] + longer[n:]
+
+
+def _facing(params: Array, x: Array) -> Array:
+    """x of shape (n,), with axes of length 1 to face the data sets of params."""
+    x = jnp.asarray(x)
+    shared = x.ndim == 1
+    return x.reshape(x.shape + (1,) * (params.ndim - 1)) if shared else x

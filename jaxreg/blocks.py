@@ -1,0 +1,73 @@
+"""Blocks of data sets, one after the other through the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg._typing import Array
+from jaxreg.inputs import Data
+from jaxreg.precision import in_own_precision
+
+BLOCK_BYTES = 2**27  # of y in a block of "auto": far more than a dispatch costs, far less than memory
+
+Result = TypeVar("Result")
+
+
+def over_columns(
+    function: Callable[[Data], Result], data: Data, block_size: int | str, progress: bool
+) -> Result:
+    """`function` of all data sets, in blocks; its arrays come back with the axes of the data sets last."""
+    m = data.y.shape[1]
+    size = min(m, _block_size(data, block_size))
+    starts = [min(start, m - size) for start in range(0, m, size)]
+    parts = [function(_columns(data, start, size)) for start in _watched(starts, progress)]
+    overlap = size * len(starts) - m  # the last block starts early enough to be whole
+
+    def join(*leaves: Array) -> Array:
+        last = leaves[-1][..., overlap:]
+        whole = jnp.concatenate([*leaves[:-1], last], axis=-1) if len(leaves) > 1 else last
+        return whole.reshape(*whole.shape[:-1], *data.batch)
+
+    return in_own_precision(jax.tree.map)(join, *parts)
+
+
+def _block_size(data: Data, block_size: int | str) -> int:
+    if isinstance(block_size, int):
+        return block_size
+    if isinstance(data.y, jax.Array):  # it is on the device, or traced: nothing is saved by blocks
+        return data.y.shape[1]
+    bytes_per_column = data.y.shape[0] * data.y.dtype.itemsize
+    return max(1, BLOCK_BYTES // bytes_per_column)
+
+
+def _columns(data: Data, start: int, size: int) -> Data:
+    if size == data.y.shape[1]:
+        return data
+
+    def cut(a: Any) -> Any:
+        return a[..., start : start + size]
+
+    return replace(
+        data,
+        x=data.x if data.x_is_shared else cut(data.x),
+        y=cut(data.y),
+        weights=cut(data.weights) if data.weights is not None and data.weights.ndim == 2 else data.weights,
+    )
+
+
+def _watched(starts: list[int], progress: bool) -> Iterable[int]:
+    if not progress:
+        return starts
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            'progress=True needs tqdm: python -m pip install "jaxreg[cli]"'
+        ) from None
+    return tqdm(starts, unit="block")

@@ -1,0 +1,84 @@
+"""The cost S(θ) as pure functions of (params, x, y, weights): equations 4 and 6.
+
+`jax.grad` of a cost is the momentum p = ∇S. Written for one data set; `jax.vmap` makes it many.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import jax.numpy as jnp
+
+from jaxreg._typing import Array, Bool, Float
+from jaxreg.ansatz import Ansatz, Line
+
+
+class Cost(Protocol):
+    """A callable with the signature of `mean_squared_error`."""
+
+    def __call__(
+        self, params: Array, x: Array, y: Array, weights: Array | None = None, *, ansatz: Ansatz
+    ) -> Array:
+        """S(θ), a number."""
+        ...
+
+
+def residuals(
+    params: Float[Array, "p *batch"], x: Array, y: Float[Array, "n *batch"], *, ansatz: Ansatz = Line()
+) -> Float[Array, "n *batch"]:
+    """ε(θ) = y − f(θ, x), equation 4; NaN where x or y is NaN.
+
+    Args:
+        params: θ, parameters first.
+        x: (n,) or, where the ansatz takes vectors, (n, k).
+        y: (n,).
+
+    >>> residuals(jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0]), jnp.array([1.0, 5.0])).tolist()
+    [0.0, 2.0]
+    """
+    return y - ansatz.predict(params, x)
+
+
+def mean_squared_error(
+    params: Float[Array, " p"],
+    x: Array,
+    y: Float[Array, " n"],
+    weights: Float[Array, " n"] | None = None,
+    *,
+    ansatz: Ansatz = Line(),
+) -> Float[Array, ""]:
+    """S(θ) = Σ w ε(θ)² / Σ w over the valid observations, equation 6.
+
+    Without weights w = 1 and S = εᵀε / n, where n counts the observations at which neither x nor y is
+    NaN. An observation of weight 0 is not there. S carries units of y².
+
+    Args:
+        params: θ, shape (p,).
+        x: (n,) or, where the ansatz takes vectors, (n, k).
+        y: (n,); NaN is a gap and gets gradient 0.
+        weights: inverse variances (n,), none negative.
+
+    >>> x, y = jnp.array([0.0, 1.0, 2.0]), jnp.array([1.0, jnp.nan, 7.0])
+    >>> float(mean_squared_error(jnp.array([1.0, 2.0]), x, y))
+    2.0
+    """
+    seen = observed(x, y, weights, ansatz)
+    w = jnp.where(seen, 1 if weights is None else weights, 0).astype(y.dtype)
+    x = jnp.where(seen[:, None] if ansatz.x_is_vector else seen, x, 0)
+    y = jnp.where(seen, y, 0)
+    return jnp.sum(w * residuals(params, x, y, ansatz=ansatz) ** 2) / jnp.sum(w)
+
+
+def observed(
+    x: Array, y: Array, weights: Array | None = None, ansatz: Ansatz = Line()
+) -> Bool[Array, "n *batch"]:
+    """Which observations are there: x and y are not NaN and the weight is not 0.
+
+    A weight is looked at only where x and y are there, so NaN weights may share the gaps of y.
+    """
+    x_missing = jnp.isnan(x).any(axis=1) if ansatz.x_is_vector else jnp.isnan(x)
+    x_missing = x_missing.reshape(x_missing.shape + (1,) * (y.ndim - x_missing.ndim))
+    seen = ~(x_missing | jnp.isnan(y))
+    if weights is None:
+        return seen
+    return seen & (weights.reshape(weights.shape + (1,) * (y.ndim - weights.ndim)) != 0)

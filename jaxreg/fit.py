@@ -1,0 +1,269 @@
+"""`fit`: check what came, gather the moments, call a solver, return a `Fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg import blocks, inputs, status
+from jaxreg._typing import Array, Float, Int
+from jaxreg.ansatz import Ansatz, Line
+from jaxreg.closed_form import TurningPoint, cost_at, to_params, turning_point
+from jaxreg.cost import Cost, mean_squared_error
+from jaxreg.frame import Frame
+from jaxreg.inference import standard_errors
+from jaxreg.inputs import Data
+from jaxreg.moments import Moments, moments
+from jaxreg.precision import in_own_precision
+from jaxreg.solvers import ClosedForm, GradientDescent
+from jaxreg.status import Status
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Fit:
+    """The fitted params of every data set and what is known about them; `fit(...)` makes it.
+
+    A pytree: it goes through `jit`, `vmap` and `jax.tree.map`. `fit[i]` is the fit of one data set,
+    `fit[i, j]` of one in a grid, `fit[2:5]` of some.
+
+    Attributes:
+        params: θ, (p, *batch); for a line `intercept, slope = fit.params`.
+        bse: standard errors of the params, (p, *batch).
+        cost: S(θ), the mean over the valid observations, (*batch).
+        ssr: Σ w ε(θ)², in units of y² (times weight), (*batch).
+        nobs: how many observations are valid, (*batch).
+        df_resid: nobs − p, at least 0, (*batch).
+        status: a `jaxreg.Status` code, (*batch).
+        coefs: θ in the basis and frame in which it was found, (p, *batch).
+        frame: that frame.
+        ansatz: the ansatz that was fitted.
+    """
+
+    params: Float[Array, "p *batch"]
+    bse: Float[Array, "p *batch"]
+    cost: Float[Array, "*batch"]
+    ssr: Float[Array, "*batch"]
+    nobs: Int[Array, "*batch"]
+    df_resid: Int[Array, "*batch"]
+    status: Int[Array, "*batch"]
+    coefs: Float[Array, "p *batch"]
+    frame: Frame
+    ansatz: Ansatz = field(metadata={"static": True})
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the data sets, () for a single one."""
+        return self.status.shape
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the params."""
+        p = self.params.shape[0]
+        return self.ansatz.names(p - self.ansatz.has_intercept)
+
+    def predict(self, x: Any) -> Array:
+        """f(θ, x) of every data set; NaN where there are no params.
+
+        Computed in the frame of the fit, where no digit is lost to a large offset of x.
+
+        Args:
+            x: one number, (n,) for all data sets or (n, *batch) for each its own; where the ansatz
+                takes vectors (n, k) or (n, k, *batch).
+
+        Returns:
+            (n, *batch) in units of y, (*batch) for one number.
+
+        >>> fit(np.arange(3.0), np.array([1.0, 3.0, 5.0])).predict(np.array([10.0])).tolist()
+        [21.0]
+        """
+        return _predict(self, inputs.new_x(x, self.params.dtype, self.ansatz, self.shape))
+
+    def describe(self) -> str:
+        """How many data sets ended how, with a sentence of advice for each code.
+
+        >>> print(fit(np.arange(3.0), np.array([1.0, 3.0, 5.0])).describe())
+        1 ok: fitted.
+        """
+        return status.describe(self.status)
+
+    def __getitem__(self, index: Any) -> Fit:
+        if not self.shape:
+            raise TypeError("this is the fit of a single data set; there is nothing to index")
+        index = index if isinstance(index, tuple) else (index,)
+
+        def of(leaf: Array) -> Array:
+            return leaf[(slice(None),) * (leaf.ndim - len(self.shape)) + index]
+
+        return in_own_precision(jax.tree.map)(of, self)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("this is the fit of a single data set; it has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Fit]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        if isinstance(self.params, jax.core.Tracer):
+            return f"<Fit of {self.ansatz} to data sets {self.shape}, traced>"
+        if not isinstance(self.params, jax.Array | np.ndarray):
+            return f"Fit({self.params!r}, …)"
+        return _many(self) if self.shape else _single(self)
+
+
+def fit(
+    x: Any,
+    y: Any,
+    *,
+    ansatz: Ansatz = Line(),
+    cost: Cost = mean_squared_error,
+    solver: ClosedForm | GradientDescent | None = None,
+    weights: Any = None,
+    sigma: Any = None,
+    nan_policy: str = "omit",
+    cov_type: str = "nonrobust",
+    block_size: int | str = "auto",
+    progress: bool = False,
+) -> Fit:
+    """Fit y = f(θ, x) to every data set in one call: minimize S(θ) = Σ w ε(θ)² / Σ w.
+
+    Axis 0 of y is the observation, every further axis is data sets. float32 data are fitted in float32,
+    float64 data in float64 without a change of any JAX setting; the dtype of y decides.
+
+    Args:
+        x: (n,) shared by all data sets or, shaped as y, each data set's own; where the ansatz takes
+            vectors, (n, k) or (n, k, *batch). An x of more digits than y is rounded to its dtype; where
+            that would spoil the spacing of x, an error says so.
+        y: (n, *batch). NaN is a gap, as is an element that a NumPy masked array masks.
+        ansatz: `Line()`, `Polynomial(degree)` or `Linear(intercept=True)`.
+        cost: `mean_squared_error` or any function with its signature.
+        solver: `ClosedForm()` if not given, or `GradientDescent(...)`, which any other cost needs.
+        weights: inverse variances of the observations, (n,) or (n, *batch). Weight 0 is a gap.
+        sigma: their standard deviations instead, weights = 1/sigma².
+        nan_policy: "omit" leaves NaN out data set by data set, "propagate" gives data sets with a NaN
+            the status `invalid_data`, "raise" raises a ValueError.
+        cov_type: "nonrobust": one variance for all observations of a data set (divided by the weight).
+        block_size: how many data sets are on the device at once; "auto" bounds the memory that data in
+            host memory need there. The results are the same whatever it is.
+        progress: whether to show a progress bar over the blocks (needs tqdm).
+
+    Returns:
+        `Fit`. Bad data end in that data set's `status`, with NaN there and nowhere else; see
+        `fit(...).describe()`. float64 results are NumPy arrays where JAX's 64-bit switch is off.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit together.
+
+    Source: seed paper, equations 6, 7, 14 and 15.
+
+    >>> x = np.array([0.0, 1.0, 2.0, 3.0])
+    >>> y = np.array([[1.0, 0.0], [3.0, np.nan], [5.0, 1.0], [6.0, 2.0]])  # two data sets, one gap
+    >>> found = fit(x, y)
+    >>> intercept, slope = found.params
+    >>> slope.round(3).tolist(), found.bse[1].round(3).tolist(), found.nobs.tolist()
+    ([1.7, 0.643], [0.173, 0.124], [4, 3])
+    """
+    solver = ClosedForm() if solver is None else solver
+    inputs.check_options(ansatz, cost, solver, nan_policy, cov_type, block_size)
+    data = inputs.data(x, y, weights, sigma, nan_policy, ansatz)
+    fit_columns = partial(_fit_columns, ansatz=ansatz, cost=cost, solver=solver)
+    return blocks.over_columns(fit_columns, data, block_size, progress)
+
+
+@in_own_precision
+@partial(jax.jit, static_argnames=("ansatz", "cost"))
+def _fit_columns(
+    data: Data,
+    *,
+    ansatz: Ansatz,
+    cost: Cost,
+    solver: ClosedForm | GradientDescent,
+) -> Fit:
+    """The fit of the columns of y (n, m)."""
+    x, y, weights = data.x, data.y, data.weights
+    gathered = moments(x, y, weights, ansatz=ansatz)
+    point = turning_point(gathered)
+    if cost is mean_squared_error:
+        found = solver.solve(gathered, point)
+        mse = found.cost
+    else:
+        found = solver.solve_cost(cost, gathered, point, (x, y, weights))
+        mse = cost_at(found.coefs, gathered)
+    p = found.coefs.hi.shape[0]
+    code = _status(gathered, point, found.status, p)
+    solved = (code == Status.ok) | (code == Status.exact_fit) | (code == Status.not_converged)
+    df_resid = jnp.maximum(gathered.nobs - p, 0)
+    bse = standard_errors(point, mse, df_resid, gathered)
+
+    def if_solved(a: Array) -> Array:
+        return jnp.where(solved, a, jnp.nan)
+
+    return Fit(
+        params=if_solved(to_params(found.coefs, gathered).value),
+        bse=if_solved(bse if cost is mean_squared_error else jnp.nan * bse),
+        cost=if_solved(found.cost),
+        ssr=if_solved(mse * gathered.weight),
+        nobs=gathered.nobs,
+        df_resid=df_resid,
+        status=code,
+        coefs=if_solved(found.coefs.value),
+        frame=jax.tree.map(lambda a: jnp.broadcast_to(a, (*a.shape[:-1], y.shape[1])), gathered.frame),
+        ansatz=ansatz,
+    )
+
+
+def _status(gathered: Moments, point: TurningPoint, end: Array, p: int) -> Array:
+    """The status of each data set; what stands later is the more basic trouble and wins."""
+    nobs = gathered.nobs
+    code = jnp.where((end == Status.ok) & (nobs == p), Status.exact_fit, end)
+    code = jnp.where(point.full_rank, code, Status.rank_deficient)
+    code = jnp.where(nobs < p, Status.too_few_observations, code)
+    code = jnp.where(nobs == 0, Status.no_observations, code)
+    return jnp.where(gathered.invalid, Status.invalid_data, code).astype(jnp.int8)
+
+
+@in_own_precision
+@jax.jit
+def _predict(found: Fit, x: Array) -> Array:
+    """y_center + y_scale Σ c_k ψ_k(t), where a shared x has axes of length 1 for the data sets."""
+    shared_axes = 1 + found.ansatz.x_is_vector
+    if x.ndim == shared_axes:
+        x = x.reshape(*x.shape, *(1,) * len(found.shape))
+    t, _ = found.frame.inside(x, jnp.zeros((), x.dtype))
+    terms = [c * psi for c, psi in zip(found.coefs, found.ansatz.basis(t), strict=True)]
+    return found.frame.y_center + found.frame.y_scale * sum(terms[1:], terms[0])
+
+
+def _single(found: Fit) -> str:
+    """The repr of one data set: a line per param, with its standard error."""
+    code = Status(int(found.status))
+    head = f"Fit of {found.ansatz} to {int(found.nobs)} observations, {code.name}"
+    errors = np.asarray(found.bse)
+    return "\n".join(
+        [head]
+        + [
+            f"  {name:<9} {value: .6g} ± {error:.2g}"
+            for name, value, error in zip(found.names, np.asarray(found.params), errors, strict=True)
+        ]
+    )
+
+
+def _many(found: Fit) -> str:
+    """The repr of many data sets: how they ended and the quartiles of each param."""
+    counted = ", ".join(f"{n} {code.name}" for code, n in status.counts(found.status).items())
+    head = f"Fit of {found.ansatz} to {' × '.join(map(str, found.shape))} data sets: {counted}"
+    lines = [head]
+    for name, values in zip(found.names, np.asarray(found.params), strict=True):
+        known = values[np.isfinite(values)]
+        if known.size:
+            low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
+            lines.append(f"  {name:<9} median {middle: .4g}, half of them in [{low:.4g}, {high:.4g}]")
+    return "\n".join(lines)

@@ -1,0 +1,192 @@
+"""What came into `fit`, checked and brought to one dtype and to columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg._typing import Array
+from jaxreg.ansatz import Ansatz
+from jaxreg.cost import mean_squared_error
+from jaxreg.precision import in_own_precision
+
+NAN_POLICIES = ("omit", "propagate", "raise")
+COV_TYPES = ("nonrobust",)
+ROUNDING = 1e-5  # of the spread of x: what a change to the dtype of y may cost
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Data:
+    """Data sets as the columns of y.
+
+    Attributes:
+        x: (n,) or (n, m); (n, k) or (n, k, m) where the ansatz takes vectors.
+        y: (n, m).
+        weights: (n,), (n, m) or None.
+        batch: the shape that the m data sets came in.
+        x_is_shared: whether x lacks the axis of the data sets.
+    """
+
+    x: Array
+    y: Array
+    weights: Array | None
+    batch: tuple[int, ...] = field(metadata={"static": True})
+    x_is_shared: bool = field(metadata={"static": True})
+
+
+def data(
+    x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: Ansatz
+) -> Data:
+    """The arguments of `fit` as `Data` of one floating dtype, or an error that says what to pass."""
+    if weights is not None and sigma is not None:
+        raise ValueError("got weights and sigma; pass one of them (weights = 1/sigma²)")
+    x, y = _array(x, "x"), _array(y, "y")
+    dtype = _dtype(x, y)
+    _check_shapes(x, y, ansatz)
+    x, y = _cast_x(x, dtype), _cast(y, dtype)
+    w = _weights(weights, sigma, dtype, y)
+    if nan_policy == "raise":
+        _raise_on_nan(x, y, w)
+    elif nan_policy == "propagate":  # an infinite value marks its data set as invalid
+        x, y = in_own_precision(jax.tree.map)(_nan_to_inf, (x, y))
+    batch = y.shape[1:]
+    m = int(np.prod(batch))
+    x_is_shared = x.ndim == 1 + ansatz.x_is_vector
+    if not x_is_shared:
+        x = x.reshape(*x.shape[: 1 + ansatz.x_is_vector], m)
+    if w is not None and w.ndim > 1:
+        w = w.reshape(-1, m)  # shared weights stay (n,)
+    return Data(x, y.reshape(-1, m), w, batch, x_is_shared)
+
+
+def new_x(x: Any, dtype: Any, ansatz: Ansatz, batch: tuple[int, ...]) -> Array:
+    """The x of a prediction, with axes of length 1 where it is shared by the data sets."""
+    x = _cast(_array(x, "x"), dtype)
+    if ansatz.x_is_vector:
+        if x.ndim not in (2, 2 + len(batch)):
+            raise ValueError(f"predict takes x of shape (n, k) or (n, k, *{batch}), got {x.shape}")
+    elif x.ndim not in (0, 1) and x.shape[1:] != batch:
+        raise ValueError(f"predict takes a number or x of shape (n,) or (n, *{batch}), got {x.shape}")
+    return x
+
+
+def check_options(
+    ansatz: Any, cost: Any, solver: Any, nan_policy: Any, cov_type: Any, block_size: Any
+) -> None:
+    """Raise on an option that does not exist or does not go with the others."""
+    if isinstance(ansatz, type) or not hasattr(ansatz, "basis"):
+        raise TypeError(f"ansatz is an object such as Line() or Polynomial(2), got {ansatz!r}")
+    if not callable(cost):
+        raise TypeError(f"cost is a function such as mean_squared_error, got {cost!r}")
+    needed = "solve" if cost is mean_squared_error else "solve_cost"
+    if isinstance(solver, type) or not hasattr(solver, "solve"):
+        raise TypeError(f"solver is an object such as GradientDescent(), got {solver!r}")
+    if not hasattr(solver, needed):
+        raise ValueError(
+            "the closed form exists for mean_squared_error alone; pass solver=GradientDescent() "
+            f"to minimize {cost!r}"
+        )
+    if nan_policy not in NAN_POLICIES:
+        raise ValueError(f"nan_policy is one of {NAN_POLICIES}, got {nan_policy!r}")
+    if cov_type not in COV_TYPES:
+        raise ValueError(f"cov_type is one of {COV_TYPES}, got {cov_type!r}")
+    whole = isinstance(block_size, int) and not isinstance(block_size, bool) and block_size > 0
+    if block_size != "auto" and not whole:
+        raise ValueError(f'block_size is "auto" or a number of data sets, got {block_size!r}')
+
+
+def _array(a: Any, name: str) -> Any:
+    """An array of numbers; masked elements become NaN."""
+    if isinstance(a, np.ma.MaskedArray):
+        kind = a.dtype if np.issubdtype(a.dtype, np.floating) else np.float64
+        a = a.astype(kind).filled(np.nan)
+    if not isinstance(a, jax.Array):
+        a = np.asarray(a)
+    if np.issubdtype(a.dtype, np.datetime64) or np.issubdtype(a.dtype, np.timedelta64):
+        raise TypeError(
+            f"{name} holds times ({a.dtype}); pass numbers in the unit the slope shall have, "
+            f'such as ({name} - {name}[0]) / np.timedelta64(1, "D")'
+        )
+    real = jnp.issubdtype(a.dtype, jnp.floating) or jnp.issubdtype(a.dtype, jnp.integer)
+    if not real and a.dtype != bool:
+        raise TypeError(f"{name} holds {a.dtype}; pass real numbers (float32 or float64)")
+    if jnp.issubdtype(a.dtype, jnp.floating) and a.dtype not in (jnp.float32, jnp.float64):
+        raise TypeError(f"{name} is {a.dtype}; pass float32 or float64")
+    return a
+
+
+def _dtype(x: Any, y: Any) -> np.dtype:
+    """The dtype of y; integers y take that of x, and integers alone JAX's or NumPy's default."""
+    for a in (y, x):
+        if jnp.issubdtype(a.dtype, jnp.floating):
+            return np.dtype(a.dtype)
+    return np.dtype(jnp.result_type(float) if isinstance(y, jax.Array) else np.float64)
+
+
+def _check_shapes(x: Any, y: Any, ansatz: Ansatz) -> None:
+    if y.ndim == 0 or 0 in y.shape:
+        raise ValueError(f"y has shape {y.shape}; pass one axis of observations, not empty")
+    n, batch = y.shape[0], y.shape[1:]
+    if ansatz.x_is_vector:
+        allowed = "(n, k), shared, or (n, k, *batch), own"
+        fits = x.ndim >= 2 and x.shape[0] == n and x.shape[2:] in ((), batch) and x.shape[1] > 0
+    else:
+        allowed = f"({n},), shared, or {y.shape}, own"
+        fits = x.shape in ((n,), y.shape)
+    if not fits:
+        raise ValueError(
+            f"x has shape {x.shape} and y {y.shape}: {ansatz} takes x of shape {allowed}"
+        )
+
+
+def _cast(a: Any, dtype: np.dtype) -> Any:
+    return a if a.dtype == dtype else a.astype(dtype)
+
+
+def _cast_x(x: Any, dtype: np.dtype) -> Any:
+    """x in the dtype of y, unless that would round away what tells its values apart."""
+    cast = _cast(x, dtype)
+    if cast is not x and isinstance(x, np.ndarray) and x.dtype.itemsize >= dtype.itemsize:
+        wide = x.astype(np.float64)
+        known = wide[np.isfinite(wide)]
+        error = np.abs(cast.astype(np.float64) - wide)[np.isfinite(wide)].max(initial=0)
+        if known.size and error > ROUNDING * np.ptp(known):
+            raise ValueError(
+                f"x is {x.dtype} and y {dtype}, in which x is off by up to {error:.2g}; pass x from a "
+                "nearer origin (x - x[0]), or y as float64"
+            )
+    return cast
+
+
+def _weights(weights: Any, sigma: Any, dtype: np.dtype, y: Any) -> Any:
+    given, name = (sigma, "sigma") if weights is None else (weights, "weights")
+    if given is None:
+        return None
+    w = _cast(_array(given, name), dtype)
+    if w.shape not in ((y.shape[0],), y.shape):
+        raise ValueError(
+            f"{name} has shape {w.shape}: pass ({y.shape[0]},), shared, or {y.shape}, own"
+        )
+    return w if sigma is None else in_own_precision(_inverse_variance)(w)
+
+
+def _inverse_variance(sigma: Array) -> Array:
+    """1/σ²; NaN, which is no weight, where σ is not positive."""
+    return jnp.where(sigma > 0, 1 / jnp.square(sigma), jnp.nan)
+
+
+def _nan_to_inf(a: Array) -> Array:
+    return jnp.where(jnp.isnan(a), jnp.inf, a)
+
+
+def _raise_on_nan(*arrays: Any) -> None:
+    for name, a in zip(("x", "y", "weights"), arrays, strict=True):
+        if isinstance(a, jax.core.Tracer):
+            raise ValueError('nan_policy="raise" needs values and there are none under jit or vmap')
+        if a is not None and bool(np.isnan(np.asarray(a)).any()):
+            raise ValueError(f'{name} has NaN and nan_policy="raise"; "omit" leaves them out')

@@ -1,0 +1,46 @@
+"""Dtype in, dtype out: float64 data are computed in float64 and no global JAX setting changes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_own_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """Let `function` compute in float64 where one of its arguments is float64.
+
+    With JAX's 64-bit switch off, the float64 arrays it returns are NumPy arrays: as JAX arrays they
+    would fall to float32 in the caller's next operation.
+    """
+
+    @functools.wraps(function)
+    def in_precision_of_arguments(*args: P.args, **kwargs: P.kwargs) -> R:
+        if jax.config.read("jax_enable_x64") or not _any_float64((args, kwargs)):
+            return function(*args, **kwargs)
+        with float64():
+            result = function(*args, **kwargs)
+        return jax.tree.map(_keep_digits, result)
+
+    return in_precision_of_arguments
+
+
+def float64() -> AbstractContextManager[Any]:
+    """A context in which float64 exists, whatever the global switch says."""
+    return jax.enable_x64(True)
+
+
+def _any_float64(tree: Any) -> bool:
+    return any(getattr(leaf, "dtype", None) == np.float64 for leaf in jax.tree.leaves(tree))
+
+
+def _keep_digits(leaf: Any) -> Any:
+    wide = isinstance(leaf, jax.Array) and leaf.dtype == np.float64
+    return np.asarray(leaf) if wide and not isinstance(leaf, jax.core.Tracer) else leaf

@@ -1,0 +1,212 @@
+"""The solvers that `fit` takes: small frozen objects, each a way to the turning point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxreg._typing import Array, Float, Int
+from jaxreg.ansatz import Ansatz
+from jaxreg.closed_form import TurningPoint, cost_at, usable_G
+from jaxreg.cost import Cost
+from jaxreg.descent import Descent, check_steps, loop
+from jaxreg.moments import Moments
+from jaxreg.pair import Pair
+from jaxreg.status import Status
+
+DEFAULT_LEARNING_RATE = 0.1
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Solution:
+    """What a solver found, in the frame of the moments.
+
+    Attributes:
+        coefs: c with u ≈ cᵀψ(t), (p, *batch).
+        cost: S(θ) in the units of the data, (*batch).
+        status: how the search ended, (*batch).
+    """
+
+    coefs: Pair
+    cost: Float[Array, "*batch"]
+    status: Int[Array, "*batch"]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=[])
+@dataclass(frozen=True)
+class ClosedForm:
+    """The turning point of the mean squared error itself, equations 14 and 15; what `fit` does if not told.
+
+    >>> from jaxreg import fit
+    >>> fit(np.arange(3.0), np.array([1.0, 3.0, 5.0]), solver=ClosedForm()).params.tolist()
+    [1.0, 2.0]
+    """
+
+    def solve(self, moments: Moments, point: TurningPoint) -> Solution:
+        """The turning point is the solution."""
+        cost = cost_at(point.coefs, moments)
+        return Solution(point.coefs, cost, jnp.full(cost.shape, Status.ok, jnp.int8))
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["learning_rate", "tol"],
+    meta_fields=["optimizer", "steps"],
+)
+@dataclass(frozen=True)
+class GradientDescent:
+    """The loop of `descend` as a solver for `fit`, in standardized coordinates.
+
+    There every feature and y have mean 0 and variance 1, so that the seed paper's α of 0.01 to 0.1
+    converges whatever the units, and θ is mapped back at the end. On the mean squared error the descent
+    runs on the moments, from θ = 0: a step costs O(p²) per data set and no pass over the data. On any
+    other cost it starts from the least-squares solution, and each step reads the data.
+
+    Args:
+        optimizer: a function from learning rate to optax optimizer, such as `optax.sgd` or `optax.adam`,
+            or an optimizer that is ready, such as `optax.adam(0.05)` (compiled once per object).
+        learning_rate: α for the function, 0.1 if not given; a new value compiles nothing anew.
+        steps: how many steps at most.
+        tol: a data set stops where |∇S| ≤ tol, with y in standard deviations. Without, every step is
+            taken, and the end counts as converged if |∇S| is at most the square root of the dtype's
+            epsilon.
+
+    Source: seed paper, equation 16.
+
+    >>> from jaxreg import fit
+    >>> year = np.arange(1960.0, 1970.0)
+    >>> intercept, slope = fit(year, 3 * year - 5, solver=GradientDescent()).params
+    >>> round(float(intercept), 4), round(float(slope), 7)
+    (-5.0, 3.0)
+    """
+
+    optimizer: Callable[[Any], optax.GradientTransformation] | optax.GradientTransformation = optax.sgd
+    learning_rate: float | Array | None = None
+    steps: int = 1000
+    tol: float | None = None
+
+    def __post_init__(self):
+        if isinstance(self.optimizer, optax.GradientTransformation) and self.learning_rate is not None:
+            raise ValueError(
+                "this optimizer carries its own learning rate: leave learning_rate out, or pass the "
+                "function, such as GradientDescent(optax.adam, learning_rate=0.05)"
+            )
+        check_steps(self.steps)
+
+    def solve(self, moments: Moments, point: TurningPoint) -> Solution:
+        """Descend on the mean squared error, for which the moments are enough."""
+        standard = _Standard.of(moments)
+        start = jnp.zeros_like(point.coefs.hi)
+        found = jax.vmap(partial(self._descend, _quadratic), in_axes=-1, out_axes=-1)(
+            start, standard.correlations
+        )
+        coefs = Pair.of(standard.to_coefs(found.params))
+        return Solution(coefs, cost_at(coefs, moments), found.status)
+
+    def solve_cost(
+        self,
+        cost: Cost,
+        moments: Moments,
+        point: TurningPoint,
+        data: tuple[Array, Array, Array | None],
+    ) -> Solution:
+        """Descend on any cost of (x, y, weights), data sets in the columns of y."""
+        standard = _Standard.of(moments)
+        start = standard.from_coefs(point.coefs.value)
+        x, y, weights = data
+        f = moments.frame
+        x_is_shared = x.ndim == 1 + moments.ansatz.x_is_vector
+        t = (x - f.x_center[..., 0]) / f.x_scale[..., 0] if x_is_shared else f.inside(x, y)[0]
+        per_column = (-1, -1, -1, -1, None if x_is_shared else -1)
+        per_weight = None if weights is None or weights.ndim == 1 else -1
+        standardized = partial(_standardized, cost, moments.ansatz)
+        found = jax.vmap(
+            partial(self._descend, standardized), in_axes=(*per_column, per_weight), out_axes=-1
+        )(start, standard, (f.y_center, f.y_scale), y, t, weights)
+        variance = (standard.deviation[-1] * f.y_scale) ** 2
+        coefs = Pair.of(standard.to_coefs(found.params))
+        return Solution(coefs, found.cost * variance, found.status)
+
+    def _descend(self, cost: Callable[..., Array], start: Array, *data: Any) -> Descent:
+        found = loop(cost, start, data, self._optimizer(), self.steps, self.tol, history=False)
+        if self.tol is not None:
+            return found
+        above = found.gradient_norm > jnp.finfo(start.dtype).eps ** 0.5
+        above &= found.status == Status.ok
+        status = jnp.where(above, Status.not_converged, found.status)
+        return replace(found, status=status.astype(jnp.int8))
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        if isinstance(self.optimizer, optax.GradientTransformation):
+            return self.optimizer
+        rate = DEFAULT_LEARNING_RATE if self.learning_rate is None else self.learning_rate
+        return self.optimizer(rate)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Standard:
+    """Means and standard deviations of z = (ψ(t), u), and the correlations that are left."""
+
+    mean: Array
+    deviation: Array
+    correlations: Array
+
+    @classmethod
+    def of(cls, moments: Moments) -> _Standard:
+        """Without an intercept nothing is subtracted; a constant has deviation 1 instead of 0."""
+        G = usable_G(moments)
+        mean = G[:, 0] if moments.ansatz.has_intercept else Pair.of(jnp.zeros_like(G.hi[:, 0]))
+        centered = G - mean[:, None] * mean[None]
+        size = jnp.arange(mean.hi.shape[0])
+        variance = centered.value[size, size]
+        deviation = jnp.sqrt(jnp.where(variance > 0, variance, 1))
+        correlations = centered.value / (deviation[:, None] * deviation[None])
+        mean = mean.value
+        if moments.ansatz.has_intercept:  # the constant itself stays 1
+            correlations = correlations.at[0, 0].set(1)
+            mean = mean.at[0].set(0)
+        return cls(mean, deviation, correlations)
+
+    def to_coefs(self, a: Array) -> Array:
+        """c of u = cᵀψ from a of (u − ū)/σᵤ = Σ a_i (ψ_i − ψ̄_i)/σ_i."""
+        c = a * self.deviation[-1] / self.deviation[:-1]
+        return c.at[0].add(self.mean[-1] - jnp.sum(c * self.mean[:-1], axis=0))
+
+    def from_coefs(self, c: Array) -> Array:
+        """The inverse of `to_coefs`."""
+        c = c.at[0].add(jnp.sum(c * self.mean[:-1], axis=0) - self.mean[-1])
+        return c * self.deviation[:-1] / self.deviation[-1]
+
+
+def _quadratic(a: Array, G: Array) -> Array:
+    """S = (−a, 1)ᵀ G (−a, 1)."""
+    v = jnp.concatenate([-a, jnp.ones_like(a[:1])])
+    return jnp.sum(v[:, None] * G * v)
+
+
+def _standardized(
+    cost: Cost,
+    ansatz: Ansatz,
+    a: Array,
+    standard: _Standard,
+    y_units: tuple[Array, Array],
+    y: Array,
+    t: Array,
+    weights: Array | None,
+) -> Array:
+    """A cost as a function of standardized coefficients, in units of the variance of y."""
+    center, scale = y_units
+    c = standard.to_coefs(a)
+    params = scale * (ansatz.basis_in_features(c.shape[0]).T.astype(c.dtype) @ c)
+    if ansatz.has_intercept:
+        params = params.at[0].add(center)
+    return cost(params, t, y, weights, ansatz=ansatz) / (standard.deviation[-1] * scale) ** 2

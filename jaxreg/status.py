@@ -1,0 +1,66 @@
+"""What became of each data set: an integer code, and what the code says in words."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+
+class Status(IntEnum):
+    """The end of a fit, one per data set; `Status(code).advice` says what it means and what to try.
+
+    >>> Status(4).name
+    'rank_deficient'
+    """
+
+    ok = 0
+    exact_fit = 1
+    too_few_observations = 2
+    no_observations = 3
+    rank_deficient = 4
+    invalid_data = 5
+    not_converged = 6
+    diverged = 7
+
+    @property
+    def advice(self) -> str:
+        """One sentence: what happened, and what to do about it."""
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    Status.ok: "fitted.",
+    Status.exact_fit: "as many observations as parameters: the fit passes through every point and "
+    "standard errors do not exist; more observations would give them.",
+    Status.too_few_observations: "fewer valid observations than parameters; fill the gaps, or "
+    "choose an ansatz with fewer parameters.",
+    Status.no_observations: "not one valid observation (all NaN, or all weights 0); nothing to fit.",
+    Status.rank_deficient: "x does not tell the parameters apart (constant x, or columns that depend "
+    "on each other); drop the redundant columns.",
+    Status.invalid_data: "an infinite x or y, a weight that is negative, infinite or NaN, or, with "
+    'nan_policy="propagate", a NaN; mask these observations with NaN to leave them out.',
+    Status.not_converged: "the descent ran out of steps above its tolerance and its last params are "
+    "returned; take more steps or a larger learning rate (see jaxreg.learning_rates).",
+    Status.diverged: "the descent left the finite numbers; take a smaller learning rate "
+    "(see jaxreg.learning_rates).",
+}
+
+
+def describe(status: Any) -> str:
+    """How many data sets ended how, a line for each code that occurs.
+
+    >>> print(describe([0, 0, 3]))
+    2 ok: fitted.
+    1 no_observations: not one valid observation (all NaN, or all weights 0); nothing to fit.
+    """
+    return "\n".join(
+        f"{count} {code.name}: {code.advice}" for code, count in counts(status).items()
+    )
+
+
+def counts(status: Any) -> dict[Status, int]:
+    """How many data sets have each code that occurs, `ok` first."""
+    codes, numbers = np.unique(np.asarray(status), return_counts=True)
+    return {Status(int(c)): int(n) for c, n in zip(codes, numbers, strict=True)}
