@@ -146,8 +146,8 @@ class Polynomial:
         rows = [[Pair.of(jnp.ones_like(ratio))], [shift, Pair.of(ratio)]]
         while len(rows) <= self.degree:
             before, last = rows[-2:]
-            twice = [shift * c * 2 for c in last]
-            row = _sum(twice, [ratio * c * 2 for c in _times_t(last)])
+            twice = [(shift * c).scaled(2) for c in last]
+            row = _sum(twice, [c.scaled(2 * ratio) for c in _times_t(last)])
             rows.append(_sum(row, [-c for c in before]))
         return pair.matrix(rows[: self.degree + 1])
 
@@ -219,8 +219,8 @@ class Linear:
 
 def _times_t(coefficients: list[Pair]) -> list[Pair]:
     """Chebyshev coefficients of t·f from those of f, by 2 t T_k = T_{k+1} + T_{|k−1|}."""
-    up = [coefficients[0] * 0, coefficients[0]] + [c * 0.5 for c in coefficients[1:]]
-    down = [c * 0.5 for c in coefficients[1:]]
+    up = [coefficients[0].scaled(0), coefficients[0]] + [c.scaled(0.5) for c in coefficients[1:]]
+    down = [c.scaled(0.5) for c in coefficients[1:]]
     return _sum(up, down)
 
 

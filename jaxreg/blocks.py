@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -22,19 +23,26 @@ Result = TypeVar("Result")
 def over_columns(
     function: Callable[[Data], Result], data: Data, block_size: int | str, progress: bool
 ) -> Result:
-    """`function` of all data sets, in blocks; its arrays come back with the axes of the data sets last."""
+    """`function` of all data sets, in blocks, put together along the axes of the data sets."""
     m = data.y.shape[1]
     size = min(m, _block_size(data, block_size))
     starts = [min(start, m - size) for start in range(0, m, size)]
     parts = [function(_columns(data, start, size)) for start in _watched(starts, progress)]
-    overlap = size * len(starts) - m  # the last block starts early enough to be whole
+    return parts[0] if size == m else _join(parts, m, data.batch)
+
+
+@in_own_precision
+@partial(jax.jit, static_argnums=(1, 2))
+def _join(parts: list[Result], m: int, batch: tuple[int, ...]) -> Result:
+    """The blocks side by side; the last one starts early enough to be whole and overlaps."""
 
     def join(*leaves: Array) -> Array:
-        last = leaves[-1][..., overlap:]
-        whole = jnp.concatenate([*leaves[:-1], last], axis=-1) if len(leaves) > 1 else last
-        return whole.reshape(*whole.shape[:-1], *data.batch)
+        before = jnp.concatenate(leaves[:-1], axis=-1)
+        missing = m - before.shape[-1]
+        whole = jnp.concatenate([before, leaves[-1][..., -missing:]], axis=-1)
+        return whole.reshape(*whole.shape[:-1], *batch)
 
-    return in_own_precision(jax.tree.map)(join, *parts)
+    return jax.tree.map(join, *parts)
 
 
 def _block_size(data: Data, block_size: int | str) -> int:
@@ -57,7 +65,8 @@ def _columns(data: Data, start: int, size: int) -> Data:
         data,
         x=data.x if data.x_is_shared else cut(data.x),
         y=cut(data.y),
-        weights=cut(data.weights) if data.weights is not None and data.weights.ndim == 2 else data.weights,
+        weights=cut(data.weights) if np.ndim(data.weights) == 2 else data.weights,
+        batch=(size,),
     )
 
 

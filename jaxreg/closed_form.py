@@ -138,7 +138,8 @@ def to_params(coefs: Pair, moments: Moments) -> Pair:
     """θ in the units of the data from c in the frame, by way of the covector (−c, 1) of the residual."""
     R = frames.between(frames.data_units(moments.frame), moments.frame, moments.ansatz)
     in_data_units = pair.matmul(pair.transpose(R), _residual(coefs)[:, None])[:-1, 0]
-    return -_by_features(in_data_units[:, None], moments)[:, 0] * moments.frame.y_scale
+    in_features = _by_features(in_data_units[:, None], moments)[:, 0]
+    return -in_features.scaled(moments.frame.y_scale)
 
 
 def params_of_coefs(moments: Moments) -> Pair:
@@ -155,6 +156,8 @@ def _residual(coefs: Pair) -> Pair:
 def _by_features(covectors: Pair, moments: Moments) -> Pair:
     """Covectors that multiply ψ(x), as columns, turned into those that multiply φ(x)."""
     K = moments.ansatz.basis_in_features(covectors.hi.shape[0])
+    if (K == np.eye(len(K))).all():
+        return covectors
     return pair.matmul(frames.constant(K.T, covectors), covectors)
 
 

@@ -187,8 +187,8 @@ def _fit_columns(
     cost: Cost,
     solver: ClosedForm | GradientDescent,
 ) -> Fit:
-    """The fit of the columns of y (n, m)."""
-    x, y, weights = data.x, data.y, data.weights
+    """The fit of the columns of y (n, m), in the shape that these had."""
+    x, y, weights, m = data.x, data.y, data.weights, data.y.shape[1]
     gathered = moments(x, y, weights, ansatz=ansatz)
     point = turning_point(gathered)
     if cost is mean_squared_error:
@@ -206,7 +206,7 @@ def _fit_columns(
     def if_solved(a: Array) -> Array:
         return jnp.where(solved, a, jnp.nan)
 
-    return Fit(
+    columns = Fit(
         params=if_solved(to_params(found.coefs, gathered).value),
         bse=if_solved(bse if cost is mean_squared_error else jnp.nan * bse),
         cost=if_solved(found.cost),
@@ -215,9 +215,10 @@ def _fit_columns(
         df_resid=df_resid,
         status=code,
         coefs=if_solved(found.coefs.value),
-        frame=jax.tree.map(lambda a: jnp.broadcast_to(a, (*a.shape[:-1], y.shape[1])), gathered.frame),
+        frame=jax.tree.map(lambda a: jnp.broadcast_to(a, (*a.shape[:-1], m)), gathered.frame),
         ansatz=ansatz,
     )
+    return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], *data.batch), columns)
 
 
 def _status(gathered: Moments, point: TurningPoint, end: Array, p: int) -> Array:

@@ -105,10 +105,10 @@ def _center_and_scale(low: Array, high: Array, has_intercept: bool) -> tuple[Arr
     center = low / 2 + high / 2
     half_range = jnp.maximum(high - center, center - low)
     usable = jnp.isfinite(center) & jnp.isfinite(half_range)
-    return jnp.where(usable, center, 0), _power_of_two(jnp.where(usable, half_range, 0))
+    return jnp.where(usable, center, 0), power_of_two(jnp.where(usable, half_range, 0))
 
 
-def _power_of_two(a: Array) -> Array:
+def power_of_two(a: Array) -> Array:
     """The smallest power of two not below a, 1 for 0; multiplying by it rounds nothing."""
     _, exponent = jnp.frexp(a)
     info = jnp.finfo(a.dtype)

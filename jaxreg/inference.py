@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxreg import pair
 from jaxreg._typing import Array, Float
 from jaxreg.closed_form import TurningPoint, params_of_coefs
+from jaxreg.frame import power_of_two
 from jaxreg.moments import Moments
 
 
@@ -25,8 +26,8 @@ def standard_errors(
         Standard errors in the units of the params; NaN where df_resid is 0 or less.
     """
     M = params_of_coefs(moments)
-    size = jnp.max(jnp.abs(M.hi), axis=1)  # taken out, so that no square overflows
-    M = M / size[:, None]
+    size = power_of_two(jnp.max(jnp.abs(M.hi), axis=1))  # taken out, so that no square overflows
+    M = M.scaled(1 / size[:, None])
     M_inverse = pair.matmul(M, point.inverse)
     terms = [M_inverse[:, k] * M[:, k] for k in range(M.hi.shape[1])]
     diagonal = sum(terms[1:], terms[0]).value

@@ -82,11 +82,7 @@ class Pair:
     def __add__(self, other: Any) -> Pair:
         other = self._like(other)
         s, e = two_sum(self.hi, other.hi)
-        t, f = two_sum(self.lo, other.lo)
-        return Pair(*_renormalize(*_renormalize(s, e + t)))._plus_low(f)
-
-    def _plus_low(self, low: Array) -> Pair:
-        return Pair(*_renormalize(self.hi, self.lo + low))
+        return Pair(*_renormalize(s, e + (self.lo + other.lo)))
 
     def __sub__(self, other: Any) -> Pair:
         return self + -self._like(other)
@@ -104,6 +100,10 @@ class Pair:
         q = self.hi / other.hi
         rest = self - other * q
         return Pair(*_renormalize(q, rest.value / other.hi))
+
+    def scaled(self, power_of_two: Any) -> Pair:
+        """The product with a power of two, which rounds nothing."""
+        return Pair(self.hi * power_of_two, self.lo * power_of_two)
 
     __radd__ = __add__
     __rmul__ = __mul__
