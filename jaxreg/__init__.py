@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from jaxreg import datasets
-from jaxreg.ansatz import Linear, Line, Polynomial
+from jaxreg.ansatz import Line, Linear, Polynomial
 from jaxreg.closed_form import closed_form
 from jaxreg.cost import mean_squared_error, residuals
 from jaxreg.descent import Descent, descend

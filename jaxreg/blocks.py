@@ -15,7 +15,9 @@ from jaxreg._typing import Array
 from jaxreg.inputs import Data
 from jaxreg.precision import in_own_precision
 
-BLOCK_BYTES = 2**27  # of y in a block of "auto": far more than a dispatch costs, far less than memory
+BLOCK_BYTES = (
+    2**27
+)  # of y in a block of "auto": far more than a dispatch costs, far less than memory
 
 Result = TypeVar("Result")
 

@@ -39,7 +39,7 @@ class TurningPoint:
 
 
 @in_own_precision
-def closed_form(moments: Moments) -> Float[Array, "p *batch"]:
+def closed_form(moments: Moments) -> Float[Array, p * batch]:
     """The params at which p = ∇S = 0: A θ = b, for a line β₁ = cov(x, y) / var(x), β₀ = ⟨y⟩ − β₁⟨x⟩.
 
     Args:
@@ -156,7 +156,7 @@ def _residual(coefs: Pair) -> Pair:
 def _by_features(covectors: Pair, moments: Moments) -> Pair:
     """Covectors that multiply ψ(x), as columns, turned into those that multiply φ(x)."""
     K = moments.ansatz.basis_in_features(covectors.hi.shape[0])
-    if (K == np.eye(len(K))).all():
+    if (np.eye(len(K)) == K).all():
         return covectors
     return pair.matmul(frames.constant(K.T, covectors), covectors)
 

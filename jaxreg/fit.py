@@ -46,14 +46,14 @@ class Fit:
         ansatz: the ansatz that was fitted.
     """
 
-    params: Float[Array, "p *batch"]
-    bse: Float[Array, "p *batch"]
+    params: Float[Array, p * batch]
+    bse: Float[Array, p * batch]
     cost: Float[Array, "*batch"]
     ssr: Float[Array, "*batch"]
     nobs: Int[Array, "*batch"]
     df_resid: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
-    coefs: Float[Array, "p *batch"]
+    coefs: Float[Array, p * batch]
     frame: Frame
     ansatz: Ansatz = field(metadata={"static": True})
 
@@ -252,7 +252,9 @@ def _single(found: Fit) -> str:
         [head]
         + [
             f"  {name:<9} {value: .6g} ± {error:.2g}"
-            for name, value, error in zip(found.names, np.asarray(found.params), errors, strict=True)
+            for name, value, error in zip(
+                found.names, np.asarray(found.params), errors, strict=True
+            )
         ]
     )
 
@@ -266,5 +268,7 @@ def _many(found: Fit) -> str:
         known = values[np.isfinite(values)]
         if known.size:
             low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
-            lines.append(f"  {name:<9} median {middle: .4g}, half of them in [{low:.4g}, {high:.4g}]")
+            lines.append(
+                f"  {name:<9} median {middle: .4g}, half of them in [{low:.4g}, {high:.4g}]"
+            )
     return "\n".join(lines)

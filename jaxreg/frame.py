@@ -37,7 +37,7 @@ class Frame:
 
     def inside(self, x: Array, y: Array) -> tuple[Array, Array]:
         """(t, u) of (x, y)."""
-        return (x - self.x_center) / self.x_scale, (y - self.y_center) / self.y_scale
+        return (x - self.x_center) * (1 / self.x_scale), (y - self.y_center) * (1 / self.y_scale)
 
 
 def of_ranges(x_range: tuple[Array, Array], y_range: tuple[Array, Array], ansatz: Ansatz) -> Frame:
@@ -123,4 +123,3 @@ def _ends(center: Array, scale: Array, there: Array) -> tuple[Array, Array]:
 def _shift(old_center: Array, new_center: Array, new_scale: Array) -> Pair:
     difference, lost = pair.two_sum(old_center, -new_center)
     return Pair(difference / new_scale, lost / new_scale)
-

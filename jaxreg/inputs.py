@@ -39,9 +39,7 @@ class Data:
     x_is_shared: bool = field(metadata={"static": True})
 
 
-def data(
-    x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: Ansatz
-) -> Data:
+def data(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: Ansatz) -> Data:
     """The arguments of `fit` as `Data` of one floating dtype, or an error that says what to pass."""
     if weights is not None and sigma is not None:
         raise ValueError("got weights and sigma; pass one of them (weights = 1/sigma²)")
@@ -71,7 +69,9 @@ def new_x(x: Any, dtype: Any, ansatz: Ansatz, batch: tuple[int, ...]) -> Array:
         if x.ndim not in (2, 2 + len(batch)):
             raise ValueError(f"predict takes x of shape (n, k) or (n, k, *{batch}), got {x.shape}")
     elif x.ndim not in (0, 1) and x.shape[1:] != batch:
-        raise ValueError(f"predict takes a number or x of shape (n,) or (n, *{batch}), got {x.shape}")
+        raise ValueError(
+            f"predict takes a number or x of shape (n,) or (n, *{batch}), got {x.shape}"
+        )
     return x
 
 

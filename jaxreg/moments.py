@@ -4,9 +4,9 @@ With z = (ψ(t), u), the basis of the ansatz and the response in the frame of th
 linear ansatz is S(c) = (−c, 1) ⟨z zᵀ⟩ (−c, 1)ᵀ: the data enter through the averages G = ⟨z zᵀ⟩ alone.
 
 This is the only room that knows about tiles and layout. A tile is some columns of the data that fit
-into cache; every sum over its observations is one reduction there (over the whole array at once, XLA's
-CPU reduction over axis 0 is ten times slower, jax-ml/jax #25187). The running sum is a pair, which
-measured no slower than a single float: the reduction waits for memory, not for arithmetic.
+into cache (over the whole array at once, XLA's CPU reduction over axis 0 is ten times slower, jax-ml/jax
+#25187). There rows are added in blocks, and the blocks as pairs of floats: a pair for every row costs six
+times as much and gains nothing for float32, whose products are exact in float64.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from jaxreg.frame import Frame
 from jaxreg.pair import Pair
 from jaxreg.precision import float64, in_own_precision
 
-TILE_ELEMENTS = 2**18  # observations × columns; 512 columns of 300 rows were the fastest measured
-TILE_COLUMNS = (16, 512)  # at least, at most
+BLOCK_ROWS = 16
+TILE_ELEMENTS = 2**17  # observations × columns; 256 columns of 300 rows were the fastest measured
+TILE_COLUMNS = (16, 256)  # at least, at most
 
 
 @jax.tree_util.register_dataclass
@@ -65,7 +66,7 @@ class Moments:
         return self._in_data_units().value[:-1, :-1]
 
     @property
-    def cross(self) -> Float[Array, "p *batch"]:
+    def cross(self) -> Float[Array, p * batch]:
         """b = ⟨φ y⟩ in the units of the data."""
         return self._in_data_units().value[:-1, -1]
 
@@ -98,7 +99,7 @@ class Moments:
 @in_own_precision
 def moments(
     x: Array,
-    y: Float[Array, "n *batch"],
+    y: Float[Array, n * batch],
     weights: Array | None = None,
     *,
     ansatz: Ansatz = Line(),
@@ -172,9 +173,7 @@ def _gather_jvp(ansatz: Ansatz, primals: tuple, tangents: tuple) -> tuple[Moment
     frame = jax.tree.map(lax.stop_gradient, found.frame)
     _, (weight, G) = jax.jvp(partial(_averages, ansatz, frame), primals, tangents)
     still = jax.tree.map(jax.custom_derivatives.zero_from_primal, found)
-    change = Moments(
-        still.nobs, weight, Pair(G, still.G.lo), still.frame, still.invalid, ansatz
-    )
+    change = Moments(still.nobs, weight, Pair(G, still.G.lo), still.frame, still.invalid, ansatz)
     return found, change
 
 
@@ -184,7 +183,8 @@ def _averages(
     """Σ w and G in a given frame, the definition of what `_tile` computes."""
     seen = observed(x, y, weights, ansatz)
     x, y, weights = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, 0), (x, y, weights))
-    w, z = _weights_and_z(ansatz, frame, seen, x, y, weights)
+    w = jnp.where(seen, 1 if weights is None else weights, 0).astype(y.dtype)
+    z = [jnp.where(seen, a, 0) for a in _z(ansatz, frame, x, y)]
     weight = jnp.sum(w, axis=0)
     safe = jnp.where(weight > 0, weight, 1)
     rows = [jnp.stack([jnp.sum(w * a * b, axis=0) / safe for b in z]) for a in z]
@@ -195,63 +195,76 @@ def _tile(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> Moments:
     """The moments of the columns of one tile; float32 data are multiplied and summed in float64."""
     dtype = y.dtype
     seen = observed(x, y, weights, ansatz)
-    frame, finite = _frame(ansatz, x, y, seen)
-    bad_weight = False
+    frame, invalid = _frame(ansatz, x, y, seen)
     if weights is not None:
-        bad_weight = jnp.any(seen & ~((weights > 0) & (weights < jnp.inf)), axis=0)
+        invalid |= jnp.any(seen & ~((weights > 0) & (weights < jnp.inf)), axis=0)
     nobs = jnp.sum(seen, axis=0, dtype=jnp.int32)
     with float64():
-        wide = jax.tree.map(lambda a: a.astype(jnp.float64), (frame, x, y, weights))
-        w, z = _weights_and_z(ansatz, wide[0], seen, *wide[1:])
-        weight = Pair.of(nobs.astype(jnp.float64)) if weights is None else _sum(w)
+        weight, *products = _sums(ansatz, frame, x, y, weights)
         safe = pair.where(weight.hi > 0, weight, 1.0)
-        lower = [[_sum(w * a * b) / safe for b in z[: i + 1]] for i, a in enumerate(z)]
-        G = _narrow(pair.symmetric(lower), dtype)
+        G = _narrow(pair.symmetric([a / safe for a in products]), dtype)
         weight = _narrow(weight, dtype).value
-    return Moments(nobs, weight, G, frame, ~finite | bad_weight, ansatz)
+    return Moments(nobs, weight, G, frame, invalid, ansatz)
 
 
-def _weights_and_z(
-    ansatz: Ansatz, frame: Frame, seen: Array, x: Array, y: Array, weights: Array | None
-) -> tuple[Array, list[Array]]:
-    """w and z = (ψ(t), u) of each observation, 0 where it is missing."""
+def _sums(ansatz: Ansatz, frame: Frame, x: Array, y: Array, weights: Array | None) -> list[Pair]:
+    """Σ w and Σ w z_i z_j for j ≤ i, in the order of axis 0.
+
+    The rows of a block are added one to the other, and the blocks as pairs. Every addition is written
+    out, so that the sum of a column is the same to the last bit whatever stands beside it; what is
+    missing is taken out behind the product, which also keeps a compiler from contracting product and
+    sum into one rounding in one place and not in another.
+    """
+    n = y.shape[0]
+    size = min(BLOCK_ROWS, n)
+    frame = jax.tree.map(lambda a: a.astype(jnp.float64), frame)
+
+    def block(j: Array, totals: list[Pair]) -> list[Pair]:
+        start = jnp.minimum(j * size, n - size)  # the last block may overlap the one before
+        rows = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), (x, y, weights))
+        new = (jnp.arange(size) >= j * size - start)[:, None]
+        seen = new & observed(*rows, ansatz)
+        x_rows, y_rows, w = jax.tree.map(lambda a: a.astype(jnp.float64), rows)
+        w = jnp.ones_like(y_rows) if w is None else w
+        z = _z(ansatz, frame, x_rows, y_rows)
+        terms = [w] + [w * (a * b) for i, a in enumerate(z) for b in z[: i + 1]]
+        return [_plus(t, _added(jnp.where(seen, a, 0))) for t, a in zip(totals, terms, strict=True)]
+
+    q = 1 + len(ansatz.names(x.shape[1]))
+    zero = Pair.of(jnp.zeros(y.shape[1:], jnp.float64))
+    return lax.fori_loop(0, -(-n // size), block, [zero] * (1 + q * (q + 1) // 2))
+
+
+def _added(rows: Array) -> Array:
+    return sum((rows[i] for i in range(1, rows.shape[0])), rows[0])
+
+
+def _plus(total: Pair, a: Array) -> Pair:
+    s, lost = pair.two_sum(total.hi, a)
+    return Pair(s, total.lo + lost)
+
+
+def _z(ansatz: Ansatz, frame: Frame, x: Array, y: Array) -> list[Array]:
+    """z = (ψ(t), u) of each observation."""
     t, u = frame.inside(x, y)
-    w = jnp.where(seen, jnp.ones_like(u) if weights is None else weights, 0)
-    if t.shape[-1] == 1:  # one basis for all columns; a missing x has t = 0 and counts with w = 0
-        basis = ansatz.basis(jnp.where(jnp.isnan(t), 0, t))
-    else:
-        basis = ansatz.basis(jnp.where(seen[:, None] if ansatz.x_is_vector else seen, t, 0))
-    return w, [*basis, jnp.where(seen, u, 0)]
+    return [*ansatz.basis(t), u]
 
 
 def _frame(ansatz: Ansatz, x: Array, y: Array, seen: Array) -> tuple[Frame, Array]:
-    """The frame of the valid observations, and whether all of them are finite."""
-    if x.shape[-1] == 1:
-        x_range = _range(x, ~jnp.isnan(x))
-    else:
-        x_range = _range(x, seen[:, None] if ansatz.x_is_vector else seen)
+    """The frame of the valid observations, and which data sets have an infinite one."""
+    own_x = seen[:, None] if ansatz.x_is_vector else seen
+    x_range = _range(x, ~jnp.isnan(x) if x.shape[-1] == 1 else own_x)
     y_range = _range(y, seen)
     x_infinite = jnp.isinf(x_range[0]) | jnp.isinf(x_range[1])
-    x_infinite = x_infinite.any(axis=0) if ansatz.x_is_vector else x_infinite
-    y_infinite = jnp.isinf(y_range[0]) | jnp.isinf(y_range[1])
-    infinite = (x_infinite | y_infinite) & seen.any(axis=0)
-    return frames.of_ranges(x_range, y_range, ansatz), ~infinite
+    if ansatz.x_is_vector:
+        x_infinite = x_infinite.any(axis=0)
+    infinite = x_infinite | jnp.isinf(y_range[0]) | jnp.isinf(y_range[1])
+    return frames.of_ranges(x_range, y_range, ansatz), infinite & seen.any(axis=0)
 
 
 def _range(a: Array, seen: Array) -> tuple[Array, Array]:
     low = jnp.min(jnp.where(seen, a, jnp.inf), axis=0)
     return low, jnp.max(jnp.where(seen, a, -jnp.inf), axis=0)
-
-
-def _sum(a: Array) -> Pair:
-    """Σ a over the observations as a pair, in the order of axis 0."""
-
-    def add(total: tuple[Array, Array], term: tuple[Array, Array]) -> tuple[Array, Array]:
-        s, lost = pair.two_sum(total[0], term[0])
-        return s, total[1] + term[1] + lost
-
-    zero = jnp.zeros((), a.dtype)
-    return Pair(*lax.reduce((a, jnp.zeros_like(a)), (zero, zero), add, (0,)))
 
 
 def _narrow(a: Pair, dtype: np.dtype) -> Pair:

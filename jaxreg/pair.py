@@ -10,6 +10,7 @@ Algorithms, 2nd ed., sections 4.3 and 27.9.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,10 +136,11 @@ def matrix(rows: list[list[Any]]) -> Pair:
     return stack([stack([_broadcast(entry, shape) for entry in row]) for row in full])
 
 
-def symmetric(rows: list[list[Pair]]) -> Pair:
-    """The symmetric matrix whose lower triangle is given by its rows."""
-    size = range(len(rows))
-    return stack([stack([rows[max(i, j)][min(i, j)] for j in size]) for i in size])
+def symmetric(lower: list[Pair]) -> Pair:
+    """The symmetric matrix whose lower triangle is listed row by row."""
+    size = range(math.isqrt(2 * len(lower)))
+    at = {(i, j): lower[i * (i + 1) // 2 + j] for i in size for j in range(i + 1)}
+    return stack([stack([at[max(i, j), min(i, j)] for j in size]) for i in size])
 
 
 def _broadcast(a: Any, shape: tuple[int, ...]) -> Pair:
@@ -164,6 +166,4 @@ def transpose(a: Pair) -> Pair:
 
 def concatenate(pairs: list[Pair]) -> Pair:
     """`jnp.concatenate` along the first axis."""
-    return Pair(
-        jnp.concatenate([p.hi for p in pairs]), jnp.concatenate([p.lo for p in pairs])
-    )
+    return Pair(jnp.concatenate([p.hi for p in pairs]), jnp.concatenate([p.lo for p in pairs]))

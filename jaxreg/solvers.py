@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxreg._typing import Array, Float, Int
@@ -88,13 +87,18 @@ class GradientDescent:
     (-5.0, 3.0)
     """
 
-    optimizer: Callable[[Any], optax.GradientTransformation] | optax.GradientTransformation = optax.sgd
+    optimizer: Callable[[Any], optax.GradientTransformation] | optax.GradientTransformation = (
+        optax.sgd
+    )
     learning_rate: float | Array | None = None
     steps: int = 1000
     tol: float | None = None
 
     def __post_init__(self):
-        if isinstance(self.optimizer, optax.GradientTransformation) and self.learning_rate is not None:
+        if (
+            isinstance(self.optimizer, optax.GradientTransformation)
+            and self.learning_rate is not None
+        ):
             raise ValueError(
                 "this optimizer carries its own learning rate: leave learning_rate out, or pass the "
                 "function, such as GradientDescent(optax.adam, learning_rate=0.05)"
