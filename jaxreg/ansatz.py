@@ -74,11 +74,11 @@ class Line:
         """`("intercept", "slope")`."""
         return ("intercept", "slope")
 
-    def features(self, x: Float[Array, n * batch]) -> Float[Array, "n 2 *batch"]:
+    def features(self, x: Float[Array, "n *batch"]) -> Float[Array, "n 2 *batch"]:
         """φ(x) = (1, x)."""
         return jnp.stack([jnp.ones_like(x), x], axis=1)
 
-    def predict(self, params: Float[Array, 2 * batch], x: Array) -> Array:
+    def predict(self, params: Float[Array, "2 *batch"], x: Array) -> Array:
         """β₀ + β₁ x for x of shape (n,) shared by all data sets or (n, …) of their own."""
         intercept, slope = params
         return intercept + slope * _facing(params, x)
@@ -122,11 +122,11 @@ class Polynomial:
         """`("c0", "c1", …)`, by power of x."""
         return tuple(f"c{k}" for k in range(self.degree + 1))
 
-    def features(self, x: Float[Array, n * batch]) -> Float[Array, "n p *batch"]:
+    def features(self, x: Float[Array, "n *batch"]) -> Float[Array, "n p *batch"]:
         """φ(x) = (1, x, x², …)."""
         return jnp.stack([x**k for k in range(self.degree + 1)], axis=1)
 
-    def predict(self, params: Float[Array, p * batch], x: Array) -> Array:
+    def predict(self, params: Float[Array, "p *batch"], x: Array) -> Array:
         """Σ θ_k x^k by Horner's rule, for x of shape (n,) shared or (n, …) own."""
         x = _facing(params, x)
         value = jnp.broadcast_to(params[-1], jnp.broadcast_shapes(params.shape[1:], x.shape))
@@ -191,11 +191,9 @@ class Linear:
         """φ(x) = (1, x₁, …, x_k), or x itself without an intercept."""
         return jnp.concatenate([jnp.ones_like(x[:, :1]), x], axis=1) if self.intercept else x
 
-    def predict(self, params: Float[Array, p * batch], x: Array) -> Array:
+    def predict(self, params: Float[Array, "p *batch"], x: Array) -> Array:
         """φ(x)ᵀθ for x of shape (n, k) shared or (n, k, …) own."""
-        return jnp.einsum(
-            "nk...,k...->n...", self.features(x), params, precision=lax.Precision.HIGHEST
-        )
+        return jnp.einsum("nk...,k...->n...", self.features(x), params, precision=lax.Precision.HIGHEST)
 
     def basis(self, t: Array) -> list[Array]:
         """The features, one by one."""

@@ -15,9 +15,7 @@ from jaxreg._typing import Array
 from jaxreg.inputs import Data
 from jaxreg.precision import in_own_precision
 
-BLOCK_BYTES = (
-    2**27
-)  # of y in a block of "auto": far more than a dispatch costs, far less than memory
+BLOCK_BYTES = 2**27  # of y in a block of "auto": far more than a dispatch costs, far less than memory
 
 Result = TypeVar("Result")
 
@@ -78,7 +76,5 @@ def _watched(starts: list[int], progress: bool) -> Iterable[int]:
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            'progress=True needs tqdm: python -m pip install "jaxreg[cli]"'
-        ) from None
+        raise ModuleNotFoundError('progress=True needs tqdm: python -m pip install "jaxreg[cli]"') from None
     return tqdm(starts, unit="block")

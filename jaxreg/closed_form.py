@@ -39,7 +39,7 @@ class TurningPoint:
 
 
 @in_own_precision
-def closed_form(moments: Moments) -> Float[Array, p * batch]:
+def closed_form(moments: Moments) -> Float[Array, "p *batch"]:
     """The params at which p = ∇S = 0: A θ = b, for a line β₁ = cov(x, y) / var(x), β₀ = ⟨y⟩ − β₁⟨x⟩.
 
     Args:

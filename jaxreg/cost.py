@@ -24,12 +24,12 @@ class Cost(Protocol):
 
 
 def residuals(
-    params: Float[Array, p * batch],
+    params: Float[Array, "p *batch"],
     x: Array,
-    y: Float[Array, n * batch],
+    y: Float[Array, "n *batch"],
     *,
     ansatz: Ansatz = Line(),
-) -> Float[Array, n * batch]:
+) -> Float[Array, "n *batch"]:
     """ε(θ) = y − f(θ, x), equation 4; NaN where x or y is NaN.
 
     Args:
@@ -75,7 +75,7 @@ def mean_squared_error(
 
 def observed(
     x: Array, y: Array, weights: Array | None = None, ansatz: Ansatz = Line()
-) -> Bool[Array, n * batch]:
+) -> Bool[Array, "n *batch"]:
     """Which observations are there: x and y are not NaN and the weight is not 0.
 
     A weight is looked at only where x and y are there, so NaN weights may share the gaps of y.

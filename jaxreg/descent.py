@@ -135,7 +135,7 @@ def loop(
         gradient_norm=norm,
         steps=taken,
         status=status.astype(jnp.int8),
-        history=_with_end(before, (theta, value)) if history else None,
+        history=None if before is None else _with_end(before, (theta, value)),
     )
 
 

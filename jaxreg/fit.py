@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxreg import blocks, inputs, status
 from jaxreg._typing import Array, Float, Int
@@ -46,14 +47,14 @@ class Fit:
         ansatz: the ansatz that was fitted.
     """
 
-    params: Float[Array, p * batch]
-    bse: Float[Array, p * batch]
+    params: Float[Array, "p *batch"]
+    bse: Float[Array, "p *batch"]
     cost: Float[Array, "*batch"]
     ssr: Float[Array, "*batch"]
     nobs: Int[Array, "*batch"]
     df_resid: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
-    coefs: Float[Array, p * batch]
+    coefs: Float[Array, "p *batch"]
     frame: Frame
     ansatz: Ansatz = field(metadata={"static": True})
 
@@ -112,7 +113,7 @@ class Fit:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        if isinstance(self.params, jax.core.Tracer):
+        if isinstance(self.params, Tracer):
             return f"<Fit of {self.ansatz} to data sets {self.shape}, traced>"
         if not isinstance(self.params, jax.Array | np.ndarray):
             return f"Fit({self.params!r}, …)"
@@ -252,9 +253,7 @@ def _single(found: Fit) -> str:
         [head]
         + [
             f"  {name:<9} {value: .6g} ± {error:.2g}"
-            for name, value, error in zip(
-                found.names, np.asarray(found.params), errors, strict=True
-            )
+            for name, value, error in zip(found.names, np.asarray(found.params), errors, strict=True)
         ]
     )
 
@@ -268,7 +267,5 @@ def _many(found: Fit) -> str:
         known = values[np.isfinite(values)]
         if known.size:
             low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
-            lines.append(
-                f"  {name:<9} median {middle: .4g}, half of them in [{low:.4g}, {high:.4g}]"
-            )
+            lines.append(f"  {name:<9} median {middle: .4g}, half of them in [{low:.4g}, {high:.4g}]")
     return "\n".join(lines)

@@ -86,16 +86,12 @@ def between(old: Frame, new: Frame, ansatz: Ansatz) -> Pair:
 
     edge = _shift(old.y_center, new.y_center, new.y_scale)
     corner = old.y_scale / new.y_scale
-    return Pair(
-        bordered(basis.hi, corner, edge.hi), bordered(basis.lo, jnp.zeros_like(corner), edge.lo)
-    )
+    return Pair(bordered(basis.hi, corner, edge.hi), bordered(basis.lo, jnp.zeros_like(corner), edge.lo))
 
 
 def constant(matrix: np.ndarray, like: Pair) -> Pair:
     """A matrix of exact numbers beside a pair with batch axes."""
-    return Pair.of(
-        jnp.asarray(matrix, like.hi.dtype).reshape(matrix.shape + (1,) * (like.hi.ndim - 2))
-    )
+    return Pair.of(jnp.asarray(matrix, like.hi.dtype).reshape(matrix.shape + (1,) * (like.hi.ndim - 2)))
 
 
 def _center_and_scale(low: Array, high: Array, has_intercept: bool) -> tuple[Array, Array]:

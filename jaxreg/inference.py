@@ -13,7 +13,7 @@ from jaxreg.moments import Moments
 
 def standard_errors(
     point: TurningPoint, mean_squared_error: Array, df_resid: Array, moments: Moments
-) -> Float[Array, p * batch]:
+) -> Float[Array, "p *batch"]:
     """√diag(σ̂² (XᵀWX)⁻¹) with σ̂² = Σ w ε² / (nobs − p), for errors of one variance / w.
 
     Args:

@@ -66,7 +66,7 @@ class Moments:
         return self._in_data_units().value[:-1, :-1]
 
     @property
-    def cross(self) -> Float[Array, p * batch]:
+    def cross(self) -> Float[Array, "p *batch"]:
         """b = ⟨φ y⟩ in the units of the data."""
         return self._in_data_units().value[:-1, -1]
 
@@ -99,7 +99,7 @@ class Moments:
 @in_own_precision
 def moments(
     x: Array,
-    y: Float[Array, n * batch],
+    y: Float[Array, "n *batch"],
     weights: Array | None = None,
     *,
     ansatz: Ansatz = Line(),
@@ -177,9 +177,7 @@ def _gather_jvp(ansatz: Ansatz, primals: tuple, tangents: tuple) -> tuple[Moment
     return found, change
 
 
-def _averages(
-    ansatz: Ansatz, frame: Frame, x: Array, y: Array, weights: Array | None
-) -> tuple[Array, Array]:
+def _averages(ansatz: Ansatz, frame: Frame, x: Array, y: Array, weights: Array | None) -> tuple[Array, Array]:
     """Σ w and G in a given frame, the definition of what `_tile` computes."""
     seen = observed(x, y, weights, ansatz)
     x, y, weights = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, 0), (x, y, weights))
@@ -221,10 +219,11 @@ def _sums(ansatz: Ansatz, frame: Frame, x: Array, y: Array, weights: Array | Non
 
     def block(j: Array, totals: list[Pair]) -> list[Pair]:
         start = jnp.minimum(j * size, n - size)  # the last block may overlap the one before
-        rows = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), (x, y, weights))
         new = (jnp.arange(size) >= j * size - start)[:, None]
-        seen = new & observed(*rows, ansatz)
-        x_rows, y_rows, w = jax.tree.map(lambda a: a.astype(jnp.float64), rows)
+        x_rows, y_rows, w = jax.tree.map(
+            lambda a: lax.dynamic_slice_in_dim(a, start, size).astype(jnp.float64), (x, y, weights)
+        )
+        seen = new & observed(x_rows, y_rows, w, ansatz)
         w = jnp.ones_like(y_rows) if w is None else w
         z = _z(ansatz, frame, x_rows, y_rows)
         terms = [w] + [w * (a * b) for i, a in enumerate(z) for b in z[: i + 1]]

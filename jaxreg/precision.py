@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,4 +44,4 @@ def _any_float64(tree: Any) -> bool:
 
 def _keep_digits(leaf: Any) -> Any:
     wide = isinstance(leaf, jax.Array) and leaf.dtype == np.float64
-    return np.asarray(leaf) if wide and not isinstance(leaf, jax.core.Tracer) else leaf
+    return np.asarray(leaf) if wide and not isinstance(leaf, Tracer) else leaf

@@ -54,6 +54,13 @@ class ClosedForm:
         cost = cost_at(point.coefs, moments)
         return Solution(point.coefs, cost, jnp.full(cost.shape, Status.ok, jnp.int8))
 
+    def solve_cost(self, cost: Cost, *_: Any) -> Solution:
+        """There is no closed form for another cost."""
+        raise ValueError(
+            "the closed form exists for mean_squared_error alone; pass solver=GradientDescent() to "
+            f"minimize {cost!r}"
+        )
+
 
 @partial(
     jax.tree_util.register_dataclass,
@@ -87,18 +94,13 @@ class GradientDescent:
     (-5.0, 3.0)
     """
 
-    optimizer: Callable[[Any], optax.GradientTransformation] | optax.GradientTransformation = (
-        optax.sgd
-    )
+    optimizer: Callable[[Any], optax.GradientTransformation] | optax.GradientTransformation = optax.sgd
     learning_rate: float | Array | None = None
     steps: int = 1000
     tol: float | None = None
 
     def __post_init__(self):
-        if (
-            isinstance(self.optimizer, optax.GradientTransformation)
-            and self.learning_rate is not None
-        ):
+        if isinstance(self.optimizer, optax.GradientTransformation) and self.learning_rate is not None:
             raise ValueError(
                 "this optimizer carries its own learning rate: leave learning_rate out, or pass the "
                 "function, such as GradientDescent(optax.adam, learning_rate=0.05)"

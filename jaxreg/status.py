@@ -55,9 +55,7 @@ def describe(status: Any) -> str:
     2 ok: fitted.
     1 no_observations: not one valid observation (all NaN, or all weights 0); nothing to fit.
     """
-    return "\n".join(
-        f"{count} {code.name}: {code.advice}" for code, count in counts(status).items()
-    )
+    return "\n".join(f"{count} {code.name}: {code.advice}" for code, count in counts(status).items())
 
 
 def counts(status: Any) -> dict[Status, int]:

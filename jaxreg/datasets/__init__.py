@@ -30,5 +30,5 @@ def pacific_sst() -> xarray.Dataset:
         raise ModuleNotFoundError(
             'the data sets are read by xarray: python -m pip install "jaxreg[xarray]"'
         ) from None
-    with as_file(files(__package__) / "pacific_sst.nc") as path:
+    with as_file(files("jaxreg.datasets") / "pacific_sst.nc") as path:
         return xarray.load_dataset(path, engine="netcdf4")
