@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxreg._typing import Array
 from jaxreg.inputs import Data
@@ -65,7 +64,7 @@ def _columns(data: Data, start: int, size: int) -> Data:
         data,
         x=data.x if data.x_is_shared else cut(data.x),
         y=cut(data.y),
-        weights=cut(data.weights) if np.ndim(data.weights) == 2 else data.weights,
+        weights=data.weights if data.weights is None or data.weights.ndim == 1 else cut(data.weights),
         batch=(size,),
     )
 

@@ -56,7 +56,8 @@ def fit_file(
     found = _fit(x_data, y_data, degree, method)
     Console().print(_table(found, x_data, y_data))
     if not np.isin(np.asarray(found.status), (Status.ok, Status.exact_fit, Status.not_converged)).any():
-        raise UserError(f"nothing to fit in {file}: {found.describe()}")
+        ends = ", ".join(f"{number} {code.name}" for code, number in counts(found.status).items())
+        raise UserError(f"nothing to fit in {file}: {ends}")
     if output is not None:
         results = to_dataset(found, x_data, y_data)
         write_whole(output, lambda path: results.to_netcdf(path, engine="netcdf4"))
@@ -113,9 +114,10 @@ def _fit(x: xr.DataArray, y: xr.DataArray, degree: int, method: Method) -> Fit:
 
 def _table(found: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
     """How many data sets ended how, and quantiles of the highest param and of its standard error."""
-    table = Table(title=f"{found.ansatz}: {y.name} against {x.name}", title_justify="left")
-    table.add_column("")
-    table.add_column("", justify="right")
+    title = f"{found.ansatz}: {y.name} against {x.name}"
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
     table.add_row("data sets", str(max(1, int(np.prod(found.shape)))))
     for code, number in counts(found.status).items():
         table.add_row(code.name, str(number))
@@ -125,28 +127,30 @@ def _table(found: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
         known = np.asarray(values)[-1]
         known = known[np.isfinite(known)]
         for q in QUANTILES if known.size else ():
-            table.add_row(f"{label}, {q:.0%} quantile", f"{np.quantile(known, q):.4g} {units}")
+            table.add_row(f"{label}, {q:.0%} quantile", f"{np.quantile(known, q):.4g} {units}".rstrip())
     return table
 
 
 def _draw(found: Fit, x: xr.DataArray, y: xr.DataArray, path: Path) -> None:
     mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
     from jaxreg import plot
 
     if len(found.shape) == 2 and len(found.names) > 1:
         row, column = (y[dim] for dim in y.dims[1:])
-        ax = plot.trend_map(
+        units = _units(x, y, 1)
+        plot.trend_map(
             found,
             row=row.values,
             column=column.values,
             row_label=_label(row),
             column_label=_label(column),
-            label=f"{found.names[1]} of {y.name} ({_units(x, y, 1)})",
+            label=f"{found.names[1]} of {y.name}" + (f" ({units})" if units else ""),
         )
-        figure = ax.get_figure(root=True)
     else:
         names = [str(name) for name in y[y.dims[1]].values] if y.ndim == 2 else None
-        axes = plot.lines(
+        plot.lines(
             found,
             x.values,
             y.values.reshape(len(x), -1),
@@ -154,16 +158,16 @@ def _draw(found: Fit, x: xr.DataArray, y: xr.DataArray, path: Path) -> None:
             x_label=_label(x),
             y_label=_label(y),
         )
-        figure = axes[0].get_figure(root=True)
-    figure.savefig(path, dpi=150)
+    plt.savefig(path, dpi=150, format=path.suffix[1:] or "png")
+    plt.close()
 
 
 def _units(x: xr.DataArray, y: xr.DataArray, power: int) -> str:
     """The units of a param that multiplies a power of x; a calendar variable names its own unit."""
-    numerator = y.attrs.get("units", "1")
+    numerator = y.attrs.get("units", "")
     name = x.attrs.get("units", x.name if x.name in ("year", "month", "day", "hour") else "")
     denominator = str(name).split(" since ")[0]
-    if power == 0 or not denominator:
+    if power == 0 or not numerator or not denominator:
         return numerator
     return f"{numerator} {denominator}-{power}"
 

@@ -11,7 +11,7 @@ from jaxreg.fit import Fit
 try:
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
-    from matplotlib.colors import CenteredNorm
+    from matplotlib.colors import CenteredNorm, ListedColormap
 except ModuleNotFoundError:
     raise ModuleNotFoundError('jaxreg.plot needs matplotlib: python -m pip install "jaxreg[plot]"') from None
 
@@ -58,8 +58,16 @@ def trend_map(
         shading="nearest",
     )
     unsure = np.ma.masked_where(~(np.abs(slope) < SIGNIFICANT * error), np.ones_like(slope))
-    with plt.rc_context({"hatch.linewidth": 0.4}):
-        ax.pcolor(column, row, unsure, hatch="////", alpha=0, shading="nearest")
+    ax.pcolor(
+        column,
+        row,
+        unsure,
+        cmap=ListedColormap(["none"]),
+        hatch="////",
+        edgecolor="0.45",
+        linewidth=0,
+        shading="nearest",
+    )
     ax.figure.colorbar(mesh, ax=ax, label=label, extend="both", shrink=0.9)
     ax.set(xlabel=column_label, ylabel=row_label)
     ax.set_title(f"gray: no fit; hatched: |t| < {SIGNIFICANT}", fontsize="medium", loc="left")
