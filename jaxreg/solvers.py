@@ -44,6 +44,7 @@ class Solution:
 class ClosedForm:
     """The turning point of the mean squared error itself, equations 14 and 15; what `fit` does if not told.
 
+    >>> import numpy as np
     >>> from jaxreg import fit
     >>> fit(np.arange(3.0), np.array([1.0, 3.0, 5.0]), solver=ClosedForm()).params.tolist()
     [1.0, 2.0]
@@ -87,6 +88,7 @@ class GradientDescent:
 
     Source: seed paper, equation 16.
 
+    >>> import numpy as np
     >>> from jaxreg import fit
     >>> year = np.arange(1960.0, 1970.0)
     >>> intercept, slope = fit(year, 3 * year - 5, solver=GradientDescent()).params
