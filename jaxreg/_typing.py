@@ -1,21 +1,25 @@
-"""The words for array shapes: jaxtyping's where it is installed (the tests), nothing checked elsewhere."""
+"""The words for array shapes: jaxtyping's where it is installed (the tests), unchecked elsewhere."""
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int, Num
-else:
-    try:
-        from jaxtyping import Array, Bool, Float, Int, Num
-    except ModuleNotFoundError:
-        from jax import Array
+import jax
+import numpy as np
 
-        class Num:
-            """`Num[Array, "n"]` reads as `Array` when no one is there to check the shape."""
+if TYPE_CHECKING:
+    from jax import Array
+    from jaxtyping import Bool, Float, Int
+else:
+    Array = jax.Array | np.ndarray  # NumPy arrays may come in wherever JAX arrays do
+    try:
+        from jaxtyping import Bool, Float, Int
+    except ModuleNotFoundError:
+
+        class Float:
+            """`Float[Array, "n"]` reads as `Array` when no one is there to check the shape."""
 
             def __class_getitem__(cls, item):
                 return item[0]
 
-        Bool = Float = Int = Num
+        Bool = Int = Float
 
-__all__ = ["Array", "Bool", "Float", "Int", "Num"]
+__all__ = ["Array", "Bool", "Float", "Int"]

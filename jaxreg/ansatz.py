@@ -8,7 +8,7 @@ and `basis_in_features` what ψ is in terms of φ, so that coefficients can be b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +19,7 @@ from jaxreg._typing import Array, Float
 from jaxreg.pair import Pair
 
 
+@runtime_checkable
 class Ansatz(Protocol):
     """What the rest of the library asks of an ansatz."""
 
@@ -197,7 +198,8 @@ class Linear:
 
     def basis(self, t: Array) -> list[Array]:
         """The features, one by one."""
-        return list(jnp.moveaxis(self.features(t), 1, 0))
+        columns = [t[:, j] for j in range(t.shape[1])]
+        return [jnp.ones_like(columns[0]), *columns] if self.intercept else columns
 
     def change(self, shift: Pair, ratio: Array) -> Pair:
         """(1, shift + ratio·t) in terms of (1, t), with one shift and ratio per column."""

@@ -7,11 +7,12 @@ cov(x, y) by var(x), equation 14, and returns ⟨y⟩ − β₁⟨x⟩, equation
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxreg import frame as frames
 from jaxreg import pair
@@ -19,10 +20,10 @@ from jaxreg._typing import Array, Bool, Float
 from jaxreg.moments import Moments
 from jaxreg.pair import Pair
 from jaxreg.precision import in_own_precision
+from jaxreg.pytree import pytree
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class TurningPoint:
     """Where p = 0, in the frame of the moments.
 
@@ -39,6 +40,7 @@ class TurningPoint:
 
 
 @in_own_precision
+@jax.jit
 def closed_form(moments: Moments) -> Float[Array, "p *batch"]:
     """The params at which p = ∇S = 0: A θ = b, for a line β₁ = cov(x, y) / var(x), β₀ = ⟨y⟩ − β₁⟨x⟩.
 
@@ -81,13 +83,16 @@ def usable_G(moments: Moments) -> Pair:
 def _solve(G: Pair) -> TurningPoint:
     p = G.hi.shape[0] - 1
     least = _rank_tolerance(G.hi.dtype)
-    full_rank = jnp.ones(G.hi.shape[2:], bool)
-    swept = G
-    for k in range(p):
+
+    def step(k: Array, state: tuple[Pair, Array]) -> tuple[Pair, Array]:
+        swept, full_rank = state
         pivot = swept[k, k]
         determined = pivot.hi > least * G.hi[k, k]
-        full_rank &= determined
         swept = sweep(swept, k, pair.where(determined, pivot, 1.0))
+        return swept, full_rank & determined
+
+    # A loop, although p is known: unrolled, XLA recomputes every sweep inside the next, 4^p times.
+    swept, full_rank = lax.fori_loop(0, p, step, (G, jnp.ones(G.hi.shape[2:], bool)))
     return TurningPoint(swept[:p, p], -swept[:p, :p], full_rank)
 
 
@@ -110,7 +115,7 @@ def _solve_jvp(primals: tuple[Pair], tangents: tuple[Pair]) -> tuple[TurningPoin
     )
 
 
-def sweep(G: Pair, k: int, pivot: Pair) -> Pair:
+def sweep(G: Pair, k: Array | int, pivot: Pair) -> Pair:
     """The symmetric sweep of G on k: G_ij − G_ik G_kj / G_kk, with row and column k over the pivot.
 
     Swept on all of A, [[A, b], [bᵀ, c]] becomes [[−A⁻¹, A⁻¹b], [bᵀA⁻¹, c − bᵀA⁻¹b]].
@@ -118,7 +123,7 @@ def sweep(G: Pair, k: int, pivot: Pair) -> Pair:
     Source: J. H. Goodnight, The American Statistician 33 (1979) 149.
     """
     column = G[:, k]
-    row = column / pivot
+    row = lax.optimization_barrier(column / pivot)  # divided once, not once for each element
     on_k = (jnp.arange(column.hi.shape[0]) == k).reshape(-1, *(1,) * (column.hi.ndim - 1))
     swept = G - column[:, None] * row[None]
     swept = pair.where(on_k[:, None], row[None], pair.where(on_k[None], row[:, None], swept))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -13,6 +13,7 @@ from jaxreg._typing import Array, Bool, Float
 from jaxreg.ansatz import Ansatz, Line
 
 
+@runtime_checkable
 class Cost(Protocol):
     """A callable with the signature of `mean_squared_error`."""
 
@@ -24,9 +25,9 @@ class Cost(Protocol):
 
 
 def residuals(
-    params: Float[Array, "p *batch"],
-    x: Array,
-    y: Float[Array, "n *batch"],
+    params: Any,
+    x: Any,
+    y: Any,
     *,
     ansatz: Ansatz = Line(),
 ) -> Float[Array, "n *batch"]:
@@ -40,14 +41,15 @@ def residuals(
     >>> residuals(jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0]), jnp.array([1.0, 5.0])).tolist()
     [0.0, 2.0]
     """
+    params, x, y = (jnp.asarray(a) for a in (params, x, y))
     return y - ansatz.predict(params, x)
 
 
 def mean_squared_error(
-    params: Float[Array, " p"],
-    x: Array,
-    y: Float[Array, " n"],
-    weights: Float[Array, " n"] | None = None,
+    params: Any,
+    x: Any,
+    y: Any,
+    weights: Any = None,
     *,
     ansatz: Ansatz = Line(),
 ) -> Float[Array, ""]:
@@ -66,6 +68,7 @@ def mean_squared_error(
     >>> float(mean_squared_error(jnp.array([1.0, 2.0]), x, y))
     2.0
     """
+    x, y = jnp.asarray(x), jnp.asarray(y)
     seen = observed(x, y, weights, ansatz)
     w = jnp.where(seen, 1 if weights is None else weights, 0).astype(y.dtype)
     x = jnp.where(seen[:, None] if ansatz.x_is_vector else seen, x, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,12 +21,12 @@ from jaxreg.inference import standard_errors
 from jaxreg.inputs import Data
 from jaxreg.moments import Moments, moments
 from jaxreg.precision import in_own_precision
+from jaxreg.pytree import pytree, static
 from jaxreg.solvers import ClosedForm, GradientDescent
 from jaxreg.status import Status
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Fit:
     """The fitted params of every data set and what is known about them; `fit(...)` makes it.
 
@@ -56,7 +55,7 @@ class Fit:
     status: Int[Array, "*batch"]
     coefs: Float[Array, "p *batch"]
     frame: Frame
-    ansatz: Ansatz = field(metadata={"static": True})
+    ansatz: Ansatz = static()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -100,7 +99,7 @@ class Fit:
         index = index if isinstance(index, tuple) else (index,)
 
         def of(leaf: Array) -> Array:
-            return leaf[(slice(None),) * (leaf.ndim - len(self.shape)) + index]
+            return leaf[(slice(None),) * (leaf.ndim - len(self.shape)) + (*index, ...)]
 
         return in_own_precision(jax.tree.map)(of, self)
 

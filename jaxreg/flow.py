@@ -46,6 +46,7 @@ def momentum(cost: Callable[..., Array], params: Any, *data: Any) -> Any:
 
 
 @in_own_precision
+@jax.jit
 def learning_rates(moments: Moments) -> LearningRates:
     """The learning rates that converge on the mean squared error in the units of the data.
 
@@ -55,7 +56,9 @@ def learning_rates(moments: Moments) -> LearningRates:
         moments: of one data set or of many.
 
     Returns:
-        `LearningRates`, NaN where there are no moments.
+        `LearningRates`, NaN where there are no moments. Where the two agree to rounding, as for an
+        intercept beside a raw calendar year, λmin is next to 0 and the descent is hopeless in these
+        coordinates: center and scale x, as `GradientDescent` does.
 
     Source: B. T. Polyak, Introduction to Optimization (1987), section 1.4.
 

@@ -6,9 +6,6 @@ moves between frames by a triangular matrix, and moments, coefficients and covar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,10 +13,10 @@ from jaxreg import pair
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.pair import Pair
+from jaxreg.pytree import pytree
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Frame:
     """x = x_center + x_scale·t and y = y_center + y_scale·u; the scales are powers of two.
 

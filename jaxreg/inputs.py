@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -13,14 +12,14 @@ from jax.core import Tracer
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.precision import in_own_precision
+from jaxreg.pytree import pytree, static
 
 NAN_POLICIES = ("omit", "propagate", "raise")
 COV_TYPES = ("nonrobust",)
 ROUNDING = 1e-5  # of the spread of x: what a change to the dtype of y may cost
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Data:
     """Data sets as the columns of y.
 
@@ -35,8 +34,8 @@ class Data:
     x: Array
     y: Array
     weights: Array | None
-    batch: tuple[int, ...] = field(metadata={"static": True})
-    x_is_shared: bool = field(metadata={"static": True})
+    batch: tuple[int, ...] = static()
+    x_is_shared: bool = static()
 
 
 def data(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: Ansatz) -> Data:

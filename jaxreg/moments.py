@@ -11,8 +11,8 @@ times as much and gains nothing for float32, whose products are exact in float64
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,14 @@ from jaxreg.cost import observed
 from jaxreg.frame import Frame
 from jaxreg.pair import Pair
 from jaxreg.precision import float64, in_own_precision
+from jaxreg.pytree import pytree, static
 
 BLOCK_ROWS = 16
 TILE_ELEMENTS = 2**17  # observations × columns; 256 columns of 300 rows were the fastest measured
 TILE_COLUMNS = (16, 256)  # at least, at most
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Moments:
     """Averages over the valid observations of each data set; `a + b` merges those of two halves.
 
@@ -58,7 +58,7 @@ class Moments:
     G: Pair
     frame: Frame
     invalid: Bool[Array, "*batch"]
-    ansatz: Ansatz = field(metadata={"static": True})
+    ansatz: Ansatz = static()
 
     @property
     def gram(self) -> Float[Array, "p p *batch"]:
@@ -76,6 +76,7 @@ class Moments:
         return self._in_data_units().value[-1, -1]
 
     @in_own_precision
+    @jax.jit
     def _in_data_units(self) -> Pair:
         p = self.G.hi.shape[0] - 1
         features_in_basis = np.eye(p + 1)
@@ -84,6 +85,7 @@ class Moments:
         return pair.congruence(frames.constant(features_in_basis, inside), inside)
 
     @in_own_precision
+    @jax.jit
     def __add__(self, other: Moments) -> Moments:
         """The moments of the observations of both."""
         if self.ansatz != other.ansatz:
@@ -98,9 +100,9 @@ class Moments:
 
 @in_own_precision
 def moments(
-    x: Array,
-    y: Float[Array, "n *batch"],
-    weights: Array | None = None,
+    x: Any,
+    y: Any,
+    weights: Any = None,
     *,
     ansatz: Ansatz = Line(),
 ) -> Moments:
@@ -119,11 +121,13 @@ def moments(
         `Moments`, differentiable in x, y and weights. Data sets with an infinite value or an impossible
         weight are marked `invalid`.
     """
+    y = jnp.asarray(y)
+    x, weights = jax.tree.map(lambda a: jnp.asarray(a, y.dtype), (x, weights))
     n, batch = y.shape[0], y.shape[1:]
     m = int(np.prod(batch))
     x_batch = (1,) * len(batch) if x.ndim == 1 + ansatz.x_is_vector else batch
     own = x.shape[: 1 + ansatz.x_is_vector]
-    columns = _gather(
+    columns = _compiled(
         ansatz,
         x.reshape(*own, int(np.prod(x_batch))),
         y.reshape(n, m),
@@ -164,6 +168,9 @@ def _gather(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> Moment
 
     whole = jax.tree.map(empty, jax.eval_shape(tile, 0))
     return lax.fori_loop(0, -(-m // width), step, whole)
+
+
+_compiled = jax.jit(_gather, static_argnums=0)
 
 
 @_gather.defjvp

@@ -11,14 +11,13 @@ Algorithms, 2nd ed., sections 4.3 and 27.9.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxreg._typing import Array
+from jaxreg.pytree import pytree
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
@@ -48,8 +47,7 @@ def _renormalize(hi: Array, lo: Array) -> tuple[Array, Array]:
     return s, lo - (s - hi)
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Pair:
     """The number hi + lo, elementwise; `+ - * /` with pairs, arrays and Python numbers.
 
@@ -151,7 +149,8 @@ def _broadcast(a: Any, shape: tuple[int, ...]) -> Pair:
 def matmul(a: Pair, b: Pair) -> Pair:
     """The matrix product over the first two axes, Σ_k a[i, k] b[k, j], all further axes elementwise."""
     terms = [a[:, k, None] * b[None, k] for k in range(a.hi.shape[1])]
-    return sum(terms[1:], terms[0])
+    product = sum(terms[1:], terms[0])
+    return lax.optimization_barrier(product)  # or XLA computes it anew for each use
 
 
 def congruence(R: Pair, G: Pair) -> Pair:

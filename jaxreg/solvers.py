@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,13 +18,13 @@ from jaxreg.cost import Cost
 from jaxreg.descent import Descent, check_steps, loop
 from jaxreg.moments import Moments
 from jaxreg.pair import Pair
+from jaxreg.pytree import pytree, static
 from jaxreg.status import Status
 
 DEFAULT_LEARNING_RATE = 0.1
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Solution:
     """What a solver found, in the frame of the moments.
 
@@ -39,8 +39,7 @@ class Solution:
     status: Int[Array, "*batch"]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=[])
-@dataclass(frozen=True)
+@pytree
 class ClosedForm:
     """The turning point of the mean squared error itself, equations 14 and 15; what `fit` does if not told.
 
@@ -63,12 +62,7 @@ class ClosedForm:
         )
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["learning_rate", "tol"],
-    meta_fields=["optimizer", "steps"],
-)
-@dataclass(frozen=True)
+@pytree
 class GradientDescent:
     """The loop of `descend` as a solver for `fit`, in standardized coordinates.
 
@@ -96,9 +90,11 @@ class GradientDescent:
     (-5.0, 3.0)
     """
 
-    optimizer: Callable[[Any], optax.GradientTransformation] | optax.GradientTransformation = optax.sgd
+    optimizer: Callable[[Any], optax.GradientTransformation] | optax.GradientTransformation = static(
+        optax.sgd
+    )
     learning_rate: float | Array | None = None
-    steps: int = 1000
+    steps: int = static(1000)
     tol: float | None = None
 
     def __post_init__(self):
@@ -159,8 +155,7 @@ class GradientDescent:
         return self.optimizer(rate)
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class _Standard:
     """Means and standard deviations of z = (ψ(t), u), and the correlations that are left."""
 
