@@ -23,6 +23,8 @@ from jaxreg.status import Status
 
 DEFAULT_LEARNING_RATE = 0.1
 
+Optimizer = optax.GradientTransformation
+
 
 @pytree
 class Solution:
@@ -90,15 +92,13 @@ class GradientDescent:
     (-5.0, 3.0)
     """
 
-    optimizer: Callable[[Any], optax.GradientTransformation] | optax.GradientTransformation = static(
-        optax.sgd
-    )
+    optimizer: Optimizer | Callable[[Any], Optimizer] = static(default=optax.sgd)
     learning_rate: float | Array | None = None
-    steps: int = static(1000)
+    steps: int = static(default=1000)
     tol: float | None = None
 
     def __post_init__(self):
-        if isinstance(self.optimizer, optax.GradientTransformation) and self.learning_rate is not None:
+        if isinstance(self.optimizer, Optimizer) and self.learning_rate is not None:
             raise ValueError(
                 "this optimizer carries its own learning rate: leave learning_rate out, or pass the "
                 "function, such as GradientDescent(optax.adam, learning_rate=0.05)"
@@ -148,8 +148,8 @@ class GradientDescent:
         status = jnp.where(above, Status.not_converged, found.status)
         return replace(found, status=status.astype(jnp.int8))
 
-    def _optimizer(self) -> optax.GradientTransformation:
-        if isinstance(self.optimizer, optax.GradientTransformation):
+    def _optimizer(self) -> Optimizer:
+        if isinstance(self.optimizer, Optimizer):
             return self.optimizer
         rate = DEFAULT_LEARNING_RATE if self.learning_rate is None else self.learning_rate
         return self.optimizer(rate)
