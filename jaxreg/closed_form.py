@@ -20,7 +20,7 @@ from jaxreg._typing import Array, Bool, Float
 from jaxreg.moments import Moments
 from jaxreg.pair import Pair
 from jaxreg.precision import in_own_precision
-from jaxreg.pytree import pytree
+from jaxreg.pytree import pytree, tangent
 
 
 @pytree
@@ -107,11 +107,10 @@ def _solve_jvp(primals: tuple[Pair], tangents: tuple[Pair]) -> tuple[TurningPoin
     force = jnp.sum(change[:p] * v, axis=1)  # ḃ − Ȧc
     c_change = jnp.sum(inverse * force, axis=1)
     inverse_change = -_matmul(_matmul(inverse, change[:p, :p]), inverse)
-    still = jax.tree.map(jax.custom_derivatives.zero_from_primal, point)
-    return point, TurningPoint(
-        coefs=Pair(c_change, still.coefs.lo),
-        inverse=Pair(inverse_change, still.inverse.lo),
-        full_rank=still.full_rank,
+    return point, tangent(
+        point,
+        coefs=tangent(point.coefs, hi=c_change),
+        inverse=tangent(point.inverse, hi=inverse_change),
     )
 
 

@@ -105,7 +105,7 @@ def loop(
     data: tuple,
     optimizer: optax.GradientTransformation,
     steps: int,
-    tol: float | None,
+    tol: float | Array | None,
     history: bool,
 ) -> Descent:
     """`descend` for callers that are compiled already; `tol` may be an array."""
@@ -142,7 +142,7 @@ def loop(
 _compiled = jax.jit(loop, static_argnames=("cost", "optimizer", "steps", "history"))
 
 
-def check_steps(steps: int) -> None:
+def check_steps(steps: Any) -> None:
     """Raise on a number of steps that is none."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise ValueError(f"steps is a whole number, 0 or more; got {steps!r}")

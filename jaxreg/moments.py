@@ -27,7 +27,7 @@ from jaxreg.cost import observed
 from jaxreg.frame import Frame
 from jaxreg.pair import Pair
 from jaxreg.precision import float64, in_own_precision
-from jaxreg.pytree import pytree, static
+from jaxreg.pytree import pytree, static, tangent
 
 BLOCK_ROWS = 16
 TILE_ELEMENTS = 2**17  # observations × columns; 256 columns of 300 rows were the fastest measured
@@ -122,7 +122,8 @@ def moments(
         weight are marked `invalid`.
     """
     y = jnp.asarray(y)
-    x, weights = jax.tree.map(lambda a: jnp.asarray(a, y.dtype), (x, weights))
+    dtype = jnp.promote_types(y.dtype, jnp.float32)
+    x, y, weights = jax.tree.map(lambda a: jnp.asarray(a, dtype), (x, y, weights))
     n, batch = y.shape[0], y.shape[1:]
     m = int(np.prod(batch))
     x_batch = (1,) * len(batch) if x.ndim == 1 + ansatz.x_is_vector else batch
@@ -179,9 +180,7 @@ def _gather_jvp(ansatz: Ansatz, primals: tuple, tangents: tuple) -> tuple[Moment
     found = _gather(ansatz, *primals)
     frame = jax.tree.map(lax.stop_gradient, found.frame)
     _, (weight, G) = jax.jvp(partial(_averages, ansatz, frame), primals, tangents)
-    still = jax.tree.map(jax.custom_derivatives.zero_from_primal, found)
-    change = Moments(still.nobs, weight, Pair(G, still.G.lo), still.frame, still.invalid, ansatz)
-    return found, change
+    return found, tangent(found, weight=weight, G=tangent(found.G, hi=G))
 
 
 def _averages(ansatz: Ansatz, frame: Frame, x: Array, y: Array, weights: Array | None) -> tuple[Array, Array]:

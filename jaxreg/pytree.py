@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
 
 T = TypeVar("T")
+
+
+def tangent(like: T, **changes: Any) -> T:
+    """A tangent of a tree: zero but for the fields that change; its leaves may have other dtypes."""
+    tree = copy.copy(jax.tree.map(jax.custom_derivatives.zero_from_primal, like))
+    for name, value in changes.items():
+        object.__setattr__(tree, name, value)
+    return tree
 
 
 def static(*, default: Any = MISSING) -> Any:

@@ -121,5 +121,3 @@ def test_a_failing_write_leaves_the_old_file(folder):
         write_whole(target, fail)
     assert target.read_text() == "old"
     assert not list(folder.glob("tmp*"))
-
-
