@@ -130,12 +130,12 @@ def sweep(G: Pair, k: Array | int, pivot: Pair) -> Pair:
 
 
 def cost_at(coefs: Pair, moments: Moments) -> Float[Array, "*batch"]:
-    """S = (−c, 1) ⟨z zᵀ⟩ (−c, 1)ᵀ in the units of the data, at any coefs."""
+    """S = (−c, 1) ⟨z zᵀ⟩ (−c, 1)ᵀ in units of u², at any coefs."""
     v = _residual(coefs)
     Gv = pair.matmul(usable_G(moments), v[:, None])[:, 0]
     terms = v * Gv
     S = sum((terms[i] for i in range(1, v.hi.shape[0])), terms[0]).value
-    return jnp.maximum(S, 0) * moments.frame.y_scale**2
+    return jnp.maximum(S, 0)
 
 
 def to_params(coefs: Pair, moments: Moments) -> Pair:

@@ -1,6 +1,7 @@
 """The cost S(θ) as pure functions of (params, x, y, weights): equations 4 and 6.
 
-`jax.grad` of a cost is the momentum p = ∇S. Written for one data set; `jax.vmap` makes it many.
+`jax.grad` of a cost is the momentum p = ∇S. Written for one data set; `jax.vmap` makes it many. Being
+pure, they follow JAX's own rules of dtypes: with its 64-bit switch off they compute in float32.
 """
 
 from __future__ import annotations

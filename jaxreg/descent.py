@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -144,7 +145,7 @@ _compiled = jax.jit(loop, static_argnames=("cost", "optimizer", "steps", "histor
 
 def check_steps(steps: Any) -> None:
     """Raise on a number of steps that is none."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
         raise ValueError(f"steps is a whole number, 0 or more; got {steps!r}")
 
 

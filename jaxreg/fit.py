@@ -193,15 +193,17 @@ def _fit_columns(
     point = turning_point(gathered)
     if cost is mean_squared_error:
         found = solver.solve(gathered, point)
-        mse = found.cost
+        least_squares = found.cost
     else:
         found = solver.solve_cost(cost, gathered, point, (x, y, weights))
-        mse = cost_at(found.coefs, gathered)
+        least_squares = cost_at(found.coefs, gathered)
     p = found.coefs.hi.shape[0]
     code = _status(gathered, point, found.status, p)
     solved = (code == Status.ok) | (code == Status.exact_fit) | (code == Status.not_converged)
     df_resid = jnp.maximum(gathered.nobs - p, 0)
-    bse = standard_errors(point, mse, df_resid, gathered)
+    bse = standard_errors(point, least_squares, df_resid, gathered)
+
+    y_unit = gathered.frame.y_scale
 
     def if_solved(a: Array) -> Array:
         return jnp.where(solved, a, jnp.nan)
@@ -209,8 +211,8 @@ def _fit_columns(
     columns = Fit(
         params=if_solved(to_params(found.coefs, gathered).value),
         bse=if_solved(bse if cost is mean_squared_error else jnp.nan * bse),
-        cost=if_solved(found.cost),
-        ssr=if_solved(mse * gathered.weight),
+        cost=if_solved(found.cost * y_unit * y_unit),
+        ssr=if_solved(least_squares * gathered.weight * y_unit * y_unit),
         nobs=gathered.nobs,
         df_resid=df_resid,
         status=code,

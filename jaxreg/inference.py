@@ -12,13 +12,13 @@ from jaxreg.moments import Moments
 
 
 def standard_errors(
-    point: TurningPoint, mean_squared_error: Array, df_resid: Array, moments: Moments
+    point: TurningPoint, cost: Array, df_resid: Array, moments: Moments
 ) -> Float[Array, "p *batch"]:
     """√diag(σ̂² (XᵀWX)⁻¹) with σ̂² = Σ w ε² / (nobs − p), for errors of one variance / w.
 
     Args:
         point: the turning point, for ⟨ψ ψᵀ⟩⁻¹.
-        mean_squared_error: Σ w ε² / Σ w at the params, in the units of the data.
+        cost: Σ w ε² / Σ w at the params, in units of u².
         df_resid: nobs − p.
         moments: of the same data.
 
@@ -28,11 +28,9 @@ def standard_errors(
     M = params_of_coefs(moments)
     size = power_of_two(jnp.max(jnp.abs(M.hi), axis=1))  # taken out, so that no square overflows
     M = M.scaled(1 / size[:, None])
-    M_inverse = pair.matmul(M, point.inverse)
-    terms = [M_inverse[:, k] * M[:, k] for k in range(M.hi.shape[1])]
-    diagonal = sum(terms[1:], terms[0]).value
-    u_variance = mean_squared_error / moments.frame.y_scale**2 / jnp.maximum(df_resid, 1)
-    variance = diagonal * u_variance
-    some = variance > 0
-    bse = size * moments.frame.y_scale * jnp.sqrt(jnp.where(some, variance, 1)) * some
+    terms = pair.matmul(M, point.inverse) * M
+    diagonal = sum((terms[:, k] for k in range(1, M.hi.shape[1])), terms[:, 0]).value
+    variance = diagonal * cost / jnp.maximum(df_resid, 1)
+    nothing = variance == 0  # whose square root has no derivative
+    bse = size * moments.frame.y_scale * jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, variance)))
     return jnp.where(df_resid > 0, bse, jnp.nan)

@@ -32,7 +32,7 @@ class Solution:
 
     Attributes:
         coefs: c with u ≈ cᵀψ(t), (p, *batch).
-        cost: S(θ) in the units of the data, (*batch).
+        cost: S(θ) in units of u², which no unit of the data can make overflow, (*batch).
         status: how the search ended, (*batch).
     """
 
@@ -135,9 +135,8 @@ class GradientDescent:
         found = jax.vmap(
             partial(self._descend, standardized), in_axes=(*per_column, per_weight), out_axes=-1
         )(start, standard, (f.y_center, f.y_scale), y, t, weights)
-        variance = (standard.deviation[-1] * f.y_scale) ** 2
         coefs = Pair.of(standard.to_coefs(found.params))
-        return Solution(coefs, found.cost * variance, found.status)
+        return Solution(coefs, found.cost * standard.deviation[-1] ** 2, found.status)
 
     def _descend(self, cost: Callable[..., Array], start: Array, *data: Any) -> Descent:
         found = loop(cost, start, data, self._optimizer(), self.steps, self.tol, history=False)

@@ -71,10 +71,7 @@ def test_gaps_and_weights_are_those_of_statsmodels(data, tol, statsmodels, weigh
     x, y, own = data
     shared = own.max(axis=1)
     w = {"none": None, "own": own, "shared": shared, "sigma": shared}[weighting]
-    if weighting == "sigma":
-        found = fit(x, y, sigma=1 / np.sqrt(shared))
-    else:
-        found = fit(x, y, weights=w)
+    found = fit(x, y, sigma=1 / np.sqrt(shared)) if weighting == "sigma" else fit(x, y, weights=w)
     for i in range(M):
         column = w if w is None or w.ndim == 1 else w[:, i]
         design = np.stack([np.ones(N), x], axis=1)

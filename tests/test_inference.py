@@ -25,7 +25,7 @@ def test_standard_errors_are_those_of_the_textbook(data, tol):
         np.testing.assert_allclose(found.bse[:, i], expected, rtol=tol)
 
 
-@pytest.mark.parametrize("factor", [2.0**-20, 2.0**40])
+@pytest.mark.parametrize("factor", [2.0**-75, 2.0**-20, 2.0**40, 2.0**65])
 def test_units_scale_standard_errors_to_the_last_bit(data, factor, dtype):
     x, y = data
     expected = np.asarray(fit(x, y).bse)
