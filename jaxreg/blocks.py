@@ -26,8 +26,13 @@ def over_columns(
     m = data.y.shape[1]
     size = min(m, _block_size(data, block_size))
     starts = [min(start, m - size) for start in range(0, m, size)]
-    parts = [function(_columns(data, start, size)) for start in _watched(starts, progress)]
-    return parts[0] if size == m else _join(parts, m, data.batch)
+    if len(starts) == 1:
+        return function(data)
+    parts = []
+    for start in _watched(starts, progress):
+        parts.append(function(_columns(data, start, size)))
+        jax.block_until_ready(parts[-1])  # or all blocks would be on their way to the device at once
+    return _join(parts, m, data.batch)
 
 
 @in_own_precision
@@ -45,7 +50,7 @@ def _join(parts: list[Result], m: int, batch: tuple[int, ...]) -> Result:
 
 
 def _block_size(data: Data, block_size: int | str) -> int:
-    if isinstance(block_size, int):
+    if not isinstance(block_size, str):
         return block_size
     if isinstance(data.y, jax.Array):  # it is on the device, or traced: nothing is saved by blocks
         return data.y.shape[1]
@@ -54,9 +59,6 @@ def _block_size(data: Data, block_size: int | str) -> int:
 
 
 def _columns(data: Data, start: int, size: int) -> Data:
-    if size == data.y.shape[1]:
-        return data
-
     def cut(a: Any) -> Any:
         return a[..., start : start + size]
 

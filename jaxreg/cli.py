@@ -55,7 +55,7 @@ def fit_file(
     x_data, y_data = read(file, y, x)
     found = _fit(x_data, y_data, degree, method)
     Console().print(_table(found, x_data, y_data))
-    if not np.isin(np.asarray(found.status), (Status.ok, Status.exact_fit, Status.not_converged)).any():
+    if not any(code.has_params for code in counts(found.status)):
         ends = ", ".join(f"{number} {code.name}" for code, number in counts(found.status).items())
         raise UserError(f"nothing to fit in {file}: {ends}")
     if output is not None:
@@ -137,7 +137,7 @@ def _draw(found: Fit, x: xr.DataArray, y: xr.DataArray, path: Path) -> None:
 
     from jaxreg import plot
 
-    if len(found.shape) == 2 and len(found.names) > 1:
+    if len(found.shape) == 2 and found.ansatz == Line():
         row, column = (y[dim] for dim in y.dims[1:])
         units = _units(x, y, 1)
         plot.trend_map(

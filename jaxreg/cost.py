@@ -70,8 +70,9 @@ def mean_squared_error(
     2.0
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
+    weights = None if weights is None else jnp.asarray(weights)
     seen = observed(x, y, weights, ansatz)
-    w = jnp.where(seen, 1 if weights is None else weights, 0).astype(y.dtype)
+    w = jnp.where(seen, jnp.ones(y.shape) if weights is None else weights, 0)
     x = jnp.where(seen[:, None] if ansatz.x_is_vector else seen, x, 0)
     y = jnp.where(seen, y, 0)
     return jnp.sum(w * residuals(params, x, y, ansatz=ansatz) ** 2) / jnp.sum(w)

@@ -36,11 +36,11 @@ def read(file: str, y: str | None, x: str | None) -> tuple[xr.DataArray, xr.Data
         raise UserError(f"there is no {file}; the examples are {', '.join(EXAMPLES)}")
     if not path.is_file():
         raise UserError(f"there is no file {file}")
-    if path.suffix == ".csv":
-        return _from_csv(path)
+    if path.suffix.lower() == ".csv":
+        return _from_csv(path, y, x)
     if y is None or x is None:
         raise UserError(f"name the variables of {file}: --y VAR --x DIM")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _from_npz(path, y, x)
     try:
         dataset = xr.load_dataset(path, engine="netcdf4", decode_times=False)
@@ -95,13 +95,18 @@ def _from_npz(path: Path, y: str, x: str) -> tuple[xr.DataArray, xr.DataArray]:
     )
 
 
-def _from_csv(path: Path) -> tuple[xr.DataArray, xr.DataArray]:
+def _from_csv(path: Path, y: str | None, x: str | None) -> tuple[xr.DataArray, xr.DataArray]:
     try:
-        table = pd.read_csv(path, skipinitialspace=True)
+        table = pd.read_csv(path, skipinitialspace=True, index_col=False, skip_blank_lines=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a table of comma-separated values ({error})") from error
     if table.shape[1] < 2:
         raise UserError(f"{path} has one column; the first is x, every other one a data set")
+    names = [str(name) for name in table.columns]
+    if all(_is_number(name) for name in names):
+        raise UserError(f"the first row of {path} holds numbers; it is for the names of the columns")
+    if x not in (None, names[0]) or y not in (None, *names[1:]):
+        raise UserError(f"in {path} x is {names[0]} and y one or all of {', '.join(names[1:])}")
     for j, name in enumerate(table.columns):
         numbers = np.asarray(pd.to_numeric(table[name], errors="coerce"), np.float64)
         wrong = np.flatnonzero(np.isnan(numbers) & table[name].notna())
@@ -110,11 +115,24 @@ def _from_csv(path: Path) -> tuple[xr.DataArray, xr.DataArray]:
             raise UserError(f"not a number in column {j + 1} row {wrong[0] + 2}: {value!r}")
         table[name] = numbers
     values = table.to_numpy(np.float64)
-    x_name = str(table.columns[0])
-    names = [str(name) for name in table.columns[1:]]
-    x = xr.DataArray(values[:, 0], dims=[x_name], name=x_name)
-    y = xr.DataArray(values[:, 1:], dims=[x_name, "data_set"], coords={"data_set": names}, name="y")
-    return x, y
+    chosen = slice(1, None) if y is None else slice(names.index(y), names.index(y) + 1)
+    return (
+        xr.DataArray(values[:, 0], dims=[names[0]], name=names[0]),
+        xr.DataArray(
+            values[:, chosen],
+            dims=[names[0], "data_set"],
+            coords={"data_set": names[chosen]},
+            name=y or "y",
+        ),
+    )
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbers(array: xr.DataArray, name: str) -> xr.DataArray:

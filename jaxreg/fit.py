@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.frame import Frame
 from jaxreg.inference import standard_errors
 from jaxreg.inputs import Data
-from jaxreg.moments import Moments, moments
+from jaxreg.moments import Moments, of_columns
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree, static
 from jaxreg.solvers import ClosedForm, GradientDescent
@@ -30,8 +31,8 @@ from jaxreg.status import Status
 class Fit:
     """The fitted params of every data set and what is known about them; `fit(...)` makes it.
 
-    A pytree: it goes through `jit`, `vmap` and `jax.tree.map`. `fit[i]` is the fit of one data set,
-    `fit[i, j]` of one in a grid, `fit[2:5]` of some.
+    A pytree: it goes through `jit`, `vmap` (with `out_axes=-1`) and `jax.tree.map`. `fit[i]` is the fit
+    of one data set, `fit[i, j]` of one in a grid, `fit[2:5]` of some.
 
     Attributes:
         params: θ, (p, *batch); for a line `intercept, slope = fit.params`.
@@ -60,13 +61,22 @@ class Fit:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the data sets, () for a single one."""
+        if self.params.shape[1:] != self.status.shape:
+            raise ValueError(
+                f"params {self.params.shape} and data sets {self.status.shape} do not go together; a fit "
+                "under vmap keeps the params in front with out_axes=-1"
+            )
         return self.status.shape
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the params."""
-        p = self.params.shape[0]
-        return self.ansatz.names(p - self.ansatz.has_intercept)
+        return self.ansatz.names(self._columns)
+
+    @property
+    def _columns(self) -> int:
+        """How many columns x has where it is a vector."""
+        return self.coefs.shape[0] - self.ansatz.has_intercept
 
     def predict(self, x: Any) -> Array:
         """f(θ, x) of every data set; NaN where there are no params.
@@ -83,7 +93,7 @@ class Fit:
         >>> fit(np.arange(3.0), np.array([1.0, 3.0, 5.0])).predict(np.array([10.0])).tolist()
         [21.0]
         """
-        return _predict(self, inputs.new_x(x, self.params.dtype, self.ansatz, self.shape))
+        return _predict(self, inputs.new_x(x, self.params.dtype, self.ansatz, self.shape, self._columns))
 
     def describe(self) -> str:
         """How many data sets ended how, with a sentence of advice for each code.
@@ -97,9 +107,13 @@ class Fit:
         if not self.shape:
             raise TypeError("this is the fit of a single data set; there is nothing to index")
         index = index if isinstance(index, tuple) else (index,)
+        if not any(isinstance(i, Tracer) for i in index):
+            np.broadcast_to(False, self.shape)[index]  # JAX would clamp an index that is out of range
 
         def of(leaf: Array) -> Array:
-            return leaf[(slice(None),) * (leaf.ndim - len(self.shape)) + (*index, ...)]
+            if leaf.ndim == len(self.shape):
+                return leaf[(*index, ...)]
+            return jnp.moveaxis(jnp.moveaxis(leaf, 0, -1)[(*index, ..., slice(None))], -1, 0)
 
         return in_own_precision(jax.tree.map)(of, self)
 
@@ -168,8 +182,8 @@ def fit(
     >>> y = np.array([[1.0, 0.0], [3.0, np.nan], [5.0, 1.0], [6.0, 2.0]])  # two data sets, one gap
     >>> found = fit(x, y)
     >>> intercept, slope = found.params
-    >>> slope.round(3).tolist(), found.bse[1].round(3).tolist(), found.nobs.tolist()
-    ([1.7, 0.643], [0.173, 0.124], [4, 3])
+    >>> print(slope.round(3), found.bse[1].round(3), found.nobs)
+    [1.7   0.643] [0.173 0.124] [4 3]
     """
     solver = ClosedForm() if solver is None else solver
     inputs.check_options(ansatz, cost, solver, nan_policy, cov_type, block_size)
@@ -188,18 +202,18 @@ def _fit_columns(
     solver: ClosedForm | GradientDescent,
 ) -> Fit:
     """The fit of the columns of y (n, m), in the shape that these had."""
-    x, y, weights, m = data.x, data.y, data.weights, data.y.shape[1]
-    gathered = moments(x, y, weights, ansatz=ansatz)
+    m = data.y.shape[1]
+    gathered = of_columns(replace(data, batch=(m,)), ansatz)
     point = turning_point(gathered)
     if cost is mean_squared_error:
         found = solver.solve(gathered, point)
         least_squares = found.cost
     else:
-        found = solver.solve_cost(cost, gathered, point, (x, y, weights))
+        found = solver.solve_cost(cost, gathered, point, data)
         least_squares = cost_at(found.coefs, gathered)
     p = found.coefs.hi.shape[0]
     code = _status(gathered, point, found.status, p)
-    solved = (code == Status.ok) | (code == Status.exact_fit) | (code == Status.not_converged)
+    solved = jnp.array([end.has_params for end in Status])[code]
     df_resid = jnp.maximum(gathered.nobs - p, 0)
     bse = standard_errors(point, least_squares, df_resid, gathered)
 
@@ -212,12 +226,12 @@ def _fit_columns(
         params=if_solved(to_params(found.coefs, gathered).value),
         bse=if_solved(bse if cost is mean_squared_error else jnp.nan * bse),
         cost=if_solved(found.cost * y_unit * y_unit),
-        ssr=if_solved(least_squares * gathered.weight * y_unit * y_unit),
+        ssr=if_solved(least_squares * gathered.weight * (y_unit / data.sigma_unit) ** 2),
         nobs=gathered.nobs,
         df_resid=df_resid,
         status=code,
         coefs=if_solved(found.coefs.value),
-        frame=jax.tree.map(lambda a: jnp.broadcast_to(a, (*a.shape[:-1], m)), gathered.frame),
+        frame=gathered.frame,
         ansatz=ansatz,
     )
     return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], *data.batch), columns)

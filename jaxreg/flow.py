@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg._typing import Array, Float
+from jaxreg.closed_form import is_usable
 from jaxreg.moments import Moments
 from jaxreg.precision import in_own_precision
 
@@ -68,7 +69,6 @@ def learning_rates(moments: Moments) -> LearningRates:
     [1.0, 0.6]
     """
     H = 2 * jnp.moveaxis(moments.gram, (0, 1), (-2, -1))
-    known = (moments.nobs > 0) & ~moments.invalid
-    rates = jnp.linalg.eigvalsh(jnp.where(known[..., None, None], H, jnp.nan))
+    rates = jnp.linalg.eigvalsh(jnp.where(is_usable(moments)[..., None, None], H, jnp.nan))
     least, most = rates[..., 0], rates[..., -1]
     return LearningRates(2 / most, 2 / (jnp.maximum(least, 0) + most))

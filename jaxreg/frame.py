@@ -21,7 +21,7 @@ class Frame:
     """x = x_center + x_scale·t and y = y_center + y_scale·u; the scales are powers of two.
 
     Attributes:
-        x_center: (*batch), with axes of length 1 where x is shared; (k, …) where x is a vector.
+        x_center: (*batch); (k, *batch) where x is a vector.
         x_scale: the same shape.
         y_center: (*batch).
         y_scale: (*batch).
@@ -102,7 +102,7 @@ def _center_and_scale(low: Array, high: Array, has_intercept: bool) -> tuple[Arr
 
 
 def power_of_two(a: Array) -> Array:
-    """The smallest power of two not below a, 1 for 0; multiplying by it rounds nothing."""
+    """The smallest power of two above a, 1 for 0; multiplying by it rounds nothing."""
     _, exponent = jnp.frexp(a)
     info = jnp.finfo(a.dtype)
     exponent = jnp.clip(exponent, info.minexp + 2, info.maxexp - 2)

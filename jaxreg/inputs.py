@@ -11,6 +11,7 @@ from jax.core import Tracer
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
+from jaxreg.frame import power_of_two
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree, static
 
@@ -27,6 +28,7 @@ class Data:
         x: (n,) or (n, m); (n, k) or (n, k, m) where the ansatz takes vectors.
         y: (n, m).
         weights: (n,), (n, m) or None.
+        sigma_unit: the weights are (sigma_unit / sigma)², 1 where weights were given.
         batch: the shape that the m data sets came in.
         x_is_shared: whether x lacks the axis of the data sets.
     """
@@ -34,6 +36,7 @@ class Data:
     x: Array
     y: Array
     weights: Array | None
+    sigma_unit: Array
     batch: tuple[int, ...] = static()
     x_is_shared: bool = static()
 
@@ -47,6 +50,9 @@ def data(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: Ansa
     _check_shapes(x, y, ansatz)
     x, y = _cast_x(x, dtype), _cast(y, dtype)
     w = _weights(weights, sigma, dtype, y)
+    sigma_unit: Any = np.ones((), dtype)
+    if sigma is not None:
+        w, sigma_unit = in_own_precision(_inverse_variance)(w)
     if nan_policy == "raise":
         _raise_on_nan(x, y, w)
     elif nan_policy == "propagate":  # an infinite value marks its data set as invalid
@@ -58,17 +64,16 @@ def data(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: Ansa
         x = x.reshape(*x.shape[: 1 + ansatz.x_is_vector], m)
     if w is not None and w.ndim > 1:
         w = w.reshape(-1, m)  # shared weights stay (n,)
-    return Data(x, y.reshape(-1, m), w, batch, x_is_shared)
+    return Data(x, y.reshape(-1, m), w, sigma_unit, batch, x_is_shared)
 
 
-def new_x(x: Any, dtype: Any, ansatz: Ansatz, batch: tuple[int, ...]) -> Array:
+def new_x(x: Any, dtype: Any, ansatz: Ansatz, batch: tuple[int, ...], columns: int) -> Array:
     """The x of a prediction, with axes of length 1 where it is shared by the data sets."""
     x = _cast(_array(x, "x"), dtype)
-    if ansatz.x_is_vector:
-        if x.ndim not in (2, 2 + len(batch)):
-            raise ValueError(f"predict takes x of shape (n, k) or (n, k, *{batch}), got {x.shape}")
-    elif x.ndim not in (0, 1) and x.shape[1:] != batch:
-        raise ValueError(f"predict takes a number or x of shape (n,) or (n, *{batch}), got {x.shape}")
+    one = (columns,) if ansatz.x_is_vector else ()
+    if x.shape[1:] not in (one, one + batch):
+        shared, own = (f"({', '.join(['n', *map(str, rest)])})" for rest in (one, one + batch))
+        raise ValueError(f"predict takes x of shape {shared}, shared, or {own}, own; got {x.shape}")
     return x
 
 
@@ -86,7 +91,7 @@ def check_options(
         raise ValueError(f"nan_policy is one of {NAN_POLICIES}, got {nan_policy!r}")
     if cov_type not in COV_TYPES:
         raise ValueError(f"cov_type is one of {COV_TYPES}, got {cov_type!r}")
-    whole = isinstance(block_size, int) and not isinstance(block_size, bool) and block_size > 0
+    whole = isinstance(block_size, int | np.integer) and not isinstance(block_size, bool) and block_size > 0
     if block_size != "auto" and not whole:
         raise ValueError(f'block_size is "auto" or a number of data sets, got {block_size!r}')
 
@@ -159,12 +164,14 @@ def _weights(weights: Any, sigma: Any, dtype: np.dtype, y: Any) -> Any:
     w = _cast(_array(given, name), dtype)
     if w.shape not in ((y.shape[0],), y.shape):
         raise ValueError(f"{name} has shape {w.shape}: pass ({y.shape[0]},), shared, or {y.shape}, own")
-    return w if sigma is None else in_own_precision(_inverse_variance)(w)
+    return w
 
 
-def _inverse_variance(sigma: Array) -> Array:
-    """1/σ²; NaN, which is no weight, where σ is not positive."""
-    return jnp.where(sigma > 0, 1 / jnp.square(sigma), jnp.nan)
+def _inverse_variance(sigma: Array) -> tuple[Array, Array]:
+    """(unit/σ)² and the unit, a power of two that lets no square overflow; NaN where σ is not positive."""
+    usable = (sigma > 0) & (sigma < jnp.inf)
+    unit = power_of_two(jnp.max(jnp.where(usable, sigma, 0)))
+    return jnp.where(sigma > 0, jnp.square(unit / sigma), jnp.nan), unit
 
 
 def _nan_to_inf(a: Array) -> Array:

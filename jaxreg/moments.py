@@ -4,9 +4,9 @@ With z = (ψ(t), u), the basis of the ansatz and the response in the frame of th
 linear ansatz is S(c) = (−c, 1) ⟨z zᵀ⟩ (−c, 1)ᵀ: the data enter through the averages G = ⟨z zᵀ⟩ alone.
 
 This is the only room that knows about tiles and layout. A tile is some columns of the data that fit
-into cache (over the whole array at once, XLA's CPU reduction over axis 0 is ten times slower, jax-ml/jax
-#25187). There rows are added in blocks, and the blocks as pairs of floats: a pair for every row costs six
-times as much and gains nothing for float32, whose products are exact in float64.
+into cache (over the whole array at once, XLA's CPU reduction over axis 0 is ten times slower,
+jax-ml/jax #25187). There rows are added plainly in blocks of 16, and the blocks to a total that is a
+pair of floats: a pair for every row costs six times as much.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import numpy as np
 from jax import lax
 
 from jaxreg import frame as frames
-from jaxreg import pair
+from jaxreg import inputs, pair
 from jaxreg._typing import Array, Bool, Float, Int
 from jaxreg.ansatz import Ansatz, Line
 from jaxreg.cost import observed
 from jaxreg.frame import Frame
+from jaxreg.inputs import Data
 from jaxreg.pair import Pair
 from jaxreg.precision import float64, in_own_precision
 from jaxreg.pytree import pytree, static, tangent
@@ -46,11 +47,12 @@ class Moments:
         invalid: whether an observation was infinite or had an impossible weight, (*batch).
         ansatz: whose basis it is.
 
-    >>> m = moments(jnp.array([0.0, 1.0, 2.0]), jnp.array([1.0, 3.0, 8.0]))
-    >>> m.gram.round(3).tolist()  # [[1, ⟨x⟩], [⟨x⟩, ⟨x²⟩]]
-    [[1.0, 1.0], [1.0, 1.6670000553131104]]
-    >>> m.cross.round(3).tolist()  # [⟨y⟩, ⟨xy⟩]
-    [4.0, 6.333000183105469]
+    >>> m = moments(jnp.array([0.0, 1.0, 0.0, 3.0]), jnp.array([1.0, 2.0, 3.0, 18.0]))
+    >>> print(m.gram)  # [[1, ⟨x⟩], [⟨x⟩, ⟨x²⟩]]
+    [[1.  1. ]
+     [1.  2.5]]
+    >>> print(m.cross)  # [⟨y⟩, ⟨xy⟩]
+    [ 6. 14.]
     """
 
     nobs: Int[Array, "*batch"]
@@ -98,14 +100,7 @@ class Moments:
         return Moments(a.nobs + b.nobs, weight, G, frame, a.invalid | b.invalid, ansatz)
 
 
-@in_own_precision
-def moments(
-    x: Any,
-    y: Any,
-    weights: Any = None,
-    *,
-    ansatz: Ansatz = Line(),
-) -> Moments:
+def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> Moments:
     """The moments of every data set, in one pass over the data.
 
     ⟨a⟩ = Σ w a / Σ w over the valid observations of a data set: those at which neither x nor y is NaN
@@ -113,32 +108,30 @@ def moments(
 
     Args:
         x: (n,) shared or (n, *batch) own; (n, k) or (n, k, *batch) where the ansatz takes vectors.
-        y: (n, *batch), data sets behind the observations.
+        y: (n, *batch), data sets behind the observations; its dtype decides, as in `fit`.
         weights: inverse variances, (n,) shared or (n, *batch) own.
         ansatz: whose features φ are averaged.
 
     Returns:
         `Moments`, differentiable in x, y and weights. Data sets with an infinite value or an impossible
         weight are marked `invalid`.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit together.
     """
-    y = jnp.asarray(y)
-    dtype = jnp.promote_types(y.dtype, jnp.float32)
-    x, y, weights = jax.tree.map(lambda a: jnp.asarray(a, dtype), (x, y, weights))
-    n, batch = y.shape[0], y.shape[1:]
-    m = int(np.prod(batch))
-    x_batch = (1,) * len(batch) if x.ndim == 1 + ansatz.x_is_vector else batch
-    own = x.shape[: 1 + ansatz.x_is_vector]
-    columns = _compiled(
-        ansatz,
-        x.reshape(*own, int(np.prod(x_batch))),
-        y.reshape(n, m),
-        None if weights is None else weights.reshape(n, -1),
-    )
+    return of_columns(inputs.data(x, y, weights, None, "omit", ansatz), ansatz)
 
-    def unflatten(a: Array) -> Array:
-        return a.reshape(a.shape[:-1] + (batch if a.shape[-1] == m else x_batch))
 
-    return jax.tree.map(unflatten, columns)
+@in_own_precision
+@partial(jax.jit, static_argnums=1)
+def of_columns(data: Data, ansatz: Ansatz) -> Moments:
+    """The moments of data that were checked, in the shape that the data sets came in."""
+    x = data.x[..., None] if data.x_is_shared else data.x
+    weights = data.weights
+    if weights is not None and weights.ndim == 1:
+        weights = weights[:, None]
+    columns = _gather(ansatz, x, data.y, weights)
+    return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], *data.batch), columns)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -156,22 +149,16 @@ def _gather(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> Moment
     if width == m:
         return tile(0)
 
-    def place(whole: Array, part: Array, start: Array) -> Array:
-        shared = part.shape[-1] == 1
-        return part if shared else lax.dynamic_update_slice_in_dim(whole, part, start, axis=-1)
-
     def step(i: Array, whole: Moments) -> Moments:
         start = jnp.minimum(i * width, m - width)  # the last tile may overlap the one before
-        return jax.tree.map(partial(place, start=start), whole, tile(start))
+        place = partial(lax.dynamic_update_slice_in_dim, start_index=start, axis=-1)
+        return jax.tree.map(place, whole, tile(start))
 
     def empty(part: jax.ShapeDtypeStruct) -> Array:
-        return jnp.zeros((*part.shape[:-1], 1 if part.shape[-1] == 1 else m), part.dtype)
+        return jnp.zeros((*part.shape[:-1], m), part.dtype)
 
     whole = jax.tree.map(empty, jax.eval_shape(tile, 0))
     return lax.fori_loop(0, -(-m // width), step, whole)
-
-
-_compiled = jax.jit(_gather, static_argnums=0)
 
 
 @_gather.defjvp
@@ -257,8 +244,7 @@ def _z(ansatz: Ansatz, frame: Frame, x: Array, y: Array) -> list[Array]:
 
 def _frame(ansatz: Ansatz, x: Array, y: Array, seen: Array) -> tuple[Frame, Array]:
     """The frame of the valid observations, and which data sets have an infinite one."""
-    own_x = seen[:, None] if ansatz.x_is_vector else seen
-    x_range = _range(x, ~jnp.isnan(x) if x.shape[-1] == 1 else own_x)
+    x_range = _range(x, seen[:, None] if ansatz.x_is_vector else seen)
     y_range = _range(y, seen)
     x_infinite = jnp.isinf(x_range[0]) | jnp.isinf(x_range[1])
     if ansatz.x_is_vector:

@@ -86,9 +86,6 @@ class Pair:
     def __sub__(self, other: Any) -> Pair:
         return self + -self._like(other)
 
-    def __rsub__(self, other: Any) -> Pair:
-        return self._like(other) - self
-
     def __mul__(self, other: Any) -> Pair:
         other = self._like(other)
         p, e = two_product(self.hi, other.hi)

@@ -100,6 +100,7 @@ def lines(
     """
     x, y = np.asarray(x), np.asarray(y).reshape(len(x), -1)
     m = min(y.shape[1], most)
+    drawn = fit[np.unravel_index(np.arange(m), fit.shape)] if fit.shape else fit
     width = min(m, 4)
     height = -(-m // width)
     figure, axes = plt.subplots(
@@ -110,8 +111,8 @@ def lines(
         sharex=True,
         squeeze=False,
     )
-    dense = np.linspace(x.min(), x.max(), 200)
-    curves = np.asarray(fit.predict(dense)).reshape(200, -1)
+    dense = np.linspace(np.nanmin(x), np.nanmax(x), 200)
+    curves = np.asarray(drawn.predict(dense)).reshape(200, -1)
     for j, ax in enumerate(axes.flat):
         if j >= m:
             ax.set_visible(False)

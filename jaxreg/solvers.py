@@ -16,6 +16,7 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.closed_form import TurningPoint, cost_at, usable_G
 from jaxreg.cost import Cost
 from jaxreg.descent import Descent, check_steps, loop
+from jaxreg.inputs import Data
 from jaxreg.moments import Moments
 from jaxreg.pair import Pair
 from jaxreg.pytree import pytree, static
@@ -68,10 +69,11 @@ class ClosedForm:
 class GradientDescent:
     """The loop of `descend` as a solver for `fit`, in standardized coordinates.
 
-    There every feature and y have mean 0 and variance 1, so that the seed paper's α of 0.01 to 0.1
-    converges whatever the units, and θ is mapped back at the end. On the mean squared error the descent
-    runs on the moments, from θ = 0: a step costs O(p²) per data set and no pass over the data. On any
-    other cost it starts from the least-squares solution, and each step reads the data.
+    There every feature and y have mean 0 and variance 1: whatever the units, the seed paper's α of 0.01
+    to 0.1 converges for up to ten params, and any α below 1/p for p of them. θ is mapped back at the end.
+    On the mean squared error the descent runs on the moments, from θ = 0: a step costs O(p²) per data
+    set and no pass over the data. On any other cost it starts from the least-squares solution, and each
+    step reads the data.
 
     Args:
         optimizer: a function from learning rate to optax optimizer, such as `optax.sgd` or `optax.adam`,
@@ -120,20 +122,20 @@ class GradientDescent:
         cost: Cost,
         moments: Moments,
         point: TurningPoint,
-        data: tuple[Array, Array, Array | None],
+        data: Data,
     ) -> Solution:
         """Descend on any cost of (x, y, weights), data sets in the columns of y."""
         standard = _Standard.of(moments)
         start = standard.from_coefs(point.coefs.value)
-        x, y, weights = data
+        x, y, weights = data.x, data.y, data.weights
         f = moments.frame
-        x_is_shared = x.ndim == 1 + moments.ansatz.x_is_vector
-        t = (x - f.x_center[..., 0]) / f.x_scale[..., 0] if x_is_shared else f.inside(x, y)[0]
-        per_column = (-1, -1, -1, -1, None if x_is_shared else -1)
-        per_weight = None if weights is None or weights.ndim == 1 else -1
+        t, _ = f.inside(x[..., None] if data.x_is_shared else x, y)
+        weights_axis = None if weights is None or weights.ndim == 1 else -1
         standardized = partial(_standardized, cost, moments.ansatz)
         found = jax.vmap(
-            partial(self._descend, standardized), in_axes=(*per_column, per_weight), out_axes=-1
+            partial(self._descend, standardized),
+            in_axes=(-1, -1, -1, -1, -1, weights_axis),
+            out_axes=-1,
         )(start, standard, (f.y_center, f.y_scale), y, t, weights)
         coefs = Pair.of(standard.to_coefs(found.params))
         return Solution(coefs, found.cost * standard.deviation[-1] ** 2, found.status)

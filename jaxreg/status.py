@@ -25,6 +25,11 @@ class Status(IntEnum):
     diverged = 7
 
     @property
+    def has_params(self) -> bool:
+        """Whether a data set that ends so has params."""
+        return self in (Status.ok, Status.exact_fit, Status.not_converged)
+
+    @property
     def advice(self) -> str:
         """One sentence: what happened, and what to do about it."""
         return _ADVICE[self]
@@ -42,9 +47,9 @@ _ADVICE = {
     Status.invalid_data: "an infinite x or y, a weight that is negative, infinite or NaN, or, with "
     'nan_policy="propagate", a NaN; mask these observations with NaN to leave them out.',
     Status.not_converged: "the descent ran out of steps above its tolerance and its last params are "
-    "returned; take more steps or a larger learning rate (see jaxreg.learning_rates).",
-    Status.diverged: "the descent left the finite numbers; take a smaller learning rate "
-    "(see jaxreg.learning_rates).",
+    "returned; take more steps or a larger learning rate.",
+    Status.diverged: "the descent left the finite numbers; take a smaller learning rate: in fit() any "
+    "below 1/p converges for p params, in descend() any below jaxreg.learning_rates(...).largest.",
 }
 
 

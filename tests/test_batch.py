@@ -62,6 +62,7 @@ def test_on_a_grid_in_blocks(batch):
 def test_own_x_and_weights_and_a_curve():
     rng = np.random.default_rng(9)
     x, y = rng.normal(size=(2, N, 6)).astype("f4")
+    y[rng.random(y.shape) < 0.2] = np.nan
     w = rng.uniform(0.5, 2, size=(N, 6)).astype("f4")
     whole = fit(x, y, weights=w, ansatz=Polynomial(2))
     for i in (0, 5):

@@ -30,6 +30,9 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "wide.csv").write_text(header + "\n".join(rows))
     rows[10] = "10,abc,1,2"
     (tmp_path / "wrong.csv").write_text(header + "\n".join(rows))
+    (tmp_path / "commas.csv").write_text(header + "\n".join(f"{i},{2 * i},1,1," for i in range(5)))
+    (tmp_path / "gap.csv").write_text("x,y\n1,2\n\n3,oops\n")
+    (tmp_path / "bare.csv").write_text("1,2\n3,4\n5,7\n")
     (tmp_path / "empty.csv").write_text("x,y\n1,\n2,\n")
     (tmp_path / "junk.nc").write_text("not a netCDF file")
     np.savez(tmp_path / "grid.npz", x=x, y=rng.normal(size=(20, 4, 5)))
@@ -71,6 +74,13 @@ def test_wide_csv_with_gaps(folder, monkeypatch, capsys):
     assert (folder / "out.png").stat().st_size > 10_000
 
 
+def test_a_comma_at_the_end_of_a_row_moves_no_column(folder, monkeypatch, capsys):
+    code, _, err = run(monkeypatch, capsys, "fit", "commas.csv", "--y", "first", "-o", "out.nc")
+    assert (code, err) == (0, "")
+    results = xr.load_dataset(folder / "out.nc", engine="netcdf4")
+    assert results.slope.values == pytest.approx([2], rel=1e-12)
+
+
 def test_descent_and_degree_on_npz(folder, monkeypatch, capsys):
     arguments = ("fit", "grid.npz", "--y", "y", "--x", "x", "--degree", "2")
     code, out, _ = run(monkeypatch, capsys, *arguments, "--method", "gradient-descent", "-o", "out.nc")
@@ -86,6 +96,9 @@ def test_descent_and_degree_on_npz(folder, monkeypatch, capsys):
     ("arguments", "sentence"),
     [
         (["wrong.csv"], "not a number in column 2 row 12: 'abc'"),
+        (["gap.csv"], "not a number in column 2 row 4: 'oops'"),
+        (["bare.csv"], "the first row of bare.csv holds numbers"),
+        (["wide.csv", "--y", "fourth"], "y one or all of first, second, third"),
         (["nowhere.nc", "--y", "a", "--x", "b"], "there is no file nowhere.nc"),
         (["empty.csv"], "nothing to fit in empty.csv: 1 no_observations"),
         (["junk.nc", "--y", "a", "--x", "b"], "junk.nc is not a netCDF"),

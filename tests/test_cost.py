@@ -88,3 +88,11 @@ def test_float64_numpy_data_keep_their_digits_in_double_precision():
         S = mean_squared_error(jnp.float64([0.1, 0.2]), X.astype("f8"), Y.astype("f8"))
     expected = ((Y.astype("f8") - (0.1 + 0.2 * X.astype("f8"))) ** 2).mean()
     assert float(S) == pytest.approx(expected, rel=1e-14)
+
+
+def test_weights_of_whole_numbers_keep_their_fractions():
+    """y of integers must not make integers of the weights."""
+    residuals = np.array([1, 2, 4]) - np.array([0, 1, 2]) * 2.0
+    w = [0.5, 0.5, 2.5]
+    found = mean_squared_error([0.0, 2.0], [0, 1, 2], [1, 2, 4], w)
+    assert float(found) == pytest.approx(np.average(residuals**2, weights=w), rel=1e-6)

@@ -8,7 +8,8 @@ from jaxreg import datasets
 
 def test_pacific_sst_is_what_its_docstring_says():
     found = datasets.pacific_sst()
-    assert found.sst.dims == ("year", "lat", "lon") or found.sst.shape == (50, 18, 30)
+    assert found.sst.dims == ("year", "lat", "lon")
+    assert found.sst.shape == (50, 18, 30)
     assert found.sst.dtype == np.float32
     assert found.sst.units == "K"
     year = found[found.sst.dims[0]].values

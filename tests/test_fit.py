@@ -435,6 +435,50 @@ def test_vmap_over_data_sets_is_the_batch(rng):
     expected = np.polyfit(x, y, 1)[::-1]
     np.testing.assert_allclose(mapped.params.T, expected, rtol=1e-5, atol=1e-5)
     assert (mapped.status == Status.ok).all()
+    behind = jax.vmap(fit, in_axes=(None, 1), out_axes=-1)(x, jnp.asarray(y))
+    assert behind.shape == (M,)
+    with pytest.raises(ValueError, match="out_axes=-1"):
+        mapped.predict(x)
+
+
+def test_a_shared_x_is_seen_only_where_y_is(rng, dtype):
+    """What stands in a gap of y, however large, changes no data set: shared and own x agree."""
+    x = (1e5 + np.arange(N)).astype(dtype)
+    y = (0.5 * np.arange(N)[:, None] + rng.normal(size=(N, M))).astype(dtype)
+    y[-1] = np.nan
+    expected = fit(x, y)
+    for outlier in (1e8, 1e20, np.inf):
+        x[-1] = outlier
+        found = fit(x, y)
+        np.testing.assert_array_equal(found.params, expected.params)
+        np.testing.assert_array_equal(found.bse, expected.bse)
+        assert (np.asarray(found.status) == Status.ok).all()
+
+
+def test_an_index_out_of_range_is_an_error(rng, dtype):
+    x, y = rng.normal(size=N).astype(dtype), rng.normal(size=(N, M)).astype(dtype)
+    found = fit(x, y)
+    for index in (M, -M - 1):
+        with pytest.raises(IndexError):
+            found[index]
+    np.testing.assert_array_equal(found[-1].params, np.asarray(found.params)[:, -1])
+    np.testing.assert_array_equal(found[[2, 0]].bse, np.asarray(found.bse)[:, [2, 0]])
+    odd = np.arange(M) % 2 == 1
+    np.testing.assert_array_equal(found[odd].params, np.asarray(found.params)[:, odd])
+    cube = fit(x, np.broadcast_to(y[:, :, None, None], (N, M, 2, 3)))
+    a, b = np.array([0, 1]), np.array([2, 0])
+    assert cube[a, :, b].params.shape == (2, 2, 2)
+    np.testing.assert_array_equal(cube[a, :, b].params[1, :, 0], np.asarray(found.params)[1, :2])
+
+
+def test_predict_with_vectors_wants_all_columns(rng):
+    x, y = rng.normal(size=(N, 2)).astype("f4"), rng.normal(size=(N, M)).astype("f4")
+    found = fit(x, y, ansatz=Linear())
+    expected = np.asarray(found.params[0]) + x.astype("f8") @ np.asarray(found.params[1:], "f8")
+    np.testing.assert_allclose(found.predict(x), expected, rtol=1e-4, atol=1e-5)
+    for wrong in (x[:, :1], np.ones((N, 3)), np.ones((N, 2, 1))):
+        with pytest.raises(ValueError, match=r"predict takes x of shape \(n, 2\)"):
+            found.predict(wrong)
 
 
 def test_new_data_compile_nothing_anew(rng):

@@ -57,3 +57,14 @@ def test_a_line_without_error_has_no_standard_error(dtype):
     found = fit(x, np.stack([2 * x + k for k in range(6)], axis=1))
     np.testing.assert_allclose(found.params[1], 2, rtol=2 * np.finfo(dtype).eps)
     assert np.max(found.bse) < 10 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("unit", [1e-20, 1e20])
+def test_sigma_in_tiny_and_huge_units(data, unit):
+    """In the units of a small or a large world 1/sigma² is not a float32, and nobody needs to see it."""
+    x, y = (a.astype("f4") for a in data)
+    sigma = np.linspace(1, 2, N).astype("f4")
+    expected, found = fit(x, y, sigma=sigma), fit(x, y * np.float32(unit), sigma=sigma * np.float32(unit))
+    np.testing.assert_allclose(found.params, np.asarray(expected.params) * unit, rtol=1e-5)
+    np.testing.assert_allclose(found.bse, np.asarray(expected.bse) * unit, rtol=1e-5)
+    np.testing.assert_allclose(found.ssr, expected.ssr, rtol=1e-5)
