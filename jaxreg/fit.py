@@ -128,8 +128,9 @@ class Fit:
     def __repr__(self) -> str:
         if isinstance(self.params, Tracer):
             return f"<Fit of {self.ansatz} to data sets {self.shape}, traced>"
-        if not isinstance(self.params, jax.Array | np.ndarray):
-            return f"Fit({self.params!r}, …)"
+        arrays = isinstance(self.params, jax.Array | np.ndarray)
+        if not arrays or self.params.shape[1:] != self.status.shape:
+            return f"Fit(params={self.params!r}, …)"
         return _many(self) if self.shape else _single(self)
 
 

@@ -437,6 +437,7 @@ def test_vmap_over_data_sets_is_the_batch(rng):
     assert (mapped.status == Status.ok).all()
     behind = jax.vmap(fit, in_axes=(None, 1), out_axes=-1)(x, jnp.asarray(y))
     assert behind.shape == (M,)
+    assert repr(mapped).startswith("Fit(params=")
     with pytest.raises(ValueError, match="out_axes=-1"):
         mapped.predict(x)
 
