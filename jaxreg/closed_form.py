@@ -93,7 +93,8 @@ def _solve(G: Pair) -> TurningPoint:
 
     # A loop, although p is known: unrolled, XLA recomputes every sweep inside the next, 4^p times.
     swept, full_rank = lax.fori_loop(0, p, step, (G, jnp.ones(G.hi.shape[2:], bool)))
-    return TurningPoint(swept[:p, p], -swept[:p, :p], full_rank)
+    point = TurningPoint(swept[:p, p], -swept[:p, :p], full_rank)
+    return lax.optimization_barrier(point)  # or XLA cuts it out anew for each use
 
 
 @_solve.defjvp
@@ -133,9 +134,7 @@ def cost_at(coefs: Pair, moments: Moments) -> Float[Array, "*batch"]:
     """S = (−c, 1) ⟨z zᵀ⟩ (−c, 1)ᵀ in units of u², at any coefs."""
     v = _residual(coefs)
     Gv = pair.matmul(usable_G(moments), v[:, None])[:, 0]
-    terms = v * Gv
-    S = sum((terms[i] for i in range(1, v.hi.shape[0])), terms[0]).value
-    return jnp.maximum(S, 0)
+    return jnp.maximum(pair.total(v * Gv).value, 0)
 
 
 def to_params(coefs: Pair, moments: Moments) -> Pair:

@@ -28,8 +28,7 @@ def standard_errors(
     M = params_of_coefs(moments)
     size = power_of_two(jnp.max(jnp.abs(M.hi), axis=1))  # taken out, so that no square overflows
     M = M.scaled(1 / size[:, None])
-    terms = pair.matmul(M, point.inverse) * M
-    diagonal = sum((terms[:, k] for k in range(1, M.hi.shape[1])), terms[:, 0]).value
+    diagonal = pair.total(pair.transpose(pair.matmul(M, point.inverse) * M)).value
     variance = diagonal * cost / jnp.maximum(df_resid, 1)
     nothing = variance == 0  # whose square root has no derivative
     bse = size * moments.frame.y_scale * jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, variance)))

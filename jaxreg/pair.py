@@ -4,6 +4,9 @@ float32 pairs carry about 48 bits and float64 pairs about 106, on every platform
 64-bit switch. Every product below is either exact (of halves of a significand) or of second order,
 so a compiler that contracts a multiplication and an addition into one cannot change the result.
 
+XLA's fusion on the CPU computes a pair anew for each slice of it that is read, and the pairs behind it
+with it. Sums over an axis are therefore loops, whose operands have to be there before they start.
+
 Source: T. J. Dekker, Numer. Math. 18 (1971); N. Higham, Accuracy and Stability of Numerical
 Algorithms, 2nd ed., sections 4.3 and 27.9.
 """
@@ -145,9 +148,14 @@ def _broadcast(a: Any, shape: tuple[int, ...]) -> Pair:
 
 def matmul(a: Pair, b: Pair) -> Pair:
     """The matrix product over the first two axes, Σ_k a[i, k] b[k, j], all further axes elementwise."""
-    terms = [a[:, k, None] * b[None, k] for k in range(a.hi.shape[1])]
-    product = sum(terms[1:], terms[0])
-    return lax.optimization_barrier(product)  # or XLA computes it anew for each use
+    shape = jnp.broadcast_shapes(a.hi[:, 0, None].shape, b.hi[None, 0].shape)
+    zero = Pair.of(jnp.zeros(shape, a.hi.dtype))
+    return lax.fori_loop(0, a.hi.shape[1], lambda k, s: s + a[:, k, None] * b[None, k], zero)
+
+
+def total(a: Pair) -> Pair:
+    """Σ_i a[i] over the first axis."""
+    return lax.fori_loop(1, a.hi.shape[0], lambda i, s: s + a[i], a[0])
 
 
 def congruence(R: Pair, G: Pair) -> Pair:
