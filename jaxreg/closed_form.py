@@ -93,8 +93,7 @@ def _solve(G: Pair) -> TurningPoint:
 
     # A loop, although p is known: unrolled, XLA recomputes every sweep inside the next, 4^p times.
     swept, full_rank = lax.fori_loop(0, p, step, (G, jnp.ones(G.hi.shape[2:], bool)))
-    point = TurningPoint(swept[:p, p], -swept[:p, :p], full_rank)
-    return lax.optimization_barrier(point)  # or XLA cuts it out anew for each use
+    return TurningPoint(swept[:p, p], -swept[:p, :p], full_rank)
 
 
 @_solve.defjvp
@@ -123,7 +122,7 @@ def sweep(G: Pair, k: Array | int, pivot: Pair) -> Pair:
     Source: J. H. Goodnight, The American Statistician 33 (1979) 149.
     """
     column = G[:, k]
-    row = lax.optimization_barrier(column / pivot)  # divided once, not once for each element
+    row = column / pivot
     on_k = (jnp.arange(column.hi.shape[0]) == k).reshape(-1, *(1,) * (column.hi.ndim - 1))
     swept = G - column[:, None] * row[None]
     swept = pair.where(on_k[:, None], row[None], pair.where(on_k[None], row[:, None], swept))
