@@ -7,9 +7,10 @@ and `basis_in_features` what ψ is in terms of φ, so that coefficients can be b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -207,10 +208,10 @@ class Linear:
         p = ratio.shape[0] + first
         diagonal = jnp.ones((p, *ratio.shape[1:]), ratio.dtype).at[first:].set(ratio)
         zeros = jnp.zeros((p, *diagonal.shape), ratio.dtype)
-        R = Pair(zeros.at[jnp.arange(p), jnp.arange(p)].set(diagonal), zeros)
-        if not self.intercept:
-            return R
-        return Pair(R.hi.at[1:, 0].set(shift.hi), R.lo.at[1:, 0].set(shift.lo))
+        R = shift.map(lambda _: zeros)
+        if self.intercept:
+            R = jax.tree.map(lambda R, s: R.at[1:, 0].set(s), R, shift)
+        return replace(R, hi=R.hi.at[jnp.arange(p), jnp.arange(p)].set(diagonal))
 
     def basis_in_features(self, p: int) -> np.ndarray:
         """The basis is the features."""

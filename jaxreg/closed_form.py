@@ -12,30 +12,39 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxreg import frame as frames
 from jaxreg import pair
 from jaxreg._typing import Array, Bool, Float
+from jaxreg.ansatz import Ansatz
+from jaxreg.frame import power_of_two
 from jaxreg.moments import Moments
 from jaxreg.pair import Pair
-from jaxreg.precision import in_own_precision
+from jaxreg.precision import float64, in_own_precision
 from jaxreg.pytree import pytree, tangent
+from jaxreg.sweep import rank_tolerance, sweep_all
 
 
 @pytree
 class TurningPoint:
-    """Where p = 0, in the frame of the moments.
+    """Where p = 0, computed in twice the digits of the data and rounded once.
 
     Attributes:
-        coefs: c with u ≈ cᵀψ(t), (p, *batch).
+        params: θ in the units of the data, (p, *batch).
+        coefs: the same point in the frame of the moments, c with u ≈ cᵀψ(t), (p, *batch).
+        cost: S there, in units of u², (*batch).
         inverse: ⟨ψ ψᵀ⟩⁻¹, (p, p, *batch).
+        unit_errors: √diag(⟨φ φᵀ⟩⁻¹) in units of y_scale, (p, *batch): standard errors but for the
+            factor √(S / df_resid).
         full_rank: whether the turning point is a single one, (*batch); where not, the rest is
             finite and means nothing.
     """
 
-    coefs: Pair
-    inverse: Pair
+    params: Float[Array, "p *batch"]
+    coefs: Float[Array, "p *batch"]
+    cost: Float[Array, "*batch"]
+    inverse: Float[Array, "p p *batch"]
+    unit_errors: Float[Array, "p *batch"]
     full_rank: Bool[Array, "*batch"]
 
 
@@ -58,13 +67,12 @@ def closed_form(moments: Moments) -> Float[Array, "p *batch"]:
     (1.0, 2.0)
     """
     point = turning_point(moments)
-    params = to_params(point.coefs, moments).value
-    return jnp.where(point.full_rank, params, jnp.nan)
+    return jnp.where(point.full_rank, point.params, jnp.nan)
 
 
 def turning_point(moments: Moments) -> TurningPoint:
     """Sweep the moments on every basis function."""
-    point = _solve(usable_G(moments))
+    point = _solve(replace(moments, G=usable_G(moments)))
     return replace(point, full_rank=point.full_rank & is_usable(moments))
 
 
@@ -80,95 +88,101 @@ def usable_G(moments: Moments) -> Pair:
 
 
 @jax.custom_jvp
-def _solve(G: Pair) -> TurningPoint:
-    p = G.hi.shape[0] - 1
-    least = _rank_tolerance(G.hi.dtype)
-
-    def step(k: Array, state: tuple[Pair, Array]) -> tuple[Pair, Array]:
-        swept, full_rank = state
-        pivot = swept[k, k]
-        determined = pivot.hi > least * G.hi[k, k]
-        swept = sweep(swept, k, pair.where(determined, pivot, 1.0))
-        return swept, full_rank & determined
-
-    # A loop, although p is known: unrolled, XLA recomputes every sweep inside the next, 4^p times.
-    swept, full_rank = lax.fori_loop(0, p, step, (G, jnp.ones(G.hi.shape[2:], bool)))
-    return TurningPoint(swept[:p, p], -swept[:p, :p], full_rank)
+def _solve(moments: Moments) -> TurningPoint:
+    with float64():
+        return _solve_wide(moments)
 
 
-@_solve.defjvp
-def _solve_jvp(primals: tuple[Pair], tangents: tuple[Pair]) -> tuple[TurningPoint, TurningPoint]:
-    """The implicit function theorem at A c = b: ċ = A⁻¹(ḃ − Ȧ c), (A⁻¹)˙ = −A⁻¹ Ȧ A⁻¹."""
-    point = _solve(*primals)
-    change = tangents[0].hi
-    p = change.shape[0] - 1
-    inverse, c = point.inverse.value, point.coefs.value
-    v = jnp.concatenate([-c, jnp.ones_like(c[:1])])
-    force = jnp.sum(change[:p] * v, axis=1)  # ḃ − Ȧc
-    c_change = jnp.sum(inverse * force, axis=1)
-    inverse_change = -_matmul(_matmul(inverse, change[:p, :p]), inverse)
-    return point, tangent(
-        point,
-        coefs=tangent(point.coefs, hi=c_change),
-        inverse=tangent(point.inverse, hi=inverse_change),
+def _solve_wide(moments: Moments) -> TurningPoint:
+    dtype = moments.G.hi.dtype
+    p = moments.G.hi.shape[0] - 1
+    least = rank_tolerance(dtype)
+    swept, share = sweep_all(pair.widen(moments.G), least)
+    coefs, inverse = swept[:p, p], -swept[:p, :p]
+    R = frames.between(frames.data_units(moments.frame), moments.frame, moments.ansatz, pair.widen)
+    M, size = _params_of_coefs(R, moments.ansatz)
+    variances = pair.total(pair.transpose(pair.matmul(M, inverse) * M)).value
+    params = _to_params(coefs, R, moments.ansatz).scaled(moments.frame.y_scale).value
+
+    def rounded(a: Array) -> Array:
+        return a.astype(dtype)
+
+    return TurningPoint(
+        params=rounded(params),
+        coefs=rounded(coefs.value),
+        cost=rounded(jnp.maximum(swept[p, p].value, 0)),
+        inverse=rounded(inverse.value),
+        unit_errors=rounded(size * jnp.sqrt(jnp.maximum(variances, 0))),
+        full_rank=share > least,
     )
 
 
-def sweep(G: Pair, k: Array | int, pivot: Pair) -> Pair:
-    """The symmetric sweep of G on k: G_ij − G_ik G_kj / G_kk, with row and column k over the pivot.
+@_solve.defjvp
+def _solve_jvp(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[TurningPoint, TurningPoint]:
+    """The implicit function theorem at A c = b: ċ = A⁻¹(ḃ − Ȧ c), (A⁻¹)˙ = −A⁻¹ Ȧ A⁻¹, Ṡ = vᵀĠv."""
+    (moments,), change = primals, tangents[0].G.hi
+    point = _solve(moments)
+    p = change.shape[0] - 1
+    v = jnp.concatenate([-point.coefs, jnp.ones_like(point.coefs[:1])])
+    force = jnp.sum(change * v, axis=1)  # ḃ − Ȧc, and what is left of it in y
+    coefs = jnp.sum(point.inverse * force[:p], axis=1)
+    inverse = -_matmul(_matmul(point.inverse, change[:p, :p]), point.inverse)
+    M, size = _coefs_to_params(moments)
+    half_variances = jnp.sum(_matmul(M, inverse) * M, axis=1) / 2
+    errors = point.unit_errors / size
+    return point, tangent(
+        point,
+        params=moments.frame.y_scale * size * jnp.sum(M * coefs, axis=1),
+        coefs=coefs,
+        cost=jnp.sum(v * force, axis=0),
+        inverse=inverse,
+        unit_errors=size * half_variances / jnp.where(errors > 0, errors, 1),
+    )
 
-    Swept on all of A, [[A, b], [bᵀ, c]] becomes [[−A⁻¹, A⁻¹b], [bᵀA⁻¹, c − bᵀA⁻¹b]].
 
-    Source: J. H. Goodnight, The American Statistician 33 (1979) 149.
+def moved(point: TurningPoint, coefs: Array, moments: Moments) -> tuple[Array, Array]:
+    """(θ, S) at other coefs, by what they differ in from the turning point."""
+    step = coefs - point.coefs
+    M, size = _coefs_to_params(moments)
+    params = point.params + moments.frame.y_scale * size * jnp.sum(M * step, axis=1)
+    A = usable_G(moments).value[:-1, :-1]
+    return params, point.cost + jnp.sum(step[:, None] * A * step, axis=(0, 1))
+
+
+def _coefs_to_params(moments: Moments) -> tuple[Array, Array]:
+    """`_params_of_coefs` in the precision of the data."""
+    R = frames.between(frames.data_units(moments.frame), moments.frame, moments.ansatz, _single)
+    M, size = _params_of_coefs(R, moments.ansatz)
+    return M.hi, size
+
+
+def _to_params(coefs: Pair, R: Pair, ansatz: Ansatz) -> Pair:
+    """θ / y_scale from c in the frame, by way of the covector (−c, 1), which takes z to the residual."""
+    residual = pair.concatenate([-coefs, coefs[:1].map(jnp.zeros_like) + 1.0])
+    in_data_units = pair.matmul(pair.transpose(R), residual[:, None])[:-1]
+    return -_by_features(in_data_units, ansatz)[:, 0]
+
+
+def _params_of_coefs(R: Pair, ansatz: Ansatz) -> tuple[Pair, Array]:
+    """M and the size of its rows with θ = y_scale · size · M c, but for the offset of y, (p, p, *batch).
+
+    The size, a power of two, is taken out so that no square of M overflows.
     """
-    column = G[:, k]
-    row = column / pivot
-    on_k = (jnp.arange(column.hi.shape[0]) == k).reshape(-1, *(1,) * (column.hi.ndim - 1))
-    swept = G - column[:, None] * row[None]
-    swept = pair.where(on_k[:, None], row[None], pair.where(on_k[None], row[:, None], swept))
-    return pair.where(on_k[:, None] & on_k[None], Pair.of(-1.0) / pivot, swept)
+    M = _by_features(pair.transpose(R[:-1, :-1]), ansatz)
+    size = power_of_two(jnp.max(jnp.abs(M.hi), axis=1))
+    return M.scaled(1 / size[:, None]), size
 
 
-def cost_at(coefs: Pair, moments: Moments) -> Float[Array, "*batch"]:
-    """S = (−c, 1) ⟨z zᵀ⟩ (−c, 1)ᵀ in units of u², at any coefs."""
-    v = _residual(coefs)
-    Gv = pair.matmul(usable_G(moments), v[:, None])[:, 0]
-    return jnp.maximum(pair.total(v * Gv).value, 0)
-
-
-def to_params(coefs: Pair, moments: Moments) -> Pair:
-    """θ in the units of the data from c in the frame, by way of the covector (−c, 1) of the residual."""
-    R = frames.between(frames.data_units(moments.frame), moments.frame, moments.ansatz)
-    in_data_units = pair.matmul(pair.transpose(R), _residual(coefs)[:, None])[:-1, 0]
-    in_features = _by_features(in_data_units[:, None], moments)[:, 0]
-    return -in_features.scaled(moments.frame.y_scale)
-
-
-def params_of_coefs(moments: Moments) -> Pair:
-    """M with θ = M c in units of y_scale, but for the offset of y, (p, p, *batch)."""
-    R = frames.between(frames.data_units(moments.frame), moments.frame, moments.ansatz)
-    return _by_features(pair.transpose(R[:-1, :-1]), moments)
-
-
-def _residual(coefs: Pair) -> Pair:
-    """The covector (−c, 1), which takes z to the residual u − cᵀψ."""
-    return pair.concatenate([-coefs, Pair.of(jnp.ones_like(coefs.hi[:1]))])
-
-
-def _by_features(covectors: Pair, moments: Moments) -> Pair:
+def _by_features(covectors: Pair, ansatz: Ansatz) -> Pair:
     """Covectors that multiply ψ(x), as columns, turned into those that multiply φ(x)."""
-    K = moments.ansatz.basis_in_features(covectors.hi.shape[0])
+    K = ansatz.basis_in_features(covectors.hi.shape[0])
     if (np.eye(len(K)) == K).all():
         return covectors
     return pair.matmul(frames.constant(K.T, covectors), covectors)
 
 
-def _rank_tolerance(dtype: np.dtype) -> float:
-    """The share of a basis function not explained by those before it below which it is rounding noise.
-
-    The noise is that of a float32 pair, 2⁻⁴⁸, or of a float64 product, 2⁻⁵³, with room for a few terms.
-    """
-    return 2.0**-43 if dtype == jnp.float32 else 2.0**-46
+def _single(a: Array) -> Pair:
+    return Pair(a, None)
 
 
 def _matmul(a: Array, b: Array) -> Array:

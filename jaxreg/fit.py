@@ -15,7 +15,7 @@ from jax.core import Tracer
 from jaxreg import blocks, inputs, status
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz, Line
-from jaxreg.closed_form import TurningPoint, cost_at, to_params, turning_point
+from jaxreg.closed_form import TurningPoint, turning_point
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.frame import Frame
 from jaxreg.inference import standard_errors
@@ -208,15 +208,13 @@ def _fit_columns(
     point = turning_point(gathered)
     if cost is mean_squared_error:
         found = solver.solve(gathered, point)
-        least_squares = found.cost
     else:
         found = solver.solve_cost(cost, gathered, point, data)
-        least_squares = cost_at(found.coefs, gathered)
-    p = found.coefs.hi.shape[0]
+    p = found.params.shape[0]
     code = _status(gathered, point, found.status, p)
     solved = jnp.array([end.has_params for end in Status])[code]
     df_resid = jnp.maximum(gathered.nobs - p, 0)
-    bse = standard_errors(point, least_squares, df_resid, gathered)
+    bse = standard_errors(point, found.least_squares, df_resid, gathered)
 
     y_unit = gathered.frame.y_scale
 
@@ -224,14 +222,14 @@ def _fit_columns(
         return jnp.where(solved, a, jnp.nan)
 
     columns = Fit(
-        params=if_solved(to_params(found.coefs, gathered).value),
+        params=if_solved(found.params),
         bse=if_solved(bse if cost is mean_squared_error else jnp.nan * bse),
         cost=if_solved(found.cost * y_unit * y_unit),
-        ssr=if_solved(least_squares * gathered.weight * (y_unit / data.sigma_unit) ** 2),
+        ssr=if_solved(found.least_squares * gathered.weight * (y_unit / data.sigma_unit) ** 2),
         nobs=gathered.nobs,
         df_resid=df_resid,
         status=code,
-        coefs=if_solved(found.coefs.value),
+        coefs=if_solved(found.coefs),
         frame=gathered.frame,
         ansatz=ansatz,
     )

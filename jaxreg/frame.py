@@ -6,6 +6,9 @@ moves between frames by a triangular matrix, and moments, coefficients and covar
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -69,26 +72,35 @@ def union(a: Frame, a_there: Array, b: Frame, b_there: Array, ansatz: Ansatz) ->
     return of_ranges(ends("x_center", "x_scale"), ends("y_center", "y_scale"), ansatz)
 
 
-def between(old: Frame, new: Frame, ansatz: Ansatz) -> Pair:
-    """The matrix R with z_new = R z_old for z = (ψ(t), u), (p + 1, p + 1, *batch)."""
-    shift = _shift(old.x_center, new.x_center, new.x_scale)
-    basis = ansatz.change(shift, old.x_scale / new.x_scale)
+def between(old: Frame, new: Frame, ansatz: Ansatz, number: Callable[[Array], Pair] = Pair.of) -> Pair:
+    """The matrix R with z_new = R z_old for z = (ψ(t), u), (p + 1, p + 1, *batch).
+
+    Args:
+        old: the frame of z_old.
+        new: the frame of z_new.
+        ansatz: whose basis ψ is.
+        number: what to compute with, `Pair.of` or `pair.widen`.
+    """
+    x_unit, y_unit = 1 / new.x_scale, 1 / new.y_scale  # powers of two
+    shift = (number(old.x_center) - new.x_center).scaled(x_unit)
+    edge = (number(old.y_center) - new.y_center).scaled(y_unit)
+    corner = number(old.y_scale).scaled(y_unit)
+    basis = ansatz.change(shift, number(old.x_scale).scaled(x_unit).hi)
     p = basis.hi.shape[0]
-    batch = jnp.broadcast_shapes(old.y_scale.shape, basis.hi.shape[2:])
+    batch = jnp.broadcast_shapes(corner.hi.shape, basis.hi.shape[2:])
 
     def bordered(block: Array, corner: Array, edge: Array) -> Array:
         R = jnp.zeros((p + 1, p + 1, *batch), block.dtype)
         R = R.at[:p, :p].set(block).at[p, p].set(corner)
         return R.at[p, 0].set(edge) if ansatz.has_intercept else R
 
-    edge = _shift(old.y_center, new.y_center, new.y_scale)
-    corner = old.y_scale / new.y_scale
-    return Pair(bordered(basis.hi, corner, edge.hi), bordered(basis.lo, jnp.zeros_like(corner), edge.lo))
+    return jax.tree.map(bordered, basis, corner, edge)
 
 
 def constant(matrix: np.ndarray, like: Pair) -> Pair:
     """A matrix of exact numbers beside a pair with batch axes."""
-    return Pair.of(jnp.asarray(matrix, like.hi.dtype).reshape(matrix.shape + (1,) * (like.hi.ndim - 2)))
+    exact = jnp.asarray(matrix, like.hi.dtype).reshape(matrix.shape + (1,) * (like.hi.ndim - 2))
+    return like.map(lambda _: jnp.zeros_like(exact)) + exact
 
 
 def _center_and_scale(low: Array, high: Array, has_intercept: bool) -> tuple[Array, Array]:
@@ -112,7 +124,3 @@ def power_of_two(a: Array) -> Array:
 def _ends(center: Array, scale: Array, there: Array) -> tuple[Array, Array]:
     return jnp.where(there, center - scale, jnp.inf), jnp.where(there, center + scale, -jnp.inf)
 
-
-def _shift(old_center: Array, new_center: Array, new_scale: Array) -> Pair:
-    difference, lost = pair.two_sum(old_center, -new_center)
-    return Pair(difference / new_scale, lost / new_scale)

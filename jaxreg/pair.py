@@ -4,6 +4,9 @@ float32 pairs carry about 48 bits and float64 pairs about 106, on every platform
 64-bit switch. Every product below is either exact (of halves of a significand) or of second order,
 so a compiler that contracts a multiplication and an addition into one cannot change the result.
 
+Moments are kept as pairs. To compute with them, `widen` turns pairs of float32 into single floats of
+64 bits, ten times as fast, and leaves pairs of float64 pairs: one formula serves both.
+
 XLA's fusion on the CPU computes a pair anew for each slice of it that is read, and the pairs behind it
 with it. Sums over an axis are therefore loops, whose operands have to be there before they start.
 
@@ -14,6 +17,7 @@ Algorithms, 2nd ed., sections 4.3 and 27.9.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -54,13 +58,15 @@ def _renormalize(hi: Array, lo: Array) -> tuple[Array, Array]:
 class Pair:
     """The number hi + lo, elementwise; `+ - * /` with pairs, arrays and Python numbers.
 
+    Where lo is None it is the single float hi, and what is computed from it is single, too.
+
     >>> third = Pair.of(jnp.float32(1)) / 3
     >>> print(f"{float(third.hi):.10f} {float(third.lo):.1e}")
     0.3333333433 -9.9e-09
     """
 
     hi: Array
-    lo: Array
+    lo: Array | None
 
     @classmethod
     def of(cls, a: Any) -> Pair:
@@ -73,16 +79,18 @@ class Pair:
     @property
     def value(self) -> Array:
         """The nearest single float."""
-        return self.hi + self.lo
+        return self.hi if self.lo is None else self.hi + self.lo
 
     def __getitem__(self, index: Any) -> Pair:
-        return Pair(self.hi[index], self.lo[index])
+        return self.map(lambda a: a[index])
 
     def __neg__(self) -> Pair:
-        return Pair(-self.hi, -self.lo)
+        return self.map(lambda a: -a)
 
     def __add__(self, other: Any) -> Pair:
         other = self._like(other)
+        if self.lo is None or other.lo is None:
+            return Pair(self.hi + other.hi, None)
         s, e = two_sum(self.hi, other.hi)
         return Pair(*_renormalize(s, e + (self.lo + other.lo)))
 
@@ -91,18 +99,26 @@ class Pair:
 
     def __mul__(self, other: Any) -> Pair:
         other = self._like(other)
+        if self.lo is None or other.lo is None:
+            return Pair(self.hi * other.hi, None)
         p, e = two_product(self.hi, other.hi)
         return Pair(*_renormalize(p, e + (self.hi * other.lo + self.lo * other.hi)))
 
     def __truediv__(self, other: Any) -> Pair:
         other = self._like(other)
         q = self.hi / other.hi
+        if self.lo is None or other.lo is None:
+            return Pair(q, None)
         rest = self - other * q
         return Pair(*_renormalize(q, rest.value / other.hi))
 
     def scaled(self, power_of_two: Any) -> Pair:
         """The product with a power of two, which rounds nothing."""
-        return Pair(self.hi * power_of_two, self.lo * power_of_two)
+        return self.map(lambda a: a * power_of_two)
+
+    def map(self, function: Callable[[Array], Array]) -> Pair:
+        """A function that is linear and rounds nothing, such as taking a slice, of both halves."""
+        return Pair(function(self.hi), None if self.lo is None else function(self.lo))
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -111,18 +127,43 @@ class Pair:
         return other if isinstance(other, Pair) else Pair.of(jnp.asarray(other, self.hi.dtype))
 
 
+def widen(a: Any) -> Pair:
+    """A pair to compute with: a single float64 for float32 data, a pair of float64 for float64 data."""
+    a = Pair.of(a)
+    if a.hi.dtype == jnp.float64:
+        return a
+    hi, lo = a.hi.astype(jnp.float64), jnp.asarray(a.lo).astype(jnp.float64)
+    return Pair(hi + lo, None)
+
+
+def narrow(a: Pair, dtype: Any) -> Pair:
+    """A pair in the dtype of the data from one to compute with."""
+    if a.lo is None:
+        hi = a.hi.astype(dtype)
+        return Pair(hi, (a.hi - hi.astype(a.hi.dtype)).astype(dtype))
+    hi = a.hi.astype(dtype)
+    return Pair(hi, ((a.hi - hi.astype(a.hi.dtype)) + a.lo).astype(dtype))
+
+
 def where(condition: Array, a: Any, b: Any) -> Pair:
     """`jnp.where` for pairs."""
-    a, b = Pair.of(a), Pair.of(b)
-    return Pair(jnp.where(condition, a.hi, b.hi), jnp.where(condition, a.lo, b.lo))
+    return _both(lambda a, b: jnp.where(condition, a, b), [Pair.of(a), Pair.of(b)])
 
 
 def stack(pairs: list[Pair]) -> Pair:
     """`jnp.stack` along a new first axis, each pair broadcast to the common shape."""
-    return Pair(
-        jnp.stack(jnp.broadcast_arrays(*(p.hi for p in pairs))),
-        jnp.stack(jnp.broadcast_arrays(*(p.lo for p in pairs))),
-    )
+    return _both(lambda *a: jnp.stack(jnp.broadcast_arrays(*a)), pairs)
+
+
+def concatenate(pairs: list[Pair]) -> Pair:
+    """`jnp.concatenate` along the first axis."""
+    return _both(lambda *a: jnp.concatenate(a), pairs)
+
+
+def _both(function: Callable[..., Array], pairs: list[Pair]) -> Pair:
+    """A function of the high halves and of the low halves, which rounds nothing."""
+    low = None if any(p.lo is None for p in pairs) else function(*(p.lo for p in pairs))
+    return Pair(function(*(p.hi for p in pairs)), low)
 
 
 def matrix(rows: list[list[Any]]) -> Pair:
@@ -142,20 +183,32 @@ def symmetric(lower: list[Pair]) -> Pair:
 
 
 def _broadcast(a: Any, shape: tuple[int, ...]) -> Pair:
-    a = Pair.of(a)
-    return Pair(jnp.broadcast_to(a.hi, shape), jnp.broadcast_to(a.lo, shape))
+    return Pair.of(a).map(lambda half: jnp.broadcast_to(half, shape))
 
 
 def matmul(a: Pair, b: Pair) -> Pair:
     """The matrix product over the first two axes, Σ_k a[i, k] b[k, j], all further axes elementwise."""
     shape = jnp.broadcast_shapes(a.hi[:, 0, None].shape, b.hi[None, 0].shape)
     zero = Pair.of(jnp.zeros(shape, a.hi.dtype))
-    return lax.fori_loop(0, a.hi.shape[1], lambda k, s: s + a[:, k, None] * b[None, k], zero)
+    return _loop(a, b)(0, a.hi.shape[1], lambda k, s: s + a[:, k, None] * b[None, k], zero)
 
 
 def total(a: Pair) -> Pair:
     """Σ_i a[i] over the first axis."""
-    return lax.fori_loop(1, a.hi.shape[0], lambda i, s: s + a[i], a[0])
+    return _loop(a)(1, a.hi.shape[0], lambda i, s: s + a[i], a[0])
+
+
+def _loop(*pairs: Pair) -> Callable:
+    """`fori_loop` for pairs; singles are few operations, which are best fused into one kernel."""
+    if any(p.lo is None for p in pairs):
+        return _unrolled
+    return lax.fori_loop
+
+
+def _unrolled(first: int, last: int, step: Callable[[int, Pair], Pair], state: Pair) -> Pair:
+    for k in range(first, last):
+        state = step(k, state)
+    return state
 
 
 def congruence(R: Pair, G: Pair) -> Pair:
@@ -165,9 +218,4 @@ def congruence(R: Pair, G: Pair) -> Pair:
 
 def transpose(a: Pair) -> Pair:
     """The first two axes exchanged."""
-    return Pair(jnp.swapaxes(a.hi, 0, 1), jnp.swapaxes(a.lo, 0, 1))
-
-
-def concatenate(pairs: list[Pair]) -> Pair:
-    """`jnp.concatenate` along the first axis."""
-    return Pair(jnp.concatenate([p.hi for p in pairs]), jnp.concatenate([p.lo for p in pairs]))
+    return a.map(lambda half: jnp.swapaxes(half, 0, 1))

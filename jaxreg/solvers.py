@@ -13,9 +13,10 @@ import optax
 
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz
-from jaxreg.closed_form import TurningPoint, cost_at, usable_G
+from jaxreg.closed_form import TurningPoint, moved, usable_G
 from jaxreg.cost import Cost
 from jaxreg.descent import Descent, check_steps, loop
+from jaxreg.flow import iterated
 from jaxreg.inputs import Data
 from jaxreg.moments import Moments
 from jaxreg.pair import Pair
@@ -29,16 +30,20 @@ Optimizer = optax.GradientTransformation
 
 @pytree
 class Solution:
-    """What a solver found, in the frame of the moments.
+    """What a solver found.
 
     Attributes:
+        params: θ in the units of the data, (p, *batch).
         coefs: c with u ≈ cᵀψ(t), (p, *batch).
         cost: S(θ) in units of u², which no unit of the data can make overflow, (*batch).
+        least_squares: the mean squared error there, the same unless the cost is another, (*batch).
         status: how the search ended, (*batch).
     """
 
-    coefs: Pair
+    params: Float[Array, "p *batch"]
+    coefs: Float[Array, "p *batch"]
     cost: Float[Array, "*batch"]
+    least_squares: Float[Array, "*batch"]
     status: Int[Array, "*batch"]
 
 
@@ -54,8 +59,8 @@ class ClosedForm:
 
     def solve(self, moments: Moments, point: TurningPoint) -> Solution:
         """The turning point is the solution."""
-        cost = cost_at(point.coefs, moments)
-        return Solution(point.coefs, cost, jnp.full(cost.shape, Status.ok, jnp.int8))
+        ok = jnp.full(point.cost.shape, Status.ok, jnp.int8)
+        return Solution(point.params, point.coefs, point.cost, point.cost, ok)
 
     def solve_cost(self, cost: Cost, *_: Any) -> Solution:
         """There is no closed form for another cost."""
@@ -72,7 +77,7 @@ class GradientDescent:
     There every feature and y have mean 0 and variance 1: whatever the units, the seed paper's α of 0.01
     to 0.1 converges for up to ten params, and any α below 1/p for p of them. θ is mapped back at the end.
     On the mean squared error the descent runs on the moments, from θ = 0: a step costs O(p²) per data
-    set and no pass over the data. On any other cost it starts from the least-squares solution, and each
+    set and no pass over the data, and the k steps of `optax.sgd` together cost O(p³ log k). On any other cost it starts from the least-squares solution, and each
     step reads the data.
 
     Args:
@@ -110,12 +115,22 @@ class GradientDescent:
     def solve(self, moments: Moments, point: TurningPoint) -> Solution:
         """Descend on the mean squared error, for which the moments are enough."""
         standard = _Standard.of(moments)
-        start = jnp.zeros_like(point.coefs.hi)
-        found = jax.vmap(partial(self._descend, _quadratic), in_axes=-1, out_axes=-1)(
-            start, standard.correlations
-        )
-        coefs = Pair.of(standard.to_coefs(found.params))
-        return Solution(coefs, cost_at(coefs, moments), found.status)
+        if self.optimizer is optax.sgd:
+            standardized, status = self._iterate(standard.correlations)
+        else:
+            start = jnp.zeros_like(point.coefs)
+            descend = jax.vmap(partial(self._descend, _quadratic), in_axes=-1, out_axes=-1)
+            found = descend(start, standard.correlations)
+            standardized, status = found.params, found.status
+        coefs = standard.to_coefs(standardized)
+        params, cost = moved(point, coefs, moments)
+        return Solution(params, coefs, cost, cost, status)
+
+    def _iterate(self, correlations: Array) -> tuple[Array, Array]:
+        """Plain gradient descent from 0 is linear: its steps need not be taken one by one."""
+        H, gradient = 2 * correlations[:-1, :-1], -2 * correlations[:-1, -1]
+        params, slope = iterated(H, gradient, self._rate, self.steps, self.tol)
+        return params, self._status(params, jnp.linalg.norm(slope, axis=0))
 
     def solve_cost(
         self,
@@ -126,7 +141,7 @@ class GradientDescent:
     ) -> Solution:
         """Descend on any cost of (x, y, weights), data sets in the columns of y."""
         standard = _Standard.of(moments)
-        start = standard.from_coefs(point.coefs.value)
+        start = standard.from_coefs(point.coefs)
         x, y, weights = data.x, data.y, data.weights
         f = moments.frame
         t, _ = f.inside(x[..., None] if data.x_is_shared else x, y)
@@ -137,23 +152,31 @@ class GradientDescent:
             in_axes=(-1, -1, -1, -1, -1, weights_axis),
             out_axes=-1,
         )(start, standard, (f.y_center, f.y_scale), y, t, weights)
-        coefs = Pair.of(standard.to_coefs(found.params))
-        return Solution(coefs, found.cost * standard.deviation[-1] ** 2, found.status)
+        coefs = standard.to_coefs(found.params)
+        params, least_squares = moved(point, coefs, moments)
+        cost_in_frame = found.cost * standard.deviation[-1] ** 2
+        return Solution(params, coefs, cost_in_frame, least_squares, found.status)
 
     def _descend(self, cost: Callable[..., Array], start: Array, *data: Any) -> Descent:
-        found = loop(cost, start, data, self._optimizer(), self.steps, self.tol, history=False)
+        found = loop(cost, start, data, self._ready_optimizer, self.steps, self.tol, history=False)
         if self.tol is not None:
             return found
-        above = found.gradient_norm > jnp.finfo(start.dtype).eps ** 0.5
-        above &= found.status == Status.ok
-        status = jnp.where(above, Status.not_converged, found.status)
-        return replace(found, status=status.astype(jnp.int8))
+        return replace(found, status=self._status(found.params, found.gradient_norm))
 
-    def _optimizer(self) -> Optimizer:
-        if isinstance(self.optimizer, Optimizer):
-            return self.optimizer
-        rate = DEFAULT_LEARNING_RATE if self.learning_rate is None else self.learning_rate
-        return self.optimizer(rate)
+    def _status(self, params: Array, gradient_norm: Array) -> Array:
+        """`diverged` off the finite numbers, `not_converged` above the tolerance."""
+        tol = jnp.finfo(params.dtype).eps ** 0.5 if self.tol is None else self.tol
+        finite = jnp.isfinite(gradient_norm) & jnp.isfinite(params).all(axis=0)
+        ended = jnp.where(gradient_norm <= tol, Status.ok, Status.not_converged)
+        return jnp.where(finite, ended, Status.diverged).astype(jnp.int8)
+
+    @property
+    def _rate(self) -> Any:
+        return DEFAULT_LEARNING_RATE if self.learning_rate is None else self.learning_rate
+
+    @property
+    def _ready_optimizer(self) -> Optimizer:
+        return self.optimizer if isinstance(self.optimizer, Optimizer) else self.optimizer(self._rate)
 
 
 @pytree
