@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg import frame as frames
-from jaxreg import pair
+from jaxreg import pair, small
 from jaxreg._typing import Array, Bool, Float
 from jaxreg.ansatz import Ansatz
 from jaxreg.frame import power_of_two
@@ -124,17 +124,17 @@ def _solve_jvp(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[Turni
     point = _solve(moments)
     p = change.shape[0] - 1
     v = jnp.concatenate([-point.coefs, jnp.ones_like(point.coefs[:1])])
-    force = jnp.sum(change * v, axis=1)  # ḃ − Ȧc, and what is left of it in y
-    coefs = jnp.sum(point.inverse * force[:p], axis=1)
-    inverse = -_matmul(_matmul(point.inverse, change[:p, :p]), point.inverse)
+    force = small.matvec(change, v)  # ḃ − Ȧc, and what is left of it in y
+    coefs = small.matvec(point.inverse, force[:p])
+    inverse = -small.matmul(small.matmul(point.inverse, change[:p, :p]), point.inverse)
     M, size = _coefs_to_params(moments)
-    half_variances = jnp.sum(_matmul(M, inverse) * M, axis=1) / 2
+    half_variances = small.dot(jnp.swapaxes(small.matmul(M, inverse), 0, 1), jnp.swapaxes(M, 0, 1)) / 2
     errors = point.unit_errors / size
     return point, tangent(
         point,
-        params=moments.frame.y_scale * size * jnp.sum(M * coefs, axis=1),
+        params=moments.frame.y_scale * size * small.matvec(M, coefs),
         coefs=coefs,
-        cost=jnp.sum(v * force, axis=0),
+        cost=small.dot(v, force),
         inverse=inverse,
         unit_errors=size * half_variances / jnp.where(errors > 0, errors, 1),
     )
@@ -144,9 +144,9 @@ def moved(point: TurningPoint, coefs: Array, moments: Moments) -> tuple[Array, A
     """(θ, S) at other coefs, by what they differ in from the turning point."""
     step = coefs - point.coefs
     M, size = _coefs_to_params(moments)
-    params = point.params + moments.frame.y_scale * size * jnp.sum(M * step, axis=1)
+    params = point.params + moments.frame.y_scale * size * small.matvec(M, step)
     A = usable_G(moments).value[:-1, :-1]
-    return params, point.cost + jnp.sum(step[:, None] * A * step, axis=(0, 1))
+    return params, point.cost + small.dot(step, small.matvec(A, step))
 
 
 def _coefs_to_params(moments: Moments) -> tuple[Array, Array]:
@@ -169,7 +169,7 @@ def _params_of_coefs(R: Pair, ansatz: Ansatz) -> tuple[Pair, Array]:
     The size, a power of two, is taken out so that no square of M overflows.
     """
     M = _by_features(pair.transpose(R[:-1, :-1]), ansatz)
-    size = power_of_two(jnp.max(jnp.abs(M.hi), axis=1))
+    size = power_of_two(small.largest(jnp.swapaxes(jnp.abs(M.hi), 0, 1)))
     return M.scaled(1 / size[:, None]), size
 
 
@@ -183,7 +183,3 @@ def _by_features(covectors: Pair, ansatz: Ansatz) -> Pair:
 
 def _single(a: Array) -> Pair:
     return Pair(a, None)
-
-
-def _matmul(a: Array, b: Array) -> Array:
-    return jnp.sum(a[:, :, None] * b[None], axis=1)

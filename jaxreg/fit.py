@@ -212,7 +212,7 @@ def _fit_columns(
         found = solver.solve_cost(cost, gathered, point, data)
     p = found.params.shape[0]
     code = _status(gathered, point, found.status, p)
-    solved = jnp.array([end.has_params for end in Status])[code]
+    solved = sum((code == end for end in Status if end.has_params), jnp.zeros((), bool))
     df_resid = jnp.maximum(gathered.nobs - p, 0)
     bse = standard_errors(point, found.least_squares, df_resid, gathered)
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxreg import small
 from jaxreg._typing import Array, Float
 from jaxreg.closed_form import is_usable
 from jaxreg.moments import Moments
@@ -96,52 +97,45 @@ def iterated(
     """
     p = gradient.shape[0]
     unit = jnp.eye(p, dtype=H.dtype).reshape(p, p, *(1,) * (H.ndim - 2))
+    first = (unit - learning_rate * H, jnp.broadcast_to(unit, H.shape))
     start = (jnp.zeros_like(gradient), gradient)
-    powers = _doubled(unit - learning_rate * H, unit, max(steps, 1).bit_length())
+    bits = max(steps, 1).bit_length()
 
-    def advance(state: tuple[Array, Array], j: Array) -> tuple[Array, Array]:
-        moved, slope = state
-        P, total = powers[0][j], powers[1][j]
-        return moved - learning_rate * _times(total, slope), _times(P, slope)
+    def advance(state: tuple[Array, Array], power: tuple[Array, Array]) -> tuple[Array, Array]:
+        (moved, slope), (P, total) = state, power
+        return moved - learning_rate * small.matvec(total, slope), small.matvec(P, slope)
 
-    def all_steps(j: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        return jax.tree.map(lambda a, b: jnp.where(steps >> j & 1, a, b), advance(state, j), state)
+    def doubled(power: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Pᵏ and 1 + P + … + Pᵏ⁻¹ for twice the k."""
+        P, total = power
+        return small.matmul(P, P), total + small.matmul(P, total)
 
-    bits = powers[0].shape[0]
-    end = lax.fori_loop(0, bits, all_steps, start)
+    def bit(j: Array, state: tuple) -> tuple:
+        here, power = state
+        return _choose(steps >> j & 1, advance(here, power), here), doubled(power)
+
+    end, _ = lax.fori_loop(0, bits, bit, (start, first))
     if tol is None:
         return end
 
+    _, powers = lax.scan(lambda power, _: (doubled(power), power), first, length=bits)
+
     def goes_on(state: tuple[Array, Array]) -> Array:
-        """|∇S| is above tol and falls: being log-convex in k, it never does again once it does not."""
-        size, next_size = (jnp.linalg.norm(a, axis=0) for a in (state[1], advance(state, 0)[1]))
+        """|∇S| is above tol and falls: being log-convex in k, it never falls again once it does not."""
+        size, next_size = small.norm(state[1]), small.norm(advance(state, first)[1])
         return (size > tol) & (next_size < size)
 
     def longest(i: Array, state: tuple[Array, tuple]) -> tuple[Array, tuple]:
         taken, here = state
         j = bits - 1 - i
-        there = advance(here, j)
+        there = advance(here, jax.tree.map(lambda a: a[j], powers))
         go = goes_on(there) & (taken + (1 << j) < steps)
-        return jnp.where(go, taken + (1 << j), taken), jax.tree.map(partial(jnp.where, go), there, here)
+        return jnp.where(go, taken + (1 << j), taken), _choose(go, there, here)
 
     taken, last = lax.fori_loop(0, bits, longest, (jnp.zeros(H.shape[2:], jnp.int32), start))
-    stop = jax.tree.map(partial(jnp.where, goes_on(start) & (taken < steps)), advance(last, 0), start)
-    met = jnp.linalg.norm(stop[1], axis=0) <= tol
-    return jax.tree.map(partial(jnp.where, met), stop, end)
+    stop = _choose(goes_on(start) & (taken < steps), advance(last, first), start)
+    return _choose(small.norm(stop[1]) <= tol, stop, end)
 
 
-def _doubled(P: Array, unit: Array, bits: int) -> tuple[Array, Array]:
-    """P^k and 1 + P + … + P^{k−1} for k = 1, 2, 4, …, each (bits, p, p, *batch)."""
-
-    def double(state: tuple[Array, Array], _: None) -> tuple[tuple, tuple]:
-        P, total = state
-        return (_times(P, P), total + _times(P, total)), state
-
-    return lax.scan(double, (P, jnp.broadcast_to(unit, P.shape)), length=bits)[1]
-
-
-def _times(a: Array, b: Array) -> Array:
-    """The product over the first axes, written out: XLA does not vectorize a sum over so few."""
-    columns = [a[:, k, None] if b.ndim == a.ndim else a[:, k] for k in range(a.shape[1])]
-    terms = [column * b[k] for k, column in enumerate(columns)]
-    return sum(terms[1:], terms[0])
+def _choose(condition: Any, a: tuple, b: tuple) -> tuple:
+    return jax.tree.map(partial(jnp.where, condition), a, b)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from jaxreg import pair
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.pair import Pair
@@ -115,12 +115,12 @@ def _center_and_scale(low: Array, high: Array, has_intercept: bool) -> tuple[Arr
 
 def power_of_two(a: Array) -> Array:
     """The smallest power of two above a, 1 for 0; multiplying by it rounds nothing."""
-    _, exponent = jnp.frexp(a)
     info = jnp.finfo(a.dtype)
-    exponent = jnp.clip(exponent, info.minexp + 2, info.maxexp - 2)
-    return jnp.where(a > 0, jnp.ldexp(jnp.ones_like(a), exponent), 1)
+    inside = jnp.clip(a, 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3)).astype(a.dtype)
+    bits = lax.bitcast_convert_type(inside, jnp.int32 if info.bits == 32 else jnp.int64)
+    below = lax.bitcast_convert_type(bits >> info.nmant << info.nmant, a.dtype)  # no significand
+    return jnp.where(a > 0, 2 * below, 1)
 
 
 def _ends(center: Array, scale: Array, there: Array) -> tuple[Array, Array]:
     return jnp.where(there, center - scale, jnp.inf), jnp.where(there, center + scale, -jnp.inf)
-

@@ -16,7 +16,8 @@ This is the only room that knows about tiles and layout. What makes it fast on a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any, TypeVar
 
 import jax
@@ -25,7 +26,7 @@ import numpy as np
 from jax import lax
 
 from jaxreg import frame as frames
-from jaxreg import inputs, pair
+from jaxreg import inputs, pair, small
 from jaxreg._typing import Array, Bool, Float, Int
 from jaxreg.ansatz import Ansatz, Line, Polynomial
 from jaxreg.cost import observed
@@ -249,10 +250,7 @@ def _careful(ansatz: Ansatz, tile: Tile) -> Moments:
 
 
 def _quick(ansatz: Ansatz, tile: Tile) -> tuple[Moments, Array]:
-    """One pass: the sums of the raw float32 data in float64, centered afterwards; and who needs two.
-
-    
-    """
+    """One pass: the sums of the raw float32 data in float64, centered afterwards; and who needs two."""
     dtype = tile.y.dtype
     raw = _raw_frame(ansatz, tile)
     with float64():
@@ -288,16 +286,16 @@ def _sums(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, 
         x, y, w = jax.tree.map(lambda a: a.astype(jnp.float64), (x, y, w))
         z = _z(ansatz, frame, x, y)
         products = [a * b for i, a in enumerate(z) for b in z[: i + 1]]
-        if weighted:
+        if w is not None:
             products = [w * a for a in products]
         if ansatz.has_intercept:
             products = products[1:]  # the first is Σ w itself
-        weight = [jnp.where(w > 0, w, jnp.nan)] if weighted else []
+        weight = [] if w is None else [jnp.where(w > 0, w, jnp.nan)]
         return [seen[0].astype(jnp.int32)] + [jnp.where(seen, a, 0)[0] for a in (*weight, *products)]
 
     def step(totals: list[Pair], rows: list[tuple]) -> list[Pair]:
         each = [terms(*row) for row in rows]
-        return [_plus(t, sum(a[1:], a[0])) for t, *a in zip(totals, *each, strict=True)]
+        return [_plus(t, reduce(add, a)) for t, *a in zip(totals, *each, strict=True)]
 
     q = 1 + len(ansatz.names(tile.x.shape[1]))
     count = q * (q + 1) // 2 - ansatz.has_intercept + weighted
@@ -344,8 +342,11 @@ def _ranges(ansatz: Ansatz, tile: Tile) -> tuple[tuple[Array, Array], tuple[Arra
 
     dtype, width = tile.y.dtype, tile.width
     x_shape = (*tile.x.shape[1:-1], width)
-    nothing = [(jnp.full(s, jnp.inf, dtype), jnp.full(s, -jnp.inf, dtype)) for s in (x_shape, (width,))]
-    return tile.over_rows(step, (*nothing, jnp.zeros(width, bool)))
+
+    def nothing(shape: tuple[int, ...]) -> tuple[Array, Array]:
+        return jnp.full(shape, jnp.inf, dtype), jnp.full(shape, -jnp.inf, dtype)
+
+    return tile.over_rows(step, (nothing(x_shape), nothing((width,)), jnp.zeros(width, bool)))
 
 
 def _widened(ends: tuple[Array, Array], a: Array, seen: Array) -> tuple[Array, Array]:
@@ -385,7 +386,7 @@ def _centered(ansatz: Ansatz, raw: Frame, G: Array) -> tuple[Frame, Array, Array
     moves_x = not isinstance(ansatz, Polynomial)
     dtype = raw.y_scale.dtype
     p = G.shape[0] - 1
-    diagonal = G[jnp.arange(p + 1), jnp.arange(p + 1)]
+    diagonal = small.diagonal(G)
     moving = (np.arange(p + 1) >= (first if moves_x else p))[:, None]
     mean = G[:, 0] if first else jnp.zeros_like(diagonal)
     center = jnp.where(moving, mean.astype(dtype).astype(G.dtype), 0)
@@ -408,10 +409,10 @@ def _lost_digits(raw: Array, G: Array, size: Array, nobs: Array) -> Array:
     basis functions before it are; the relative error of what remains grows by what was lost.
     """
     p = G.shape[0] - 1
-    at = jnp.arange(p + 1)
     swept, share = sweep_all(Pair(G, None), rank_tolerance(np.dtype(np.float32)))
     unexplained = swept.hi[p, p] / jnp.where(G[p, p] > 0, G[p, p], 1)
-    kept = jnp.min(jnp.where(raw[at, at] > 0, G[at, at] * size**2 / raw[at, at], 1), axis=0)
+    before, after = small.diagonal(raw), small.diagonal(G) * size**2
+    kept = small.smallest(jnp.where(before > 0, after / before, 1))
     share = jnp.where((nobs > p) & (G[p, p] > 0), jnp.minimum(share, unexplained), share)
     error = jnp.sqrt(nobs) * jnp.finfo(G.dtype).eps
     return (nobs >= p) & (kept * share * ENOUGH < error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,16 +11,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxreg import small
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz
 from jaxreg.closed_form import TurningPoint, moved, usable_G
 from jaxreg.cost import Cost
-from jaxreg.descent import Descent, check_steps, loop
+from jaxreg.descent import Descent, check_steps, in_lanes, loop
 from jaxreg.flow import iterated
+from jaxreg.frame import Frame
 from jaxreg.inputs import Data
 from jaxreg.moments import Moments
 from jaxreg.pair import Pair
-from jaxreg.pytree import pytree, static
+from jaxreg.pytree import pytree, static, tangent
 from jaxreg.status import Status
 
 DEFAULT_LEARNING_RATE = 0.1
@@ -77,8 +79,10 @@ class GradientDescent:
     There every feature and y have mean 0 and variance 1: whatever the units, the seed paper's α of 0.01
     to 0.1 converges for up to ten params, and any α below 1/p for p of them. θ is mapped back at the end.
     On the mean squared error the descent runs on the moments, from θ = 0: a step costs O(p²) per data
-    set and no pass over the data, and the k steps of `optax.sgd` together cost O(p³ log k). On any other cost it starts from the least-squares solution, and each
-    step reads the data.
+    set and no pass over the data, and the k steps of `optax.sgd` together cost O(p³ log k). On any other
+    cost it starts from the least-squares solution, and each step reads the data, of some data sets at a
+    time, which stay in cache for all their steps; one that meets `tol` makes room for the next.
+    Gradients through such a fit are those at the minimum.
 
     Args:
         optimizer: a function from learning rate to optax optimizer, such as `optax.sgd` or `optax.adam`,
@@ -130,7 +134,7 @@ class GradientDescent:
         """Plain gradient descent from 0 is linear: its steps need not be taken one by one."""
         H, gradient = 2 * correlations[:-1, :-1], -2 * correlations[:-1, -1]
         params, slope = iterated(H, gradient, self._rate, self.steps, self.tol)
-        return params, self._status(params, jnp.linalg.norm(slope, axis=0))
+        return params, self._status(params, small.norm(slope))
 
     def solve_cost(
         self,
@@ -142,16 +146,15 @@ class GradientDescent:
         """Descend on any cost of (x, y, weights), data sets in the columns of y."""
         standard = _Standard.of(moments)
         start = standard.from_coefs(point.coefs)
-        x, y, weights = data.x, data.y, data.weights
-        f = moments.frame
-        t, _ = f.inside(x[..., None] if data.x_is_shared else x, y)
-        weights_axis = None if weights is None or weights.ndim == 1 else -1
-        standardized = partial(_standardized, cost, moments.ansatz)
-        found = jax.vmap(
-            partial(self._descend, standardized),
-            in_axes=(-1, -1, -1, -1, -1, weights_axis),
-            out_axes=-1,
-        )(start, standard, (f.y_center, f.y_scale), y, t, weights)
+        own = {"y": data.y, "standard": standard, "frame": moments.frame}
+        shared = {"x": data.x, "weights": data.weights}
+        if not data.x_is_shared:
+            own["x"] = shared.pop("x")
+        if data.weights is not None and data.weights.ndim > 1:
+            own["weights"] = shared.pop("weights")
+        found = _minimize(_StandardizedCost(cost, moments.ansatz), self, start, own, shared)
+        if self.tol is None:
+            found = replace(found, status=self._status(found.params, found.gradient_norm))
         coefs = standard.to_coefs(found.params)
         params, least_squares = moved(point, coefs, moments)
         cost_in_frame = found.cost * standard.deviation[-1] ** 2
@@ -206,11 +209,11 @@ class _Standard:
     def to_coefs(self, a: Array) -> Array:
         """c of u = cᵀψ from a of (u − ū)/σᵤ = Σ a_i (ψ_i − ψ̄_i)/σ_i."""
         c = a * self.deviation[-1] / self.deviation[:-1]
-        return c.at[0].add(self.mean[-1] - jnp.sum(c * self.mean[:-1], axis=0))
+        return c.at[0].add(self.mean[-1] - small.dot(c, self.mean[:-1]))
 
     def from_coefs(self, c: Array) -> Array:
         """The inverse of `to_coefs`."""
-        c = c.at[0].add(jnp.sum(c * self.mean[:-1], axis=0) - self.mean[-1])
+        c = c.at[0].add(small.dot(c, self.mean[:-1]) - self.mean[-1])
         return c * self.deviation[:-1] / self.deviation[-1]
 
 
@@ -220,20 +223,73 @@ def _quadratic(a: Array, G: Array) -> Array:
     return jnp.sum(v[:, None] * G * v)
 
 
-def _standardized(
-    cost: Cost,
-    ansatz: Ansatz,
-    a: Array,
-    standard: _Standard,
-    y_units: tuple[Array, Array],
-    y: Array,
-    t: Array,
-    weights: Array | None,
-) -> Array:
-    """A cost as a function of standardized coefficients, in units of the variance of y."""
-    center, scale = y_units
-    c = standard.to_coefs(a)
-    params = scale * (ansatz.basis_in_features(c.shape[0]).T.astype(c.dtype) @ c)
-    if ansatz.has_intercept:
-        params = params.at[0].add(center)
-    return cost(params, t, y, weights, ansatz=ansatz) / (standard.deviation[-1] * scale) ** 2
+@dataclass(frozen=True)
+class _StandardizedCost:
+    """A cost as a function of standardized coefficients a."""
+
+    cost: Cost
+    ansatz: Ansatz
+
+    def __call__(self, a: Array, t: Array, y: Array, w: Array | None, B: Array, origin: Array) -> Array:
+        return self.cost(origin + small.matvec(B, a), t, y, w, ansatz=self.ansatz)
+
+    def prepare(
+        self, x: Array, y: Array, weights: Array | None, standard: _Standard, frame: Frame
+    ) -> tuple[Array, Array, Array | None, Array, Array]:
+        """What it reads of one data set: t, y, w, and B and θ₀ of θ = B a + θ₀."""
+        t, _ = frame.inside(x, y)
+
+        def params(a: Array) -> Array:
+            c = standard.to_coefs(a)
+            inside = self.ansatz.basis_in_features(c.shape[0]).T.astype(c.dtype) @ c
+            return (frame.y_scale * inside).at[0].add(frame.y_center)  # 0 without an intercept
+
+        origin = jnp.zeros_like(standard.deviation[:-1])
+        return t, y, weights, jax.jacfwd(params)(origin), params(origin)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _minimize(
+    cost: _StandardizedCost, solver: GradientDescent, start: Array, own: dict, shared: dict
+) -> Descent:
+    """Descend on the cost of every data set, in units of the variance of y."""
+    return in_lanes(
+        cost,
+        jnp.square(own["standard"].deviation[-1] * own["frame"].y_scale),
+        start,
+        own,
+        lambda own: cost.prepare(**own, **shared),
+        solver._ready_optimizer,
+        solver.steps,
+        solver.tol,
+    )
+
+
+@_minimize.defjvp
+def _minimize_jvp(cost: _StandardizedCost, primals: tuple, tangents: tuple) -> tuple[Descent, Descent]:
+    """The implicit function theorem at ∇S = 0: ȧ = −H⁻¹ (∇S)˙, and Ṡ is that of the data alone."""
+    found = _minimize(cost, *primals)
+    ended = jnp.isfinite(found.cost) & jnp.isfinite(found.gradient_norm)
+    _, _, own, shared = primals
+    unit = jnp.square(own["standard"].deviation[-1] * own["frame"].y_scale)
+
+    def if_ended(leaf: Array) -> Array:
+        return jnp.where(ended, leaf, 0)
+
+    a = if_ended(found.params)
+    own = {name: part if name in ("standard", "frame") else if_ended(part) for name, part in own.items()}
+
+    def slopes(own: dict, shared: dict) -> tuple[Array, Array]:
+        def of_one(a: Array, own: dict) -> tuple[Array, Array]:
+            return jax.value_and_grad(cost)(a, *cost.prepare(**own, **shared))
+
+        return jax.vmap(of_one, in_axes=-1, out_axes=-1)(a, own)
+
+    def curvature(a: Array, own: dict) -> Array:
+        return jax.hessian(cost)(a, *cost.prepare(**own, **shared))
+
+    _, (value, force) = jax.jvp(slopes, (own, shared), tangents[2:])
+    H = jax.vmap(curvature, in_axes=-1)(a, own)
+    H = jnp.where(ended[:, None, None], H, jnp.eye(a.shape[0], dtype=a.dtype))
+    moved = -jnp.linalg.solve(H, force.T[..., None])[..., 0].T
+    return found, tangent(found, params=if_ended(moved), cost=if_ended(value / unit))
