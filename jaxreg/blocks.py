@@ -2,80 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from itertools import islice
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
 
 from jaxreg._typing import Array
-from jaxreg.inputs import Data
+from jaxreg.inputs import Data, Source
+from jaxreg.moments import TILE_COLUMNS
 from jaxreg.precision import in_own_precision
 
-BLOCK_BYTES = 2**27  # of y in a block of "auto": far more than a dispatch costs, far less than memory
+BLOCK_BYTES = 2**26  # of a block that is copied: far more than a dispatch costs, far less than memory
+WORKERS = 2  # one block is read while the other is worked on
 
 Result = TypeVar("Result")
 
 
+@in_own_precision
 def over_columns(
-    function: Callable[[Data], Result], data: Data, block_size: int | str, progress: bool
+    function: Callable[[Data], Result], source: Source, block_size: int | str, progress: bool
 ) -> Result:
     """`function` of all data sets, in blocks, put together along the axes of the data sets."""
-    m = data.y.shape[1]
-    size = min(m, _block_size(data, block_size))
+    m = math.prod(source.batch)
+    size = _block_size(source, block_size)
+    size = -(-m // -(-m // size))  # as many blocks, of equal size
     starts = [min(start, m - size) for start in range(0, m, size)]
     if len(starts) == 1:
-        return function(data)
-    parts = []
-    for start in _watched(starts, progress):
-        parts.append(function(_columns(data, start, size)))
-        jax.block_until_ready(parts[-1])  # or all blocks would be on their way to the device at once
-    return _join(parts, m, data.batch)
+        return function(source.data())
+    read = _reader(source, size)
+
+    def block(start: int) -> Result:
+        return jax.block_until_ready(function(read(start)))
+
+    whole = None
+    for start, part in zip(starts, _watched(_ahead(block, starts), len(starts), progress), strict=True):
+        whole = _empty(part, m) if whole is None else whole
+        whole = _placed(whole, part, np.int32(start))
+    return _shaped(whole, source.batch)
 
 
-@in_own_precision
-@partial(jax.jit, static_argnums=(1, 2))
-def _join(parts: list[Result], m: int, batch: tuple[int, ...]) -> Result:
-    """The blocks side by side; the last one starts early enough to be whole and overlaps."""
-
-    def join(*leaves: Array) -> Array:
-        before = jnp.concatenate(leaves[:-1], axis=-1)
-        missing = m - before.shape[-1]
-        whole = jnp.concatenate([before, leaves[-1][..., -missing:]], axis=-1)
-        return whole.reshape(*whole.shape[:-1], *batch)
-
-    return jax.tree.map(join, *parts)
+def _reader(source: Source, size: int) -> Callable[[int], Data]:
+    """A block by its first column: a view of what is on the device, a copy of what is not."""
+    if not source.is_on_device:
+        return lambda start: source.columns(start, start + size)
+    data = replace(source.data(), batch=(size,))
+    return lambda start: replace(data, first=np.int32(start))
 
 
-def _block_size(data: Data, block_size: int | str) -> int:
+def _ahead(function: Callable[[int], Result], starts: list[int]) -> Iterator[Result]:
+    """The blocks in order, a few of them under way; an error stops those that have not begun."""
+    context = _thread_context()
+
+    def work(start: int) -> Result:
+        with context():
+            return function(start)
+
+    waiting = iter(starts)
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="jaxreg") as pool:
+        under_way: list[Future] = [pool.submit(work, start) for start in islice(waiting, WORKERS)]
+        try:
+            while under_way:
+                result = under_way.pop(0).result()
+                under_way += [pool.submit(work, start) for start in islice(waiting, 1)]
+                yield result
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _thread_context() -> Callable[[], ExitStack]:
+    """JAX's settings belong to a thread: those of this one, for another."""
+    wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # pyright: ignore
+
+    def enter() -> ExitStack:
+        entered = ExitStack()
+        entered.enter_context(jax.enable_x64(wide))
+        entered.enter_context(jax.default_device(device))
+        return entered
+
+    return enter
+
+
+def _empty(part: Result, m: int) -> Result:
+    return jax.tree.map(lambda a: jnp.zeros((*a.shape[:-1], m), a.dtype), part)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _placed(whole: Result, part: Result, start: Array) -> Result:
+    """The whole with a part in its place; the last part overlaps the one before."""
+    return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, axis=-1), whole, part)
+
+
+@partial(jax.jit, static_argnums=1)
+def _shaped(whole: Result, batch: tuple[int, ...]) -> Result:
+    return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], *batch), whole)
+
+
+def _block_size(source: Source, block_size: int | str) -> int:
     if not isinstance(block_size, str):
         return block_size
-    if isinstance(data.y, jax.Array):  # it is on the device, or traced: nothing is saved by blocks
-        return data.y.shape[1]
-    bytes_per_column = data.y.shape[0] * data.y.dtype.itemsize
-    return max(1, BLOCK_BYTES // bytes_per_column)
+    if any(isinstance(a, Tracer) for a in (source.x, source.y, source.weights)):
+        return math.prod(source.batch)
+    if source.is_on_device:  # as many as stay in cache while they are solved
+        return TILE_COLUMNS
+    return max(1, BLOCK_BYTES // source.bytes_per_column)
 
 
-def _columns(data: Data, start: int, size: int) -> Data:
-    def cut(a: Any) -> Any:
-        return a[..., start : start + size]
-
-    return replace(
-        data,
-        x=data.x if data.x_is_shared else cut(data.x),
-        y=cut(data.y),
-        weights=data.weights if data.weights is None or data.weights.ndim == 1 else cut(data.weights),
-        batch=(size,),
-    )
-
-
-def _watched(starts: list[int], progress: bool) -> Iterable[int]:
+def _watched(parts: Iterator[Result], count: int, progress: bool) -> Iterator[Result]:
     if not progress:
-        return starts
+        return parts
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:
         raise ModuleNotFoundError('progress=True needs tqdm: python -m pip install "jaxreg[cli]"') from None
-    return tqdm(starts, unit="block")
+    return iter(tqdm(parts, unit="block", total=count))

@@ -166,8 +166,10 @@ def fit(
         nan_policy: "omit" leaves NaN out data set by data set, "propagate" gives data sets with a NaN
             the status `invalid_data`, "raise" raises a ValueError.
         cov_type: "nonrobust": one variance for all observations of a data set (divided by the weight).
-        block_size: how many data sets are on the device at once; "auto" bounds the memory that data in
-            host memory need there. The results are the same whatever it is.
+        block_size: how many data sets are worked on at once. "auto" bounds the memory: arrays that are
+            not on the device, NumPy arrays, memory maps and whatever else gives numbers when it is sliced
+            (h5py, zarr, dask), are read and copied block by block, the next while the present one is
+            fitted. The results are the same whatever it is.
         progress: whether to show a progress bar over the blocks (needs tqdm).
 
     Returns:
@@ -188,9 +190,9 @@ def fit(
     """
     solver = ClosedForm() if solver is None else solver
     inputs.check_options(ansatz, cost, solver, nan_policy, cov_type, block_size)
-    data = inputs.data(x, y, weights, sigma, nan_policy, ansatz)
+    source = inputs.source(x, y, weights, sigma, nan_policy, ansatz)
     fit_columns = partial(_fit_columns, ansatz=ansatz, cost=cost, solver=solver)
-    return blocks.over_columns(fit_columns, data, block_size, progress)
+    return blocks.over_columns(fit_columns, source, block_size, progress)
 
 
 @in_own_precision
@@ -203,13 +205,12 @@ def _fit_columns(
     solver: ClosedForm | GradientDescent,
 ) -> Fit:
     """The fit of the columns of y (n, m), in the shape that these had."""
-    m = data.y.shape[1]
-    gathered = of_columns(replace(data, batch=(m,)), ansatz)
+    gathered = of_columns(replace(data, batch=(data.width,)), ansatz)
     point = turning_point(gathered)
     if cost is mean_squared_error:
         found = solver.solve(gathered, point)
     else:
-        found = solver.solve_cost(cost, gathered, point, data)
+        found = solver.solve_cost(cost, gathered, point, data.cut())
     p = found.params.shape[0]
     code = _status(gathered, point, found.status, p)
     solved = sum((code == end for end in Status if end.has_params), jnp.zeros((), bool))

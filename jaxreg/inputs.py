@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 
 from jaxreg._typing import Array
@@ -22,14 +25,15 @@ ROUNDING = 1e-5  # of the spread of x: what a change to the dtype of y may cost
 
 @pytree
 class Data:
-    """Data sets as the columns of y.
+    """Data sets as some columns of y.
 
     Attributes:
         x: (n,) or (n, m); (n, k) or (n, k, m) where the ansatz takes vectors.
         y: (n, m).
         weights: (n,), (n, m) or None.
         sigma_unit: the weights are (sigma_unit / sigma)², 1 where weights were given.
-        batch: the shape that the m data sets came in.
+        first: the column that the data sets start at.
+        batch: the shape that they came in.
         x_is_shared: whether x lacks the axis of the data sets.
     """
 
@@ -37,34 +41,130 @@ class Data:
     y: Array
     weights: Array | None
     sigma_unit: Array
+    first: Array | np.integer
     batch: tuple[int, ...] = static()
     x_is_shared: bool = static()
 
+    @property
+    def width(self) -> int:
+        """How many data sets there are."""
+        return math.prod(self.batch)
 
-def data(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: Ansatz) -> Data:
-    """The arguments of `fit` as `Data` of one floating dtype, or an error that says what to pass."""
+    def cut(self) -> Data:
+        """The same data sets without the columns beside them."""
+        if self.y.shape[-1] == self.width:
+            return self
+
+        def columns(a: Array) -> Array:
+            return lax.dynamic_slice_in_dim(a, self.first, self.width, axis=-1)
+
+        weights = self.weights
+        return replace(
+            self,
+            x=self.x if self.x_is_shared else columns(self.x),
+            y=columns(self.y),
+            weights=weights if weights is None or weights.ndim == 1 else columns(weights),
+            first=jnp.int32(0),
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checked arguments of `fit`, read when some of their data sets are asked for.
+
+    Attributes:
+        x: numbers, or what gives numbers when it is sliced, such as a file.
+        y: the same.
+        weights: the same, or sigma, or None.
+        weights_are_sigma: which of them.
+        nan_policy: what becomes of NaN.
+        ansatz: whether x is a vector.
+        dtype: of the results.
+    """
+
+    x: Any
+    y: Any
+    weights: Any
+    weights_are_sigma: bool
+    nan_policy: str
+    ansatz: Ansatz
+    dtype: np.dtype
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The shape that the data sets came in."""
+        return self.y.shape[1:]
+
+    @property
+    def x_is_shared(self) -> bool:
+        """Whether x lacks the axes of the data sets."""
+        return self.x.ndim == 1 + self.ansatz.x_is_vector
+
+    @property
+    def is_on_device(self) -> bool:
+        """Whether nothing has to be copied."""
+        return all(isinstance(a, jax.Array) for a in self._owned)
+
+    @property
+    def bytes_per_column(self) -> int:
+        """How much memory a data set takes."""
+        numbers = sum(math.prod(a.shape) for a in self._owned)
+        return numbers // math.prod(self.batch) * self.dtype.itemsize
+
+    @property
+    def _owned(self) -> list[Any]:
+        """The arrays that have an entry for every data set."""
+        owned = [self.y] if self.x_is_shared else [self.x, self.y]
+        return owned if self.weights is None or self.weights.ndim == 1 else [*owned, self.weights]
+
+    def data(self) -> Data:
+        """All data sets."""
+        return replace(self._columns(self.x, self.y, self.weights), batch=self.batch)
+
+    def columns(self, first: int, last: int) -> Data:
+        """Some data sets, counted along the flattened axes of y behind the first."""
+
+        def cut(a: Any) -> Any:
+            return self._cut(a, first, last) if any(a is own for own in self._owned) else a
+
+        return self._columns(cut(self.x), cut(self.y), cut(self.weights))
+
+    def _cut(self, a: Any, first: int, last: int) -> Any:
+        """Columns of one array; of a grid, the rows of the grid that hold them are read."""
+        axis = a.ndim - len(self.batch)
+        row = math.prod(self.batch[1:])
+        rows = slice(first // row, -(-last // row))
+        held = np.asarray(a[(slice(None),) * axis + (rows,)])
+        start = first - rows.start * row
+        return held.reshape(*held.shape[:axis], -1)[..., start : start + last - first]
+
+    def _columns(self, x: Any, y: Any, w: Any) -> Data:
+        x, y = _cast_x(x, self.dtype), _cast(y, self.dtype)
+        w = None if w is None else _cast(w, self.dtype)
+        sigma_unit: Any = np.ones((), self.dtype)
+        if self.weights_are_sigma:
+            w, sigma_unit = in_own_precision(_inverse_variance)(w)
+        if self.nan_policy == "raise":
+            _raise_on_nan(x, y, w)
+        elif self.nan_policy == "propagate":  # an infinite value marks its data set as invalid
+            x, y = in_own_precision(jax.tree.map)(_nan_to_inf, (x, y))
+        m = math.prod(y.shape[1:])
+        if not self.x_is_shared:
+            x = x.reshape(*x.shape[: 1 + self.ansatz.x_is_vector], m)
+        if w is not None and w.ndim > 1:
+            w = w.reshape(-1, m)  # shared weights stay (n,)
+        return Data(x, y.reshape(-1, m), w, sigma_unit, np.int32(0), (m,), self.x_is_shared)
+
+
+def source(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: Ansatz) -> Source:
+    """The arguments of `fit`, or an error that says what to pass."""
     if weights is not None and sigma is not None:
         raise ValueError("got weights and sigma; pass one of them (weights = 1/sigma²)")
     x, y = _array(x, "x"), _array(y, "y")
     dtype = _dtype(x, y)
     _check_shapes(x, y, ansatz)
-    x, y = _cast_x(x, dtype), _cast(y, dtype)
-    w = _weights(weights, sigma, dtype, y)
-    sigma_unit: Any = np.ones((), dtype)
-    if sigma is not None:
-        w, sigma_unit = in_own_precision(_inverse_variance)(w)
-    if nan_policy == "raise":
-        _raise_on_nan(x, y, w)
-    elif nan_policy == "propagate":  # an infinite value marks its data set as invalid
-        x, y = in_own_precision(jax.tree.map)(_nan_to_inf, (x, y))
-    batch = y.shape[1:]
-    m = int(np.prod(batch))
-    x_is_shared = x.ndim == 1 + ansatz.x_is_vector
-    if not x_is_shared:
-        x = x.reshape(*x.shape[: 1 + ansatz.x_is_vector], m)
-    if w is not None and w.ndim > 1:
-        w = w.reshape(-1, m)  # shared weights stay (n,)
-    return Data(x, y.reshape(-1, m), w, sigma_unit, batch, x_is_shared)
+    w = _weights(weights, sigma, y)
+    return Source(x, y, w, sigma is not None, nan_policy, ansatz, dtype)
 
 
 def new_x(x: Any, dtype: Any, ansatz: Ansatz, batch: tuple[int, ...], columns: int) -> Array:
@@ -97,11 +197,11 @@ def check_options(
 
 
 def _array(a: Any, name: str) -> Any:
-    """An array of numbers; masked elements become NaN."""
+    """An array of numbers, or what can be sliced into them; masked elements become NaN."""
     if isinstance(a, np.ma.MaskedArray):
         kind = a.dtype if np.issubdtype(a.dtype, np.floating) else np.float64
         a = np.where(np.ma.getmaskarray(a), np.nan, a.data.astype(kind)).astype(kind)
-    if not isinstance(a, jax.Array):
+    if not isinstance(a, jax.Array) and not _is_sliceable(a):
         a = np.asarray(a)
     if np.issubdtype(a.dtype, np.datetime64) or np.issubdtype(a.dtype, np.timedelta64):
         raise TypeError(
@@ -114,6 +214,15 @@ def _array(a: Any, name: str) -> Any:
     if jnp.issubdtype(a.dtype, jnp.floating) and a.dtype not in (jnp.float32, jnp.float64):
         raise TypeError(f"{name} is {a.dtype}; pass float32 or float64")
     return a
+
+
+def _is_sliceable(a: Any) -> bool:
+    """Whether it is an array of several axes that need not be read at once: a dataset of a file."""
+    try:
+        np.dtype(a.dtype)
+        return hasattr(a, "__getitem__") and len(a.shape) > 1
+    except (AttributeError, TypeError):
+        return False
 
 
 def _dtype(x: Any, y: Any) -> np.dtype:
@@ -157,11 +266,11 @@ def _cast_x(x: Any, dtype: np.dtype) -> Any:
     return cast
 
 
-def _weights(weights: Any, sigma: Any, dtype: np.dtype, y: Any) -> Any:
+def _weights(weights: Any, sigma: Any, y: Any) -> Any:
     given, name = (sigma, "sigma") if weights is None else (weights, "weights")
     if given is None:
         return None
-    w = _cast(_array(given, name), dtype)
+    w = _array(given, name)
     if w.shape not in ((y.shape[0],), y.shape):
         raise ValueError(f"{name} has shape {w.shape}: pass ({y.shape[0]},), shared, or {y.shape}, own")
     return w

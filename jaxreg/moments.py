@@ -128,7 +128,7 @@ def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> 
     Raises:
         ValueError, TypeError: shapes or dtypes that do not fit together.
     """
-    return of_columns(inputs.data(x, y, weights, None, "omit", ansatz), ansatz)
+    return of_columns(inputs.source(x, y, weights, None, "omit", ansatz).data(), ansatz)
 
 
 @in_own_precision
@@ -139,19 +139,18 @@ def of_columns(data: Data, ansatz: Ansatz) -> Moments:
     weights = data.weights
     if weights is not None and weights.ndim == 1:
         weights = weights[:, None]
-    columns = _gather(ansatz, x, data.y, weights)
+    columns = _gather(ansatz, data.width, x, data.y, weights, data.first)
     return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], *data.batch), columns)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _gather(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> Moments:
-    """The moments of the columns of y (n, m), tile by tile."""
-    m = y.shape[1]
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _gather(ansatz: Ansatz, m: int, x: Array, y: Array, weights: Array | None, first: Any) -> Moments:
+    """The moments of m columns of y, tile by tile."""
     tiles = -(-m // TILE_COLUMNS)
     width = -(-m // tiles)
 
     def tile(start: Array | int) -> Moments:
-        return _tile(ansatz, Tile(x, y, weights, jnp.int32(start), width))
+        return _tile(ansatz, Tile(x, y, weights, first + jnp.int32(start), width))
 
     if tiles == 1:
         return tile(0)
@@ -169,11 +168,19 @@ def _gather(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> Moment
 
 
 @_gather.defjvp
-def _gather_jvp(ansatz: Ansatz, primals: tuple, tangents: tuple) -> tuple[Moments, Moments]:
+def _gather_jvp(ansatz: Ansatz, m: int, primals: tuple, tangents: tuple) -> tuple[Moments, Moments]:
     """In a frame that stays where it is, moments are plain averages, and so are their derivatives."""
-    found = _gather(ansatz, *primals)
+    found = _gather(ansatz, m, *primals)
     frame = jax.tree.map(lax.stop_gradient, found.frame)
-    _, (weight, G) = jax.jvp(partial(_averages, ansatz, frame), primals, tangents)
+    *data, first = primals
+
+    def averages(*data: Array | None) -> tuple[Array, Array]:
+        def columns(a: Array) -> Array:
+            return a if a.shape[-1] in (1, m) else lax.dynamic_slice_in_dim(a, first, m, axis=-1)
+
+        return _averages(ansatz, frame, *jax.tree.map(columns, data))
+
+    _, (weight, G) = jax.jvp(averages, tuple(data), tuple(tangents[:-1]))
     return found, tangent(found, weight=weight, G=tangent(found.G, hi=G))
 
 
@@ -196,7 +203,7 @@ class Tile:
     x: Array
     y: Array
     weights: Array | None
-    start: Array
+    start: Any
     width: int = static()
 
     def row(self, i: Array) -> tuple[Array, Array, Array | None]:
@@ -207,7 +214,7 @@ class Tile:
         shared = a.shape[-1] == 1
         start = [i] + [jnp.zeros_like(i)] * (a.ndim - 1)
         if not shared:
-            start[-1] = self.start.astype(i.dtype)
+            start[-1] = jnp.asarray(self.start, i.dtype)
         return lax.dynamic_slice(a, start, (1, *a.shape[1:-1], 1 if shared else self.width))
 
     def over_rows(self, step: Callable[[State, list[tuple]], State], state: State) -> State:
