@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxreg._typing import Array
-from jaxreg.inputs import Data, Source
+from jaxreg.inputs import ALIGNMENT, Data, Source
 from jaxreg.moments import TILE_COLUMNS
 from jaxreg.precision import in_own_precision
 
@@ -52,11 +53,37 @@ def over_columns(
 
 
 def _reader(source: Source, size: int) -> Callable[[int], Data]:
-    """A block by its first column: a view of what is on the device, a copy of what is not."""
-    if not source.is_on_device:
-        return lambda start: source.columns(start, start + size)
-    data = replace(source.data(), batch=(size,))
-    return lambda start: replace(data, first=np.int32(start))
+    """A block by its first column: a view of what can be read in place, a copy of what cannot."""
+    if source.is_readable_in_place:
+        data = replace(source.data(), batch=(size,))
+        return lambda start: replace(data, first=np.int32(start))
+    buffers = threading.local()
+
+    def staged(name: str, a: Any) -> Any:
+        """A copy where the last block was, which spares the operating system's fresh pages."""
+        if not isinstance(a, np.ndarray) or a.nbytes < BLOCK_BYTES // 64:
+            return a
+        buffer = getattr(buffers, name, None)
+        if buffer is None:
+            buffer = _aligned(a.shape, a.dtype)
+            setattr(buffers, name, buffer)
+        np.copyto(buffer, a)
+        return buffer
+
+    def read(start: int) -> Data:
+        data = source.columns(start, start + size)
+        changes = {name: staged(name, getattr(data, name)) for name in ("x", "y", "weights")}
+        return replace(data, **changes)
+
+    return read
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that compiled code reads in place."""
+    count = math.prod(shape) * dtype.itemsize
+    memory = np.empty(count + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + count].view(dtype).reshape(shape)
 
 
 def _ahead(function: Callable[[int], Result], starts: list[int]) -> Iterator[Result]:
@@ -112,7 +139,7 @@ def _block_size(source: Source, block_size: int | str) -> int:
         return block_size
     if any(isinstance(a, Tracer) for a in (source.x, source.y, source.weights)):
         return math.prod(source.batch)
-    if source.is_on_device:  # as many as stay in cache while they are solved
+    if source.is_readable_in_place:  # as many as stay in cache while they are solved
         return TILE_COLUMNS
     return max(1, BLOCK_BYTES // source.bytes_per_column)
 

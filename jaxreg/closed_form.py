@@ -1,8 +1,7 @@
 """The turning point of a quadratic cost, where p = ∇S = 0 (seed paper, equations 7, 14, 15).
 
-Sweeping the moments ⟨z zᵀ⟩ on one basis function after the other solves the normal equations in place.
-For a line the first sweep takes the constant out and leaves covariances, so the second divides
-cov(x, y) by var(x), equation 14, and returns ⟨y⟩ − β₁⟨x⟩, equation 15, where the mean of y stood.
+There the normal equations A θ = b hold. For a line, taking the constant out leaves covariances: the slope
+is cov(x, y) / var(x), equation 14, and the intercept ⟨y⟩ − β₁⟨x⟩, equation 15.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from jaxreg._typing import Array, Bool, Float
 from jaxreg.ansatz import Ansatz
 from jaxreg.frame import power_of_two
 from jaxreg.moments import Moments
+from jaxreg.normal_equations import rank_tolerance, solve
 from jaxreg.pair import Pair
 from jaxreg.precision import float64, in_own_precision
 from jaxreg.pytree import pytree, tangent
-from jaxreg.sweep import rank_tolerance, sweep_all
 
 
 @pytree
@@ -71,7 +70,7 @@ def closed_form(moments: Moments) -> Float[Array, "p *batch"]:
 
 
 def turning_point(moments: Moments) -> TurningPoint:
-    """Sweep the moments on every basis function."""
+    """Solve the normal equations."""
     point = _solve(replace(moments, G=usable_G(moments)))
     return replace(point, full_rank=point.full_rank & is_usable(moments))
 
@@ -95,10 +94,8 @@ def _solve(moments: Moments) -> TurningPoint:
 
 def _solve_wide(moments: Moments) -> TurningPoint:
     dtype = moments.G.hi.dtype
-    p = moments.G.hi.shape[0] - 1
     least = rank_tolerance(dtype)
-    swept, share = sweep_all(pair.widen(moments.G), least)
-    coefs, inverse = swept[:p, p], -swept[:p, :p]
+    coefs, inverse, rest, share = solve(pair.widen(moments.G), least)
     R = frames.between(frames.data_units(moments.frame), moments.frame, moments.ansatz, pair.widen)
     M, size = _params_of_coefs(R, moments.ansatz)
     variances = pair.total(pair.transpose(pair.matmul(M, inverse) * M)).value
@@ -110,7 +107,7 @@ def _solve_wide(moments: Moments) -> TurningPoint:
     return TurningPoint(
         params=rounded(params),
         coefs=rounded(coefs.value),
-        cost=rounded(jnp.maximum(swept[p, p].value, 0)),
+        cost=rounded(jnp.maximum(rest.value, 0)),
         inverse=rounded(inverse.value),
         unit_errors=rounded(size * jnp.sqrt(jnp.maximum(variances, 0))),
         full_rank=share > least,

@@ -20,6 +20,7 @@ from jaxreg.pytree import pytree, static
 
 NAN_POLICIES = ("omit", "propagate", "raise")
 COV_TYPES = ("nonrobust",)
+ALIGNMENT = 64  # bytes: what XLA asks of an array
 ROUNDING = 1e-5  # of the spread of x: what a change to the dtype of y may cost
 
 
@@ -101,9 +102,27 @@ class Source:
         return self.x.ndim == 1 + self.ansatz.x_is_vector
 
     @property
-    def is_on_device(self) -> bool:
-        """Whether nothing has to be copied."""
-        return all(isinstance(a, jax.Array) for a in self._owned)
+    def is_readable_in_place(self) -> bool:
+        """Whether compiled code can read the data where they are.
+
+        On the CPU that is so for NumPy arrays that start on a cache line. Memory maps are copied: one
+        by one, their pages come slower.
+        """
+
+        def in_place(a: Any) -> bool:
+            if isinstance(a, jax.Array):
+                return True
+            on_cpu = type(a) is np.ndarray and jax.default_backend() == "cpu"
+            return (
+                on_cpu and a.flags.c_contiguous and a.dtype == self.dtype and a.ctypes.data % ALIGNMENT == 0
+            )
+
+        return not self._changes_values and all(in_place(a) for a in self._owned)
+
+    @property
+    def _changes_values(self) -> bool:
+        """Whether what was given is not what is fitted."""
+        return self.weights_are_sigma or self.nan_policy != "omit"
 
     @property
     def bytes_per_column(self) -> int:

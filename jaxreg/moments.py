@@ -32,13 +32,14 @@ from jaxreg.ansatz import Ansatz, Line, Polynomial
 from jaxreg.cost import observed
 from jaxreg.frame import Frame, power_of_two
 from jaxreg.inputs import Data
+from jaxreg.normal_equations import rank_tolerance, solve
 from jaxreg.pair import Pair
 from jaxreg.precision import float64, in_own_precision
 from jaxreg.pytree import pytree, static, tangent
-from jaxreg.sweep import rank_tolerance, sweep_all
 
 ROWS = 4  # read at a time: 2 and 8 take 1.2 times as long
 TILE_COLUMNS = 2**16  # enough for every core, few enough that the running sums stay in cache
+UNROLLED = 10  # the most z_i whose sums are all gathered in one pass: each is a kernel to compile
 ENOUGH = 2.0**-28  # relative error of a float32 answer that is not worth a second look
 
 State = TypeVar("State")
@@ -146,7 +147,8 @@ def of_columns(data: Data, ansatz: Ansatz) -> Moments:
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _gather(ansatz: Ansatz, m: int, x: Array, y: Array, weights: Array | None, first: Any) -> Moments:
     """The moments of m columns of y, tile by tile."""
-    tiles = -(-m // TILE_COLUMNS)
+    q = 1 + len(ansatz.names(x.shape[1]))
+    tiles = -(-m * max(1, q * (q + 1) // 12) // TILE_COLUMNS)
     width = -(-m // tiles)
 
     def tile(start: Array | int) -> Moments:
@@ -250,7 +252,7 @@ def _careful(ansatz: Ansatz, tile: Tile) -> Moments:
     with float64():
         nobs, weight, products = _sums(ansatz, frame, tile, Pair.of(jnp.zeros((), jnp.float64)))
         safe = pair.where(weight.hi > 0, weight, 1.0)
-        G = pair.narrow(pair.symmetric([a / safe for a in products]), dtype)
+        G = pair.narrow(products / safe, dtype)
         invalid |= ~jnp.isfinite(weight.hi)
         weight = weight.value.astype(dtype)
     return Moments(nobs, weight, G, frame, invalid, ansatz)
@@ -262,11 +264,10 @@ def _quick(ansatz: Ansatz, tile: Tile) -> tuple[Moments, Array]:
     raw = _raw_frame(ansatz, tile)
     with float64():
         nobs, weight, products = _sums(ansatz, raw, tile, Pair(jnp.zeros((), jnp.float64), None))
-        finite = jnp.isfinite(weight.hi)
-        for a in products:
-            finite &= jnp.isfinite(a.hi)
+        diagonal = [products.hi[i, i] for i in range(products.hi.shape[0])]
+        finite = reduce(jnp.logical_and, [jnp.isfinite(a) for a in (weight.hi, *diagonal)])
         safe = jnp.where(weight.hi > 0, weight.hi, 1)
-        G0 = pair.symmetric(products).hi / safe
+        G0 = products.hi / safe
         frame, center, size = _centered(ansatz, raw, G0)
         mean = G0[:, 0] if ansatz.has_intercept else jnp.zeros_like(G0[:, 0])
         G = G0 - center[:, None] * mean[None] - center[None] * (mean - center)[:, None]
@@ -277,8 +278,43 @@ def _quick(ansatz: Ansatz, tile: Tile) -> tuple[Moments, Array]:
     return Moments(nobs, weight, G, frame, ~finite, ansatz), doubtful
 
 
-def _sums(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, Pair, list[Pair]]:
-    """nobs, Σ w and Σ w z_i z_j for j ≤ i, in the order of axis 0, added up as what `zero` is.
+def _sums(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, Pair, Pair]:
+    """nobs, Σ w and Σ w z zᵀ in the order of axis 0, added up as what `zero` is."""
+    weighted = tile.weights is not None
+    q = 1 + len(ansatz.names(tile.x.shape[1]))
+    added = partial(_added, ansatz, frame, tile, zero)
+
+    def weight(z: list[Array], w: Array) -> list[Array]:
+        return [jnp.where(w > 0, w, jnp.nan)] if weighted else []
+
+    def triangle(z: list[Array], w: Array) -> list[Array]:
+        products = [w * (a * b) for i, a in enumerate(z) for b in z[: i + 1]]
+        return weight(z, w) + products[int(ansatz.has_intercept) :]  # the first is Σ w itself
+
+    def row(i: Array) -> Pair:
+        _, sums = added(lambda z, w: [w * (jnp.stack(z)[i] * b) for b in z], q)
+        return pair.stack(sums)
+
+    def total(nobs: Array, sums: list[Pair]) -> Pair:
+        return sums.pop(0) if weighted else zero + nobs.astype(jnp.float64)
+
+    if q > UNROLLED:
+        nobs, sums = added(weight, int(weighted))
+        return nobs, total(nobs, sums), lax.map(row, jnp.arange(q))
+    nobs, sums = added(triangle, weighted + q * (q + 1) // 2 - ansatz.has_intercept)
+    whole = total(nobs, sums)
+    return nobs, whole, pair.symmetric([whole, *sums] if ansatz.has_intercept else sums)
+
+
+def _added(
+    ansatz: Ansatz,
+    frame: Frame,
+    tile: Tile,
+    zero: Pair,
+    terms: Callable[[list[Array], Array], list[Array]],
+    count: int,
+) -> tuple[Array, list[Pair]]:
+    """nobs, and the sums over the valid observations of so many terms of z and w.
 
     Every addition is written out, so that the sum of a column is the same to the last bit whatever
     stands beside it; what is missing is taken out behind the product, which also keeps a compiler from
@@ -286,31 +322,21 @@ def _sums(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, 
     makes Σ w NaN.
     """
     frame = jax.tree.map(lambda a: a.astype(jnp.float64), frame)
-    weighted = tile.weights is not None
 
-    def terms(x: Array, y: Array, w: Array | None) -> list[Array]:
+    def masked(x: Array, y: Array, w: Array | None) -> list[Array]:
         seen = observed(x, y, w, ansatz)
         x, y, w = jax.tree.map(lambda a: a.astype(jnp.float64), (x, y, w))
-        z = _z(ansatz, frame, x, y)
-        products = [a * b for i, a in enumerate(z) for b in z[: i + 1]]
-        if w is not None:
-            products = [w * a for a in products]
-        if ansatz.has_intercept:
-            products = products[1:]  # the first is Σ w itself
-        weight = [] if w is None else [jnp.where(w > 0, w, jnp.nan)]
-        return [seen[0].astype(jnp.int32)] + [jnp.where(seen, a, 0)[0] for a in (*weight, *products)]
+        found = terms(_z(ansatz, frame, x, y), jnp.ones((), jnp.float64) if w is None else w)
+        return [seen[0].astype(jnp.int32)] + [jnp.where(seen, a, 0)[0] for a in found]
 
     def step(totals: list[Pair], rows: list[tuple]) -> list[Pair]:
-        each = [terms(*row) for row in rows]
+        each = [masked(*row) for row in rows]
         return [_plus(t, reduce(add, a)) for t, *a in zip(totals, *each, strict=True)]
 
-    q = 1 + len(ansatz.names(tile.x.shape[1]))
-    count = q * (q + 1) // 2 - ansatz.has_intercept + weighted
     none = Pair(jnp.zeros(tile.width, jnp.int32), None)
     nothing = zero.map(lambda a: jnp.broadcast_to(a, tile.width))
     nobs, *sums = tile.over_rows(step, [none] + [nothing] * count)
-    weight = sums.pop(0) if weighted else zero + nobs.hi.astype(jnp.float64)
-    return nobs.hi, weight, [weight, *sums] if ansatz.has_intercept else sums
+    return nobs.hi, sums
 
 
 def _plus(total: Pair, a: Array) -> Pair:
@@ -323,7 +349,7 @@ def _plus(total: Pair, a: Array) -> Pair:
 def _z(ansatz: Ansatz, frame: Frame, x: Array, y: Array) -> list[Array]:
     """z = (ψ(t), u) of each observation."""
     t, u = frame.inside(x, y)
-    return [*ansatz.basis(t), u]
+    return list(jnp.broadcast_arrays(*ansatz.basis(t), u))
 
 
 def _own_frame(ansatz: Ansatz, tile: Tile) -> tuple[Frame, Array]:
@@ -416,8 +442,8 @@ def _lost_digits(raw: Array, G: Array, size: Array, nobs: Array) -> Array:
     basis functions before it are; the relative error of what remains grows by what was lost.
     """
     p = G.shape[0] - 1
-    swept, share = sweep_all(Pair(G, None), rank_tolerance(np.dtype(np.float32)))
-    unexplained = swept.hi[p, p] / jnp.where(G[p, p] > 0, G[p, p], 1)
+    *_, rest, share = solve(Pair(G, None), rank_tolerance(np.dtype(np.float32)))
+    unexplained = rest.hi / jnp.where(G[p, p] > 0, G[p, p], 1)
     before, after = small.diagonal(raw), small.diagonal(G) * size**2
     kept = small.smallest(jnp.where(before > 0, after / before, 1))
     share = jnp.where((nobs > p) & (G[p, p] > 0), jnp.minimum(share, unexplained), share)
