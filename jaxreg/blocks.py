@@ -20,7 +20,7 @@ from jax.core import Tracer
 
 from jaxreg._typing import Array
 from jaxreg.inputs import ALIGNMENT, Data, Source
-from jaxreg.moments import TILE_COLUMNS
+from jaxreg.moments import tile_columns
 from jaxreg.precision import in_own_precision
 
 BLOCK_BYTES = 2**26  # of a block that is copied: far more than a dispatch costs, far less than memory
@@ -140,7 +140,7 @@ def _block_size(source: Source, block_size: int | str) -> int:
     if any(isinstance(a, Tracer) for a in (source.x, source.y, source.weights)):
         return math.prod(source.batch)
     if source.is_readable_in_place:  # as many as stay in cache while they are solved
-        return TILE_COLUMNS
+        return tile_columns(source.ansatz, source.x)
     return max(1, BLOCK_BYTES // source.bytes_per_column)
 
 

@@ -38,7 +38,8 @@ from jaxreg.precision import float64, in_own_precision
 from jaxreg.pytree import pytree, static, tangent
 
 ROWS = 4  # read at a time: 2 and 8 take 1.2 times as long
-TILE_COLUMNS = 2**16  # enough for every core, few enough that the running sums stay in cache
+TILE_COLUMNS = 2**16  # of a line: enough for every core, few enough that the running sums stay in cache
+LEAST_COLUMNS = 256
 UNROLLED = 10  # the most z_i whose sums are all gathered in one pass: each is a kernel to compile
 ENOUGH = 2.0**-28  # relative error of a float32 answer that is not worth a second look
 
@@ -147,8 +148,7 @@ def of_columns(data: Data, ansatz: Ansatz) -> Moments:
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _gather(ansatz: Ansatz, m: int, x: Array, y: Array, weights: Array | None, first: Any) -> Moments:
     """The moments of m columns of y, tile by tile."""
-    q = 1 + len(ansatz.names(x.shape[1]))
-    tiles = -(-m * max(1, q * (q + 1) // 12) // TILE_COLUMNS)
+    tiles = -(-m // tile_columns(ansatz, x))
     width = -(-m // tiles)
 
     def tile(start: Array | int) -> Moments:
@@ -167,6 +167,12 @@ def _gather(ansatz: Ansatz, m: int, x: Array, y: Array, weights: Array | None, f
 
     whole = jax.tree.map(empty, jax.eval_shape(tile, 0))
     return lax.fori_loop(0, tiles, step, whole)
+
+
+def tile_columns(ansatz: Ansatz, x: Any) -> int:
+    """How many data sets are worked on at once: of as many the sums stay in cache."""
+    q = 1 + len(ansatz.names(x.shape[-1] if x.ndim == 1 else x.shape[1]))
+    return max(LEAST_COLUMNS, TILE_COLUMNS * 12 // (q * (q + 1)))
 
 
 @_gather.defjvp
@@ -292,8 +298,12 @@ def _sums(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, 
         return weight(z, w) + products[int(ansatz.has_intercept) :]  # the first is Σ w itself
 
     def row(i: Array) -> Pair:
-        _, sums = added(lambda z, w: [w * (jnp.stack(z)[i] * b) for b in z], q)
-        return pair.stack(sums)
+        def products(z: list[Array], w: Array) -> list[Array]:
+            basis = jnp.stack(z[:-1])  # of a shared x, numbers
+            z_i = jnp.where(i == q - 1, z[-1], basis[jnp.minimum(i, q - 2)])
+            return [w * (z_i * b) for b in z]
+
+        return pair.stack(added(products, q)[1])
 
     def total(nobs: Array, sums: list[Pair]) -> Pair:
         return sums.pop(0) if weighted else zero + nobs.astype(jnp.float64)
@@ -349,7 +359,7 @@ def _plus(total: Pair, a: Array) -> Pair:
 def _z(ansatz: Ansatz, frame: Frame, x: Array, y: Array) -> list[Array]:
     """z = (ψ(t), u) of each observation."""
     t, u = frame.inside(x, y)
-    return list(jnp.broadcast_arrays(*ansatz.basis(t), u))
+    return [*ansatz.basis(t), u]
 
 
 def _own_frame(ansatz: Ansatz, tile: Tile) -> tuple[Frame, Array]:
