@@ -16,6 +16,7 @@ This is the only room that knows about tiles and layout. What makes it fast on a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial, reduce
 from operator import add
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ from jax import lax
 from jaxreg import frame as frames
 from jaxreg import inputs, pair, small
 from jaxreg._typing import Array, Bool, Float, Int
-from jaxreg.ansatz import Ansatz, Line, Polynomial
+from jaxreg.ansatz import Ansatz, Line, Linear, Polynomial
 from jaxreg.cost import observed
 from jaxreg.frame import Frame, power_of_two
 from jaxreg.inputs import Data
@@ -286,34 +287,79 @@ def _quick(ansatz: Ansatz, tile: Tile) -> tuple[Moments, Array]:
 
 def _sums(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, Pair, Pair]:
     """nobs, Σ w and Σ w z zᵀ in the order of axis 0, added up as what `zero` is."""
-    weighted = tile.weights is not None
     q = 1 + len(ansatz.names(tile.x.shape[1]))
-    added = partial(_added, ansatz, frame, tile, zero)
-
-    def weight(z: list[Array], w: Array) -> list[Array]:
-        return [jnp.where(w > 0, w, jnp.nan)] if weighted else []
+    if q > UNROLLED:
+        return _sums_of_many(ansatz, frame, tile, zero, q)
 
     def triangle(z: list[Array], w: Array) -> list[Array]:
         products = [w * (a * b) for i, a in enumerate(z) for b in z[: i + 1]]
-        return weight(z, w) + products[int(ansatz.has_intercept) :]  # the first is Σ w itself
+        return products[int(ansatz.has_intercept) :]  # the first is Σ w itself
 
-    def row(i: Array) -> Pair:
-        def products(z: list[Array], w: Array) -> list[Array]:
-            basis = jnp.stack(z[:-1])  # of a shared x, numbers
-            z_i = jnp.where(i == q - 1, z[-1], basis[jnp.minimum(i, q - 2)])
-            return [w * (z_i * b) for b in z]
+    numbers = [()] * (q * (q + 1) // 2 - ansatz.has_intercept)
+    nobs, sums = _added(ansatz, frame, tile, zero, triangle, numbers)
+    weight = _total_weight(tile, zero, nobs, sums)
+    return nobs, weight, pair.symmetric([weight, *sums] if ansatz.has_intercept else sums)
 
-        return pair.stack(added(products, q)[1])
 
-    def total(nobs: Array, sums: list[Pair]) -> Pair:
-        return sums.pop(0) if weighted else zero + nobs.astype(jnp.float64)
+def _sums_of_many(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair, q: int) -> tuple[Array, Pair, Pair]:
+    """The sums of so many z_i that a kernel for each pair of them would take too long to compile.
 
-    if q > UNROLLED:
-        nobs, sums = added(weight, int(weighted))
-        return nobs, total(nobs, sums), lax.map(row, jnp.arange(q))
-    nobs, sums = added(triangle, weighted + q * (q + 1) // 2 - ansatz.has_intercept)
-    whole = total(nobs, sums)
-    return nobs, whole, pair.symmetric([whole, *sums] if ansatz.has_intercept else sums)
+    Those of a shared design are the same for every data set without gaps, and are gathered once.
+    """
+    tile, frame = _designed(ansatz, frame, tile)
+    ansatz = Linear(intercept=False)
+
+    def of_y(z: list[Array], w: Array) -> list[Array]:
+        return [w * (_stacked(z) * z[-1])]
+
+    def of_x(z: list[Array], w: Array) -> list[Array]:
+        basis = _stacked(z[:-1])
+        return [w * (basis[:, None] * basis)]
+
+    nobs, sums = _added(ansatz, frame, tile, zero, of_y, [(q,)])
+    weight = _total_weight(tile, zero, nobs, sums)
+    last = sums[0]
+
+    def x_part(tile: Tile, frame: Frame) -> Pair:
+        return _added(ansatz, frame, tile, zero, of_x, [(q - 1, q - 1)])[1][-1]
+
+    if tile.x.shape[-1] > 1 or (tile.weights is not None and tile.weights.shape[-1] > 1):
+        G = x_part(tile, frame)
+    else:
+        nothing = jnp.zeros_like(tile.y[:, :1])
+        alone = Tile(tile.x, nothing, tile.weights, 0, 1)
+        no_y = replace(frame, y_center=nothing[0], y_scale=nothing[0] + 1)
+        rows, _ = _added(ansatz, no_y, alone, zero, lambda z, w: [], [])
+
+        def once() -> Pair:
+            whole = (q - 1, q - 1, tile.width)
+            return x_part(alone, no_y).map(lambda a: jnp.broadcast_to(a, whole))
+
+        G = lax.cond(jnp.all(nobs == rows), once, lambda: x_part(tile, frame))
+    G = pair.concatenate([G, last[None, :-1]])
+    return nobs, weight, pair.transpose(pair.concatenate([pair.transpose(G), last[None]]))
+
+
+def _designed(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Tile, Frame]:
+    """The tile with the basis ψ as its x, (n, p, 1) or (n, p, width), and the frame of y alone."""
+
+    def columns(a: Array) -> Array:
+        return a if a.shape[-1] == 1 else lax.dynamic_slice_in_dim(a, tile.start, tile.width, axis=-1)
+
+    x, y, weights = jax.tree.map(columns, (tile.x, tile.y, tile.weights))
+    t = (x.astype(jnp.float64) - frame.x_center) * (1 / frame.x_scale)
+    zero = jnp.zeros((), t.dtype)
+    design = jnp.stack(ansatz.basis(t), axis=1)
+    return Tile(design, y, weights, 0, tile.width), replace(frame, x_center=zero, x_scale=zero + 1)
+
+
+def _stacked(z: list[Array]) -> Array:
+    return jnp.stack(jnp.broadcast_arrays(*z))
+
+
+def _total_weight(tile: Tile, zero: Pair, nobs: Array, sums: list[Pair]) -> Pair:
+    """Σ w, taken from the front of the sums or, without weights, from nobs."""
+    return zero + nobs.astype(jnp.float64) if tile.weights is None else sums.pop(0)
 
 
 def _added(
@@ -322,14 +368,13 @@ def _added(
     tile: Tile,
     zero: Pair,
     terms: Callable[[list[Array], Array], list[Array]],
-    count: int,
+    shapes: list[tuple[int, ...]],
 ) -> tuple[Array, list[Pair]]:
-    """nobs, and the sums over the valid observations of so many terms of z and w.
+    """nobs, and the sums over the valid observations of terms of these shapes, behind that of w.
 
     Every addition is written out, so that the sum of a column is the same to the last bit whatever
     stands beside it; what is missing is taken out behind the product, which also keeps a compiler from
-    contracting product and sum into one rounding in one place and not in another. An impossible weight
-    makes Σ w NaN.
+    contracting product and sum into one rounding in one place and not in another.
     """
     frame = jax.tree.map(lambda a: a.astype(jnp.float64), frame)
 
@@ -337,15 +382,17 @@ def _added(
         seen = observed(x, y, w, ansatz)
         x, y, w = jax.tree.map(lambda a: a.astype(jnp.float64), (x, y, w))
         found = terms(_z(ansatz, frame, x, y), jnp.ones((), jnp.float64) if w is None else w)
-        return [seen[0].astype(jnp.int32)] + [jnp.where(seen, a, 0)[0] for a in found]
+        weight = [] if w is None else [jnp.where(w > 0, w, jnp.nan)]  # NaN for an impossible one
+        return [seen[0].astype(jnp.int32)] + [jnp.where(seen, a, 0)[..., 0, :] for a in (*weight, *found)]
 
     def step(totals: list[Pair], rows: list[tuple]) -> list[Pair]:
         each = [masked(*row) for row in rows]
         return [_plus(t, reduce(add, a)) for t, *a in zip(totals, *each, strict=True)]
 
     none = Pair(jnp.zeros(tile.width, jnp.int32), None)
-    nothing = zero.map(lambda a: jnp.broadcast_to(a, tile.width))
-    nobs, *sums = tile.over_rows(step, [none] + [nothing] * count)
+    all_shapes = [*([] if tile.weights is None else [()]), *shapes]
+    nothing = [zero.map(lambda a, s=s: jnp.broadcast_to(a, (*s, tile.width))) for s in all_shapes]
+    nobs, *sums = tile.over_rows(step, [none, *nothing])
     return nobs.hi, sums
 
 

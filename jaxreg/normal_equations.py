@@ -1,8 +1,8 @@
 """The normal equations A c = b of many data sets at once, from G = [[A, b], [bᵀ, y²]].
 
 Single floats are solved by Cholesky's A = L Lᵀ, written out entry by entry: each is a quotient or a
-root, which XLA stores instead of computing it anew wherever it is read. Pairs, and systems that would
-be too long to compile, are swept in a loop.
+root, which XLA stores instead of computing it anew wherever it is read. Systems that would take too long
+to compile go through LAPACK, and pairs are swept in a loop.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class Solved(NamedTuple):
 
 def solve(G: Pair, least: float) -> Solved:
     """Solve; where the share left of a pivot is not above `least`, 1 is divided by: numbers stay finite."""
-    p = G.hi.shape[0] - 1
-    return _by_cholesky(G.hi, least) if G.lo is None and p <= UNROLLED else _by_sweeps(G, least)
+    if G.lo is not None:
+        return _by_sweeps(G, least)
+    return _by_cholesky(G.hi, least) if G.hi.shape[0] - 1 <= UNROLLED else _by_lapack(G.hi, least)
 
 
 def _by_cholesky(G: Array, least: float) -> Solved:
@@ -74,6 +75,28 @@ def _by_cholesky(G: Array, least: float) -> Solved:
         Pair(jnp.stack([coefs[i] for i in range(p)]), None),
         pair.symmetric([Pair(jnp.asarray(a), None) for a in inverse]),
         Pair(left(p, p), None),
+        share,
+    )
+
+
+def _by_lapack(G: Array, least: float) -> Solved:
+    """The same by the factorization of one matrix after the other."""
+    p = G.shape[0] - 1
+    A, b = jnp.moveaxis(G[:p, :p], (0, 1), (-2, -1)), jnp.moveaxis(G[:p, p], 0, -1)[..., None]
+    L = lax.linalg.cholesky(A)
+    diagonals = [jnp.diagonal(a, axis1=-2, axis2=-1) for a in (A, L)]
+    share = jnp.min(diagonals[1] ** 2 / jnp.where(diagonals[0] > 0, diagonals[0], 1), axis=-1)
+    share = jnp.where(share > least, share, 0)  # NaN where it broke down
+    unit = jnp.broadcast_to(jnp.eye(p, dtype=G.dtype), A.shape)
+    L = jnp.where((share > 0)[..., None, None], L, unit)
+    inverse_L = lax.linalg.triangular_solve(L, unit, left_side=True, lower=True)
+    transposed = jnp.swapaxes(inverse_L, -2, -1)
+    half = inverse_L @ b
+    rest = G[p, p] - jnp.sum(half[..., 0] ** 2, axis=-1)
+    return Solved(
+        Pair(jnp.moveaxis((transposed @ half)[..., 0], -1, 0), None),
+        Pair(jnp.moveaxis(transposed @ inverse_L, (-2, -1), (0, 1)), None),
+        Pair(rest, None),
         share,
     )
 

@@ -1,0 +1,87 @@
+"""`python -m bench`: one table of all cases, or of some, or JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import typer
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+from bench.cases import CASES
+from bench.measure import Row
+
+PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "statsmodels", "scikit-learn", "xarray", "torch", "lineax")
+CPU_ONLY = ("memmap", "start")
+
+
+def main(
+    case: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; may be repeated.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where to write the table as JSON.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, gpu or tpu.")] = "cpu",
+    scale: Annotated[float, typer.Option(help="Times so many data sets.")] = 1.0,
+) -> None:
+    """Measure jaxreg beside its peers and beside one read of the same memory."""
+    unknown = set(case or ()) - set(CASES)
+    if unknown:
+        raise typer.BadParameter(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    on_cpu = device == "cpu"
+    chosen = case or [name for name in CASES if on_cpu or name not in CPU_ONLY]
+    console, rows = Console(width=120), []
+    with jax.default_device(jax.devices(device)[0]):
+        for name in chosen:
+            console.print(f"{name}: {CASES[name].__doc__}", style="dim")
+            rows += CASES[name](scale, on_cpu)
+    console.print(_table(rows))
+    console.print(_machine(device))
+    if json_file is not None:
+        json_file.write_text(json.dumps({"machine": _machine(device), "rows": [r.as_dict() for r in rows]}))
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table("case", "who", box=MARKDOWN)
+    for column in ("µs a fit", "× limit", "× jaxreg", "error", "compile s"):
+        table.add_column(column, justify="right")
+    last = ""
+    for row in rows:
+        table.add_row(
+            "" if row.case == last else row.case,
+            row.who,
+            f"{row.us_per_fit:.3g}" if row.us_per_fit else "",
+            _number(row.over_limit, ".2f"),
+            _number(row.over_ours, ".3g"),
+            _number(row.error, ".0e"),
+            f"{row.compile_s:.2f}",
+        )
+        last = row.case
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _machine(device: str) -> str:
+    kind = jax.devices(device)[0].device_kind
+    return f"{device} ({kind}, {platform.machine()}), " + ", ".join(filter(None, map(_version, PACKAGES)))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    typer.run(main)

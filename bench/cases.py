@@ -1,0 +1,330 @@
+"""The cases: data, jaxreg, the limit and the peers of each. Targets are ratios within one run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bench import peers
+from bench.measure import Row, Runner, compare
+from jaxreg import GradientDescent, Linear, fit
+
+CHECKED = 300  # data sets whose params are compared with float64
+GAPS = 0.1
+
+read_one = jax.jit(lambda a: jnp.sum(a * a))
+read_two = jax.jit(lambda a, b: jnp.sum(a * b))
+
+
+def lines(n: int, m: int, *, gaps: bool = False, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A shared x, an own x and noisy lines through the latter or former, float32."""
+    rng = np.random.default_rng(seed)
+    shared = np.linspace(-1, 2, n, dtype="f4")
+    own = rng.standard_normal((n, m), dtype="f4")
+    y = rng.standard_normal((n, m), dtype="f4") + 1 + (shared[:, None] if gaps else own)
+    if gaps:
+        y[rng.random((n, m), dtype="f4") < GAPS] = np.nan
+    return shared, own, y
+
+
+def exact(
+    design: Callable[[int], np.ndarray], y: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Least squares of the first data sets in float64."""
+    found = []
+    for i in range(min(CHECKED, y.shape[1])):
+        root = 1.0 if weights is None else np.sqrt(weights[:, i].astype("f8"))
+        X, b = (design(i).astype("f8").T * root).T, y[:, i].astype("f8") * root
+        seen = ~np.isnan(b)
+        found.append(np.linalg.lstsq(X[seen], b[seen], rcond=None)[0])
+    return np.stack(found, axis=1)
+
+
+def line_design(x: np.ndarray) -> Callable[[int], np.ndarray]:
+    """(1, x) of data set i."""
+    return lambda i: np.stack([np.ones(len(x)), x if x.ndim == 1 else x[:, i]], axis=1)
+
+
+def ours(m: int, *args: Any, **options: Any) -> Runner:
+    """`fit` on arrays that are on the device."""
+    return Runner("jaxreg", lambda: fit(*args, **options), m, lambda found: found.params)
+
+
+def limit(m: int, *arrays: Any) -> Runner:
+    """One read of the same arrays."""
+    return Runner("limit", lambda: read_one(*arrays) if len(arrays) == 1 else read_two(*arrays), m)
+
+
+def peer(who: str, run: Callable[[], Any], fits: int) -> Runner:
+    """One whose call returns the params."""
+    return Runner(who, run, fits, lambda params: params)
+
+
+def own_x(scale: float, on_cpu: bool) -> list[Row]:
+    """≤ 2 × the limit."""
+    n, m = 256, int(65_536 * scale)
+    _, x, y = lines(n, m)
+    on_device = jnp.asarray(x), jnp.asarray(y)
+    runners = [limit(m, *on_device), ours(m, *on_device)]
+    if on_cpu:
+        design = np.stack([np.ones_like(x.T), x.T], axis=2)
+        runners += [
+            Runner("jaxreg, NumPy arrays in", lambda: fit(x, y), m, lambda found: found.params),
+            peer("numpy centered", lambda: peers.numpy_centered(x, y), m),
+            peer("scipy loop", peers.looped(peers.scipy_line, x, y), peers.LOOP),
+            peer("statsmodels loop", peers.looped(peers.statsmodels_line, x, y), peers.LOOP),
+        ]
+        if peers.there("torch"):
+            runners += [
+                peer("torch centered", peers.torch_centered(x, y), m),
+                peer("torch.linalg.lstsq", peers.torch_lstsq(design, y), m),
+            ]
+        if peers.there("lineax"):
+            runners.append(peer("lineax QR vmap", peers.lineax_qr(design, y), m))
+        if peers.there("polars"):
+            runners.append(peer("polars group_by", peers.polars_lines(x, y), m))
+    return compare("own x", runners, exact(line_design(x), y))
+
+
+def gaps(scale: float, on_cpu: bool) -> list[Row]:
+    """≤ 3 × the limit, ≥ 100 × faster than xarray."""
+    n, m = 300, int(250_000 * scale)
+    x, _, y = lines(n, m, gaps=True)
+    on_device = jnp.asarray(y)
+    runners = [limit(m, on_device), ours(m, jnp.asarray(x), on_device)]
+    if on_cpu:
+        some = y[:, : max(2_000, m // 100)]
+        runners += [
+            Runner("jaxreg, NumPy arrays in", lambda: fit(x, y), m, lambda found: found.params),
+            peer("numpy masked", lambda: peers.numpy_lines(x, y), m),
+            peer("xarray.polyfit", peers.xarray_polyfit(x, some), some.shape[1]),
+        ]
+        if peers.there("sklearn"):
+            runners.append(peer("scikit-learn loop", peers.looped(peers.sklearn_line, x, y), peers.LOOP))
+    return compare("gaps", runners, exact(line_design(x), y))
+
+
+def weights(scale: float, on_cpu: bool) -> list[Row]:
+    """≤ 3 × the limit over both arrays."""
+    n, m = 300, int(65_536 * scale)
+    x, _, y = lines(n, m, gaps=True)
+    w = np.random.default_rng(1).uniform(0.5, 2, (n, m)).astype("f4")
+    on_device = jnp.asarray(y), jnp.asarray(w)
+    runners = [limit(m, *on_device), ours(m, jnp.asarray(x), on_device[0], weights=on_device[1])]
+    if on_cpu:
+
+        def loop() -> np.ndarray:
+            found = []
+            for i in range(peers.LOOP):
+                seen = ~np.isnan(y[:, i])
+                found.append(np.polyfit(x[seen], y[seen, i], 1, w=np.sqrt(w[seen, i]))[::-1])
+            return np.stack(found, axis=1)
+
+        runners.append(peer("np.polyfit loop", loop, peers.LOOP))
+    return compare("weights", runners, exact(line_design(x), y, w))
+
+
+def squared(params: Any, x: Any, y: Any) -> Any:
+    """The mean squared error of a line without gaps."""
+    return jnp.mean((y - params[0] - params[1] * x) ** 2)
+
+
+def descent(scale: float, on_cpu: bool) -> list[Row]:
+    """≤ 1.5 × the closed form on the same data, 1,000 steps."""
+    n, m, steps, rate = 200, int(65_536 * scale), 1000, 0.1
+    _, x, y = lines(n, m)
+    on_device = jnp.asarray(x), jnp.asarray(y)
+    solver = GradientDescent(steps=steps, learning_rate=rate)
+    closed = Runner("closed form", lambda: fit(*on_device), m, lambda found: found.params)
+    runners = [limit(m, *on_device), ours(m, *on_device, solver=solver), closed]
+    few = max(256, m // 32)
+    some = jnp.asarray(x[:, :few]), jnp.asarray(y[:, :few])
+    naive = peers.vmapped_descent(squared, rate, steps)
+    runners.append(peer("jit(vmap(scan(grad)))", lambda: naive(*some), few))
+    if peers.there("jaxopt"):
+        import jaxopt
+
+        optimizer = jaxopt.GradientDescent(squared, maxiter=steps, stepsize=rate, acceleration=False, tol=0)
+        one = partial(optimizer.run, jnp.zeros(2))
+        mapped = jax.jit(jax.vmap(lambda x, y: one(x, y).params, in_axes=1, out_axes=1))
+        runners.append(peer("jaxopt", lambda: mapped(*some), few))
+    if on_cpu and peers.there("torch"):
+        runners.append(peer("torch loop", peers.torch_descent(x[:, :few], y[:, :few], rate, steps), few))
+    return compare("descent", runners, exact(line_design(x), y))
+
+
+def pseudo_huber(params: Any, x: Any, y: Any, weights: Any = None, *, ansatz: Any) -> Any:
+    """A cost of a user's own."""
+    residual = y - ansatz.predict(params, x)
+    return jnp.mean(jnp.sqrt(1 + residual**2) - 1)
+
+
+def plain_huber(params: Any, x: Any, y: Any) -> Any:
+    """The same for jit(vmap(scan(grad)))."""
+    return jnp.mean(jnp.sqrt(1 + (y - params[0] - params[1] * x) ** 2) - 1)
+
+
+def user_cost(scale: float, on_cpu: bool) -> list[Row]:
+    """≥ 4 × faster than jit(vmap(scan(grad))), the same answer, 100 steps."""
+    n, m, steps, rate = 200, int(65_536 * scale), 100, 0.5
+    _, x, y = lines(n, m)
+    on_device = jnp.asarray(x), jnp.asarray(y)
+    naive = peers.vmapped_descent(plain_huber, rate, steps)
+    fixed = GradientDescent(optax.sgd, learning_rate=rate, steps=steps)
+    stopped = GradientDescent(optax.sgd, learning_rate=rate, steps=steps, tol=1e-4)
+    runners = [
+        limit(m, *on_device),
+        ours(m, *on_device, cost=pseudo_huber, solver=fixed),
+        Runner("jaxreg, tol=1e-4", lambda: fit(*on_device, cost=pseudo_huber, solver=stopped), m),
+        peer("jit(vmap(scan(grad)))", lambda: naive(*on_device), m),
+    ]
+    with jax.enable_x64(True):
+        some = (jnp.asarray(a[:, :CHECKED], jnp.float64) for a in (x, y))
+        reference = np.asarray(peers.vmapped_descent(plain_huber, rate, 10 * steps)(*some))
+    return compare("user's cost", runners, reference)
+
+
+def design_shared(scale: float, on_cpu: bool) -> list[Row]:
+    """≥ 0.7 of the rate of the bare product XᵀY."""
+    n, m, p = 2000, int(50_000 * scale), 32
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, p), dtype="f4")
+    Y = rng.standard_normal((n, m), dtype="f4") + X[:, :1]
+    X_device, Y_device = jnp.asarray(X), jnp.asarray(Y)
+    product = jax.jit(partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST))
+    few = max(64, m // 50)
+    some = jnp.asarray(Y[:, :few])
+    runners = [
+        limit(m, Y_device),
+        Runner("jaxreg", lambda: fit(X_device, some, ansatz=Linear(False)), few, lambda found: found.params),
+        Runner("the product XᵀY", lambda: product(X_device.T, Y_device), m),
+    ]
+    if on_cpu:
+        runners.append(peer("np.linalg.lstsq", lambda: peers.numpy_lstsq(X, Y), m))
+        if peers.there("sklearn"):
+            from sklearn.linear_model import LinearRegression
+
+            model = LinearRegression(fit_intercept=False)
+            runners.append(peer("scikit-learn", lambda: model.fit(X, Y).coef_.T, m))
+    return compare("shared design, p = 32", runners, exact(lambda i: X, Y[:, :few]))
+
+
+def design_gaps(scale: float, on_cpu: bool) -> list[Row]:
+    """≥ 50 × faster than a loop of np.linalg.lstsq."""
+    n, m, p = 300, int(100_000 * scale), 8
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, p), dtype="f4")
+    y = rng.standard_normal((n, m), dtype="f4") + X[:, :1]
+    y[rng.random((n, m), dtype="f4") < GAPS] = np.nan
+    X_device, y_device = jnp.asarray(X), jnp.asarray(y)
+    runners = [limit(m, y_device), ours(m, X_device, y_device, ansatz=Linear(False))]
+    if on_cpu:
+        some = y[:, : max(512, m // 50)]
+
+        def normal_equations() -> np.ndarray:
+            seen = ~np.isnan(some)
+            A = np.einsum("ni,nm,nj->mij", X, seen.astype("f4"), X, optimize=True)
+            b = X.T @ np.where(seen, some, 0)
+            return np.linalg.solve(A, b.T[..., None])[..., 0].T
+
+        runners += [
+            peer("np.linalg.lstsq loop", peers.looped(peers.numpy_lstsq, X, y), peers.LOOP),
+            peer("numpy normal equations", normal_equations, some.shape[1]),
+        ]
+    return compare("shared design, p = 8, gaps", runners, exact(lambda i: X, y))
+
+
+def design_own(scale: float, on_cpu: bool) -> list[Row]:
+    """≥ 3 × faster than torch.linalg.lstsq."""
+    n, m, p = 100, int(100_000 * scale), 4
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, p, m), dtype="f4")
+    y = rng.standard_normal((n, m), dtype="f4") + X[:, 0]
+    on_device = jnp.asarray(X), jnp.asarray(y)
+    runners = [
+        Runner("limit", lambda: read_one(on_device[0]) + read_one(on_device[1]), m),
+        ours(m, *on_device, ansatz=Linear(False)),
+    ]
+    if on_cpu:
+        design = np.ascontiguousarray(X.transpose(2, 0, 1))
+        runners.append(peer("numpy normal equations", peers.numpy_solve(design, y), m))
+        if peers.there("torch"):
+            runners.append(peer("torch.linalg.lstsq", peers.torch_lstsq(design, y), m))
+        if peers.there("lineax"):
+            runners.append(peer("lineax QR vmap", peers.lineax_qr(design, y), m))
+    return compare("own design, p = 4", runners, exact(lambda i: X[..., i], y))
+
+
+def growth(scale: float, on_cpu: bool) -> list[Row]:
+    """Time per fit at m = 10⁴ to 10⁷ within 25 % of each other beyond 10⁵."""
+    rows, n = [], 30
+    x = jnp.arange(n, dtype="f4")
+    for m in (10**4, 10**5, 10**6, int(10**7 * scale)):
+        y = jnp.asarray(np.random.default_rng(0).standard_normal((n, m), dtype="f4"))
+        rows += compare(f"growth, m = {m:,}", [limit(m, y), ours(m, x, y)])
+    return rows
+
+
+def memmap(scale: float, on_cpu: bool) -> list[Row]:
+    """Peak of anonymous memory below 1.5 GB; time ≤ 1.5 × that of the array in memory."""
+    n, m = 300, int(4_000_000 * scale)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "y.f4"
+        _write(path, n, m)
+        told = _python("bench.child", "memmap", str(path), str(n), str(m))
+    from_disk, in_memory, peak = (float(word) for word in told.split())
+    return [
+        Row("memmap", "jaxreg", from_disk, None, 1.0, None, 0.0),
+        Row("memmap", "NumPy array in memory", in_memory, None, in_memory / from_disk, None, 0.0),
+        Row(f"memmap, peak of RssAnon {peak:.2f} GB", "jaxreg", from_disk, None, 1.0, None, 0.0),
+    ]
+
+
+def start(scale: float, on_cpu: bool) -> list[Row]:
+    """`import jaxreg` ≤ 0.3 s on top of jax; the first line ≤ 1.5 s; a second shape ≤ 1 s. In seconds."""
+    names = ("import jaxreg", "first fit of a line", "a second shape")
+    told = np.array([_python("bench.child", "start").split() for _ in range(3)], float)
+    return [
+        Row(f"start: {name}", "jaxreg", 0.0, None, None, None, float(seconds))
+        for name, seconds in zip(names, np.median(told, axis=0), strict=True)
+    ]
+
+
+def _write(path: Path, n: int, m: int) -> None:
+    """Rows of noise with gaps, shifted against each other, written one by one."""
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(n + m, dtype="f4")
+    noise[rng.random(n + m) < GAPS] = np.nan
+    with path.open("wb") as file:
+        for i in range(n):
+            (noise[i : i + m] + np.float32(0.01 * i)).tofile(file)
+
+
+def _python(module: str, *args: str) -> str:
+    command = [sys.executable, "-m", module, *args]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+
+
+CASES: dict[str, Callable[[float, bool], list[Row]]] = {
+    "own_x": own_x,
+    "gaps": gaps,
+    "weights": weights,
+    "descent": descent,
+    "user_cost": user_cost,
+    "design_shared": design_shared,
+    "design_gaps": design_gaps,
+    "design_own": design_own,
+    "growth": growth,
+    "memmap": memmap,
+    "start": start,
+}

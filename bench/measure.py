@@ -1,0 +1,97 @@
+"""How long things take, side by side, and how far their answers are off."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+ROUNDS = 7
+PATIENCE = 1.0  # seconds: what takes longer is measured once
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Something to be timed.
+
+    Attributes:
+        who: its name.
+        run: the call; for a peer that loops, over a few data sets.
+        fits: how many data sets the call fits.
+        params: (p, at least the data sets of the reference) from what the call returns.
+    """
+
+    who: str
+    run: Callable[[], Any]
+    fits: int
+    params: Callable[[Any], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        case: the name of the case.
+        who: who was timed.
+        us_per_fit: median microseconds per data set, warm, until the result is ready.
+        over_limit: in units of one read of the same arrays.
+        over_ours: in units of jaxreg's time.
+        error: largest relative error of the params against float64, None where there are none.
+        compile_s: seconds that the first call took longer.
+    """
+
+    case: str
+    who: str
+    us_per_fit: float
+    over_limit: float | None
+    over_ours: float | None
+    error: float | None
+    compile_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def compare(case: str, runners: list[Runner], reference: np.ndarray | None = None) -> list[Row]:
+    """Time all in turns, so that a busy moment of the machine meets each; "limit" and "jaxreg" are units."""
+    first, results, times = {}, {}, {r.who: [] for r in runners}
+    for r in runners:
+        first[r.who], results[r.who] = _timed(r.run)
+    for _ in range(ROUNDS):
+        for r in runners:
+            if first[r.who] < PATIENCE or len(times[r.who]) < 1:
+                times[r.who].append(_timed(r.run)[0])
+    seconds = {who: statistics.median(t) for who, t in times.items()}
+    per_fit = {r.who: seconds[r.who] / r.fits * 1e6 for r in runners}
+    return [
+        Row(
+            case,
+            r.who,
+            per_fit[r.who],
+            per_fit[r.who] / per_fit["limit"] if "limit" in per_fit else None,
+            per_fit[r.who] / per_fit["jaxreg"],
+            None if r.params is None or reference is None else _error(r.params(results[r.who]), reference),
+            max(0.0, first[r.who] - seconds[r.who]),
+        )
+        for r in runners
+    ]
+
+
+def _timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = jax.block_until_ready(run())
+    return time.perf_counter() - start, result
+
+
+def _error(params: Any, reference: np.ndarray) -> float:
+    params = np.asarray(params, np.float64)
+    k = min(params.shape[-1], reference.shape[-1])
+    scale = np.abs(reference[:, :k]).max(axis=1, keepdims=True)
+    return float(np.max(np.abs(params[:, :k] - reference[:, :k]) / scale))

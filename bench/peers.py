@@ -1,0 +1,176 @@
+"""The same fits by the libraries people use today. Loops run over a few data sets."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+LOOP = 300  # data sets that a loop in Python is timed on
+
+
+def there(*names: str) -> bool:
+    """Whether these packages are installed."""
+    return all(importlib.util.find_spec(name) for name in names)
+
+
+def numpy_lines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Centered sums, gaps as NaN in y."""
+    seen = ~np.isnan(y)
+    n = seen.sum(axis=0)
+    x = np.where(seen, x if x.ndim == 2 else x[:, None], 0)
+    y = np.where(seen, y, 0)
+    x_mean, y_mean = x.sum(axis=0) / n, y.sum(axis=0) / n
+    x, y = np.where(seen, x - x_mean, 0), np.where(seen, y - y_mean, 0)
+    slope = (x * y).sum(axis=0) / (x * x).sum(axis=0)
+    return np.stack([y_mean - slope * x_mean, slope])
+
+
+def numpy_centered(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The same without gaps."""
+    x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+    slope = ((x - x_mean) * (y - y_mean)).mean(axis=0) / ((x - x_mean) ** 2).mean(axis=0)
+    return np.stack([y_mean - slope * x_mean, slope])
+
+
+def torch_centered(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """As numpy_centered."""
+    import torch
+
+    x, y = torch.from_numpy(x), torch.from_numpy(y)
+
+    def run() -> Any:
+        x_mean, y_mean = x.mean(0), y.mean(0)
+        slope = ((x - x_mean) * (y - y_mean)).mean(0) / ((x - x_mean) ** 2).mean(0)
+        return torch.stack([y_mean - slope * x_mean, slope]).numpy()
+
+    return run
+
+
+def torch_lstsq(design: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """A batch of designs (m, n, p)."""
+    import torch
+
+    A, b = torch.from_numpy(np.ascontiguousarray(design)), torch.from_numpy(np.ascontiguousarray(y.T))
+    return lambda: torch.linalg.lstsq(A, b[..., None]).solution[..., 0].numpy().T
+
+
+def numpy_solve(design: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """Batched normal equations, designs (m, n, p)."""
+
+    def run() -> Any:
+        transposed = design.transpose(0, 2, 1)
+        return np.linalg.solve(transposed @ design, transposed @ y.T[..., None])[..., 0].T
+
+    return run
+
+
+def lineax_qr(design: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """QR under vmap, designs (m, n, p)."""
+    import lineax
+
+    @jax.jit
+    def run(design: Any, y: Any) -> Any:
+        def one(A: Any, b: Any) -> Any:
+            return lineax.linear_solve(lineax.MatrixLinearOperator(A), b, solver=lineax.QR()).value
+
+        return jax.vmap(one, in_axes=(0, 1), out_axes=1)(design, y)
+
+    design, y = jnp.asarray(design), jnp.asarray(y)
+    return lambda: run(design, y)
+
+
+def polars_lines(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """group_by with cov and var on a long table."""
+    import polars as pl
+
+    n, m = y.shape
+    table = pl.DataFrame({"id": np.tile(np.arange(m, dtype=np.int32), n), "x": x.ravel(), "y": y.ravel()})
+    slope = pl.cov("x", "y") / pl.var("x")
+    found = (pl.mean("y") - slope * pl.mean("x")).alias("intercept"), slope.alias("slope")
+    return lambda: table.group_by("id").agg(*found).sort("id").select("intercept", "slope").to_numpy().T
+
+
+def xarray_polyfit(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """polyfit with skipna."""
+    import xarray as xr
+
+    array = xr.DataArray(y, dims=("x", "m"), coords={"x": x})
+    return lambda: array.polyfit("x", 1, skipna=True).polyfit_coefficients.to_numpy()[::-1]
+
+
+def looped(fit_one: Callable[[np.ndarray, np.ndarray], Any], x: np.ndarray, y: np.ndarray) -> Callable:
+    """A fit of one data set in a loop over the first ones, gaps left out."""
+
+    def run() -> Any:
+        found = []
+        for i in range(min(LOOP, y.shape[1])):
+            seen = ~np.isnan(y[:, i])
+            x_i = x[..., i] if x.ndim > 1 and x.shape[-1] == y.shape[1] else x
+            found.append(fit_one(x_i[seen], y[seen, i]))
+        return np.stack(found, axis=1)
+
+    return run
+
+
+def scipy_line(x: np.ndarray, y: np.ndarray) -> Any:
+    """scipy.stats.linregress."""
+    from scipy.stats import linregress
+
+    found = linregress(x, y)
+    return np.array([found.intercept, found.slope])
+
+
+def statsmodels_line(x: np.ndarray, y: np.ndarray) -> Any:
+    """statsmodels OLS with its standard errors."""
+    import statsmodels.api as sm
+
+    found = sm.OLS(y, sm.add_constant(x)).fit()
+    _ = found.bse
+    return found.params
+
+
+def sklearn_line(x: np.ndarray, y: np.ndarray) -> Any:
+    """scikit-learn's LinearRegression."""
+    from sklearn.linear_model import LinearRegression
+
+    found = LinearRegression().fit(x[:, None] if x.ndim == 1 else x, y)
+    return np.array([found.intercept_, *found.coef_])
+
+
+def numpy_lstsq(X: np.ndarray, y: np.ndarray) -> Any:
+    """np.linalg.lstsq."""
+    return np.linalg.lstsq(X, y, rcond=None)[0]
+
+
+def vmapped_descent(cost: Callable, rate: float, steps: int) -> Callable:
+    """jit(vmap(scan(grad))), as anyone would write it."""
+
+    def one(x: Any, y: Any) -> Any:
+        slope = jax.grad(cost)
+        start = jnp.zeros(2, y.dtype)
+        return lax.scan(lambda p, _: (p - rate * slope(p, x, y), None), start, length=steps)[0]
+
+    return jax.jit(jax.vmap(one, in_axes=1, out_axes=1))
+
+
+def torch_descent(x: np.ndarray, y: np.ndarray, rate: float, steps: int) -> Callable[[], Any]:
+    """Vectorized over the data sets, the gradient written by hand."""
+    import torch
+
+    x, y = torch.from_numpy(x), torch.from_numpy(y)
+
+    def run() -> Any:
+        intercept, slope = torch.zeros(y.shape[1]), torch.zeros(y.shape[1])
+        for _ in range(steps):
+            r = intercept + slope * x - y
+            intercept = intercept - rate * 2 * r.mean(0)
+            slope = slope - rate * 2 * (r * x).mean(0)
+        return torch.stack([intercept, slope]).numpy()
+
+    return run
