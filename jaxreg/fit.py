@@ -26,6 +26,8 @@ from jaxreg.pytree import pytree, static
 from jaxreg.solvers import ClosedForm, GradientDescent
 from jaxreg.status import Status
 
+LEAST_COLUMNS = 16  # computed at once: a compiler makes other code for fewer, with other last bits
+
 
 @pytree
 class Fit:
@@ -205,7 +207,9 @@ def _fit_columns(
     solver: ClosedForm | GradientDescent,
 ) -> Fit:
     """The fit of the columns of y (n, m), in the shape that these had."""
-    gathered = of_columns(replace(data, batch=(data.width,)), ansatz)
+    m, batch = data.width, data.batch
+    data = replace(data, batch=(m,)).padded(LEAST_COLUMNS)
+    gathered = of_columns(data, ansatz)
     point = turning_point(gathered)
     if cost is mean_squared_error:
         found = solver.solve(gathered, point)
@@ -234,7 +238,7 @@ def _fit_columns(
         frame=gathered.frame,
         ansatz=ansatz,
     )
-    return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], *data.batch), columns)
+    return jax.tree.map(lambda a: a[..., :m].reshape(*a.shape[:-1], *batch), columns)
 
 
 def _status(gathered: Moments, point: TurningPoint, end: Array, p: int) -> Array:

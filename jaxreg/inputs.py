@@ -51,6 +51,25 @@ class Data:
         """How many data sets there are."""
         return math.prod(self.batch)
 
+    def padded(self, least: int) -> Data:
+        """With copies of the last data set behind it, if there are fewer than `least`."""
+        missing = least - self.width
+        if missing <= 0:
+            return self
+
+        def pad(a: Array) -> Array:
+            return jnp.concatenate([a, jnp.broadcast_to(a[..., -1:], (*a.shape[:-1], missing))], axis=-1)
+
+        cut = self.cut()
+        weights = cut.weights
+        return replace(
+            cut,
+            x=cut.x if cut.x_is_shared else pad(cut.x),
+            y=pad(cut.y),
+            weights=weights if weights is None or weights.ndim == 1 else pad(weights),
+            batch=(least,),
+        )
+
     def cut(self) -> Data:
         """The same data sets without the columns beside them."""
         if self.y.shape[-1] == self.width:
@@ -138,7 +157,11 @@ class Source:
 
     def data(self) -> Data:
         """All data sets."""
-        return replace(self._columns(self.x, self.y, self.weights), batch=self.batch)
+        there = all(isinstance(a, np.ndarray | jax.Array) for a in self._owned)
+        whole = (
+            self._columns(self.x, self.y, self.weights) if there else self.columns(0, math.prod(self.batch))
+        )
+        return replace(whole, batch=self.batch)
 
     def columns(self, first: int, last: int) -> Data:
         """Some data sets, counted along the flattened axes of y behind the first."""
@@ -183,6 +206,8 @@ def source(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: An
     dtype = _dtype(x, y)
     _check_shapes(x, y, ansatz)
     w = _weights(weights, sigma, y)
+    if not isinstance(x, np.ndarray | jax.Array) and x.ndim == 1 + ansatz.x_is_vector:
+        x = np.asarray(x[(slice(None),) * x.ndim])  # shared: every block needs it
     return Source(x, y, w, sigma is not None, nan_policy, ansatz, dtype)
 
 

@@ -201,9 +201,10 @@ class _Standard:
         deviation = jnp.sqrt(jnp.where(variance > 0, variance, 1))
         correlations = centered.value / (deviation[:, None] * deviation[None])
         mean = mean.value
-        if moments.ansatz.has_intercept:  # the constant itself stays 1
-            correlations = correlations.at[0, 0].set(1)
-            mean = mean.at[0].set(0)
+        if moments.ansatz.has_intercept:  # the constant stays 1, whatever rounding has left of its variance
+            unit = jnp.zeros_like(mean).at[0].set(1)
+            mean, deviation = mean.at[0].set(0), deviation.at[0].set(1)
+            correlations = correlations.at[0].set(unit).at[:, 0].set(unit)
         return cls(mean, deviation, correlations)
 
     def to_coefs(self, a: Array) -> Array:
@@ -255,7 +256,7 @@ def _minimize(
     """Descend on the cost of every data set, in units of the variance of y."""
     return in_lanes(
         cost,
-        jnp.square(own["standard"].deviation[-1] * own["frame"].y_scale),
+        _unit(own),
         start,
         own,
         lambda own: cost.prepare(**own, **shared),
@@ -265,13 +266,17 @@ def _minimize(
     )
 
 
+def _unit(own: dict) -> Array:
+    """The variance of y."""
+    return jnp.square(own["standard"].deviation[-1] * own["frame"].y_scale)
+
+
 @_minimize.defjvp
 def _minimize_jvp(cost: _StandardizedCost, primals: tuple, tangents: tuple) -> tuple[Descent, Descent]:
     """The implicit function theorem at ∇S = 0: ȧ = −H⁻¹ (∇S)˙, and Ṡ is that of the data alone."""
     found = _minimize(cost, *primals)
     ended = jnp.isfinite(found.cost) & jnp.isfinite(found.gradient_norm)
     _, _, own, shared = primals
-    unit = jnp.square(own["standard"].deviation[-1] * own["frame"].y_scale)
 
     def if_ended(leaf: Array) -> Array:
         return jnp.where(ended, leaf, 0)
@@ -283,7 +288,8 @@ def _minimize_jvp(cost: _StandardizedCost, primals: tuple, tangents: tuple) -> t
         def of_one(a: Array, own: dict) -> tuple[Array, Array]:
             return jax.value_and_grad(cost)(a, *cost.prepare(**own, **shared))
 
-        return jax.vmap(of_one, in_axes=-1, out_axes=-1)(a, own)
+        value, slope = jax.vmap(of_one, in_axes=-1, out_axes=-1)(a, own)
+        return value / _unit(own), slope
 
     def curvature(a: Array, own: dict) -> Array:
         return jax.hessian(cost)(a, *cost.prepare(**own, **shared))
@@ -292,4 +298,4 @@ def _minimize_jvp(cost: _StandardizedCost, primals: tuple, tangents: tuple) -> t
     H = jax.vmap(curvature, in_axes=-1)(a, own)
     H = jnp.where(ended[:, None, None], H, jnp.eye(a.shape[0], dtype=a.dtype))
     moved = -jnp.linalg.solve(H, force.T[..., None])[..., 0].T
-    return found, tangent(found, params=if_ended(moved), cost=if_ended(value / unit))
+    return found, tangent(found, params=if_ended(moved), cost=if_ended(value))

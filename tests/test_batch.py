@@ -1,9 +1,11 @@
 """The result of a data set is the same to the last bit whatever stands beside it."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import GradientDescent, Polynomial, fit
+from jaxreg import GradientDescent, Line, Linear, Polynomial, fit, residuals
+from jaxreg.moments import UNROLLED
 
 N, M = 40, 600  # three tiles of moments
 FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "coefs")
@@ -84,3 +86,108 @@ def test_long_columns():
     rng = np.random.default_rng(11)
     x, y = rng.normal(size=9001).astype("f4"), rng.normal(size=(9001, 20)).astype("f4")
     assert_same(fit(x, y[:, 17]), fit(x, y), 17)
+
+
+def assert_same_however(fit_some, m, some, block_size=7):
+    """Alone, among fewer, in reverse and in blocks; `fit_some(columns, **options)`."""
+    whole = fit_some(slice(None))
+    for i in some:
+        assert_same(fit_some(i), whole, i)
+    assert_same(fit_some(slice(m - 3, m)), whole, slice(m - 3, m))
+    assert_same(fit_some(slice(None, None, -1)), whole, slice(None, None, -1))
+    assert_same(fit_some(slice(None), block_size=block_size), whole, slice(None))
+    return whole
+
+
+def pseudo_huber(params, x, y, weights=None, *, ansatz):
+    gap = jnp.isnan(y)
+    e = residuals(params, x, jnp.where(gap, 0, y), ansatz=ansatz)
+    w = jnp.where(gap, 0, 1 if weights is None else weights)
+    return jnp.sum(w * (jnp.sqrt(1 + e**2) - 1)) / jnp.sum(w)
+
+
+@pytest.mark.parametrize("own_x", [False, True], ids=["shared x", "own x"])
+def test_a_cost_of_the_users_own(dtype, own_x):
+    rng = np.random.default_rng(12)
+    x = rng.normal(size=(N, 20) if own_x else N).astype(dtype)
+    y = rng.normal(size=(N, 20)).astype(dtype)
+    y[rng.random(y.shape) < 0.2] = np.nan
+    y[:, 2] = np.nan
+    solver = GradientDescent(learning_rate=0.9, steps=100, tol=1e-4)
+
+    def fit_some(columns, **options):
+        own = x[:, columns] if own_x else x
+        return fit(own, y[:, columns], cost=pseudo_huber, solver=solver, **options)
+
+    assert_same_however(fit_some, 20, (0, 2, 19))
+
+
+def test_own_designs(dtype):
+    rng = np.random.default_rng(13)
+    x, y = rng.normal(size=(N, 3, 20)).astype(dtype), rng.normal(size=(N, 20)).astype(dtype)
+    y[rng.random(y.shape) < 0.2] = np.nan
+    x[3, 1, 4] = np.nan
+    y[:, 2] = np.nan
+
+    def fit_some(columns, **options):
+        return fit(x[..., columns], y[:, columns], ansatz=Linear(), **options)
+
+    assert_same_however(fit_some, 20, (0, 2, 4, 19))
+
+
+def test_more_columns_than_are_gathered_at_once(dtype):
+    rng = np.random.default_rng(14)
+    x, y = rng.normal(size=(N, 12)).astype(dtype), rng.normal(size=(N, 20)).astype(dtype)
+    y[rng.random(y.shape) < 0.2] = np.nan
+    assert x.shape[1] > UNROLLED
+
+    def fit_some(columns, **options):
+        return fit(x, y[:, columns], ansatz=Linear(), **options)
+
+    whole = assert_same_however(fit_some, 20, (0, 19))
+    assert (whole.status == 0).all()
+
+
+def test_far_ones_among_near_ones(dtype):
+    """In float32 the far ones are gathered twice, and the near ones beside them once."""
+    rng = np.random.default_rng(15)
+    x, y = rng.normal(size=(2, N, 20))
+    x[:, ::5] = 1.6e9 + 1000 * np.arange(N)[:, None]
+    y[:, 5:8] += 1e7
+    x, y = x.astype(dtype), y.astype(dtype)
+    y[rng.random(y.shape) < 0.2] = np.nan
+
+    def fit_some(columns, **options):
+        return fit(x[:, columns], y[:, columns], **options)
+
+    assert_same_however(fit_some, 20, (0, 1, 5, 6, 19))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_constant_and_a_perfect_fit_among_noisy_ones(dtype, shared):
+    rng = np.random.default_rng(16)
+    x = rng.normal(1e3, 1, size=N if shared else (N, 20)).astype(dtype)
+    y = rng.normal(size=(N, 20)).astype(dtype)
+    line = 3 * (x.reshape(N, -1)[:, :1] - 1000)
+    y[:, [3]], y[:, [4]], y[:, 5], y[:, 6] = line, line + 1e-4 * y[:, [4]], 7.1, 0
+
+    def fit_some(columns, **options):
+        return fit(x if shared else x[:, columns], y[:, columns], **options)
+
+    assert_same_however(fit_some, 20, (2, 3, 4, 5, 6))
+
+
+@pytest.mark.parametrize("far", [0, 1e5])
+@pytest.mark.parametrize("ansatz", [Line(), Polynomial(2), Linear()], ids=repr)
+def test_an_x_is_the_same_shared_and_own(dtype, ansatz, far):
+    rng = np.random.default_rng(17)
+    x = (far + rng.normal(size=(N, 2) if ansatz.x_is_vector else N)).astype(dtype)
+    y = rng.normal(size=(N, 20)).astype(dtype)
+    y[rng.random(y.shape) < 0.2] = np.nan
+    own = np.repeat(x[..., None], 20, axis=-1)
+    shared_fit, own_fit = (fit(a, y, ansatz=ansatz) for a in (x, own))
+    assert_same(own_fit, shared_fit, slice(None))
+    for i in (0, 19):
+        alone = fit(x, y[:, i], ansatz=ansatz)
+        assert_same(alone, shared_fit, i)
+        assert_same(alone, own_fit, i)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import Linear, Polynomial, closed_form, mean_squared_error, moments
+from jaxreg import Linear, Polynomial, closed_form, fit, mean_squared_error, moments
 
 
 @pytest.fixture
@@ -86,3 +86,41 @@ def test_the_gradient_is_that_of_the_normal_equations(rng):
         found = jax.jacobian(jax.jit(lambda y: closed_form(moments(jnp.asarray(x), y))))(jnp.asarray(y))
     expected = np.linalg.pinv(np.stack([np.ones(20), x], axis=1))
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-14)
+
+
+def weighted_fit(x, y, w):
+    """Params and cost of a line in any arithmetic: complex steps differentiate them."""
+    w = w / w.sum()
+    x_mean, y_mean = w @ x, w @ y
+    slope = w @ ((x - x_mean) * (y - y_mean)) / (w @ (x - x_mean) ** 2)
+    intercept = y_mean - slope * x_mean
+    return np.array([intercept, slope, w @ (y - intercept - slope * x) ** 2])
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+def test_gradients_through_fit_are_derivatives(rng, shared):
+    """Of a mix of params and cost with respect to x, y and weights, with gaps in each."""
+    n, m = 9, 3
+    y = 5 + rng.normal(size=(n, m))
+    x = 3 + rng.normal(size=n if shared else (n, m))
+    w = rng.uniform(0.5, 2, size=n if shared else (n, m))
+    y[2, 1], w[4], x[6] = np.nan, 0, np.nan
+    mix = rng.normal(size=(3, m))
+
+    def total(x, y, w):
+        found = fit(x, y, weights=w)
+        return jnp.sum(mix[:2] * found.params) + jnp.sum(mix[2] * found.cost)
+
+    with jax.enable_x64(True):
+        gradients = jax.jit(jax.grad(total, argnums=(0, 1, 2)))(*map(jnp.asarray, (x, y, w)))
+    expected = [np.zeros((n, m)) for _ in range(3)]
+    for i in range(m):
+        columns = np.stack([a if a.ndim == 1 else a[:, i] for a in (x, y, w)])
+        there = np.flatnonzero(~np.isnan(columns).any(axis=0) & (columns[2] != 0))
+        for j, k in np.ndindex(3, len(there)):
+            arguments = columns[:, there].astype(complex)
+            arguments[j, k] += 1e-30j
+            expected[j][there[k], i] = (mix[:, i] @ weighted_fit(*arguments)).imag / 1e-30
+    for found, each in zip(gradients, expected, strict=True):
+        each = each if found.ndim == 2 else each.sum(axis=1)
+        np.testing.assert_allclose(found, each, rtol=1e-9, atol=1e-12)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import Line, Linear, Polynomial, closed_form, moments
+from jaxreg import Line, Linear, Polynomial, Status, closed_form, fit, moments
 
 N, M = 50, 6
 
@@ -163,3 +163,75 @@ def test_gradient_of_a_mean_is_one_over_n(data):
 
 def test_the_ansatz_is_the_line_if_not_told():
     assert moments(np.arange(3, dtype="f4"), np.arange(3, dtype="f4")).ansatz == Line()
+
+
+# --- float32 data against exact arithmetic -------------------------------------------------------
+
+
+def exact_fit(x, y, w=None):
+    """Params and standard errors of a line in exact arithmetic on the stored numbers."""
+    w = np.ones(len(y)) if w is None else w
+    there = ~np.isnan(x) & ~np.isnan(y) & (w != 0)
+    x, y, w = ([Fraction(float(v)) for v in a[there]] for a in (x, y, w))
+    n, total = len(x), sum(w)
+    x_mean = sum(v * a for v, a in zip(w, x, strict=True)) / total
+    y_mean = sum(v * b for v, b in zip(w, y, strict=True)) / total
+    rows = list(zip(x, y, w, strict=True))
+    spread = sum(v * (a - x_mean) ** 2 for a, _, v in rows)
+    slope = sum(v * (a - x_mean) * (b - y_mean) for a, b, v in rows) / spread
+    intercept = y_mean - slope * x_mean
+    params = [float(intercept), float(slope)]
+    if n == 2:
+        return params, [np.nan, np.nan]
+    variance = sum(v * (b - intercept - slope * a) ** 2 for a, b, v in rows) / (n - 2)
+    factors = [1 / total + x_mean**2 / spread, 1 / spread]
+    return params, [float(variance * f) ** 0.5 for f in factors]
+
+
+def assert_is_exact(found, x, y, w=None):
+    for i in range(y.shape[1]):
+        x_i, w_i = (a if a is None or a.ndim == 1 else a[:, i] for a in (x, w))
+        params, errors = exact_fit(x_i, y[:, i], w_i)
+        np.testing.assert_allclose(found.params[:, i], params, rtol=1e-6)
+        np.testing.assert_allclose(found.bse[:, i], errors, rtol=1e-6)
+
+
+OFFSETS = [0, 1e3, 1e5]
+
+
+@pytest.mark.parametrize("x_offset", OFFSETS)
+@pytest.mark.parametrize("own_x", [False, True], ids=["shared x", "own x"])
+def test_an_offset_in_float32_costs_no_digits(rng, x_offset, own_x):
+    x = (x_offset + rng.normal(size=(N, M) if own_x else N)).astype("f4")
+    y = (np.repeat(OFFSETS, M // 3) + rng.normal(size=(N, M))).astype("f4")
+    y += (2 * (x.astype("f8") - x_offset)).astype("f4").reshape(N, -1)
+    y[rng.random((N, M)) < 0.2] = np.nan
+    assert_is_exact(fit(x, y), x, y)
+
+
+@pytest.mark.parametrize("weights", ["shared", "own"])
+def test_rows_without_weight_or_x_are_not_there(rng, weights):
+    x = (1e3 + rng.normal(size=(N, M))).astype("f4")
+    y = (1e3 + rng.normal(size=(N, M))).astype("f4")
+    x[3], x[7, 2], y[8, 1] = np.nan, np.nan, np.nan
+    w = rng.uniform(0.5, 2, size=(N, M) if weights == "own" else N).astype("f4")
+    w[[0, 5, N - 1]] = 0
+    y[5], x[0] = np.inf, -np.inf  # where there is no weight
+    found = fit(x, y, weights=w)
+    assert_is_exact(found, x, y, w)
+    np.testing.assert_array_equal(found.nobs, N - 4 - np.isin(np.arange(M), [1, 2]))
+
+
+@pytest.mark.parametrize("n", range(1, 10))
+def test_any_number_of_observations(rng, n):
+    """Four rows are read at a time, and what is left one by one."""
+    x = (1e3 + rng.normal(size=n)).astype("f4")
+    y = (1e3 + rng.normal(size=(n, M))).astype("f4")
+    if n > 3:
+        y[-1, 0] = y[0, 1] = np.nan
+    found = fit(x, y)
+    np.testing.assert_array_equal(found.nobs, (~np.isnan(y)).sum(axis=0))
+    if n == 1:
+        np.testing.assert_array_equal(found.status, Status.too_few_observations)
+    else:
+        assert_is_exact(found, x, y)
