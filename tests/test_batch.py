@@ -107,6 +107,7 @@ def pseudo_huber(params, x, y, weights=None, *, ansatz):
 
 
 @pytest.mark.parametrize("own_x", [False, True], ids=["shared x", "own x"])
+@pytest.mark.slow
 def test_a_cost_of_the_users_own(dtype, own_x):
     rng = np.random.default_rng(12)
     x = rng.normal(size=(N, 20) if own_x else N).astype(dtype)
@@ -122,6 +123,7 @@ def test_a_cost_of_the_users_own(dtype, own_x):
     assert_same_however(fit_some, 20, (0, 2, 19))
 
 
+@pytest.mark.slow
 def test_own_designs(dtype):
     rng = np.random.default_rng(13)
     x, y = rng.normal(size=(N, 3, 20)).astype(dtype), rng.normal(size=(N, 20)).astype(dtype)
@@ -135,6 +137,7 @@ def test_own_designs(dtype):
     assert_same_however(fit_some, 20, (0, 2, 4, 19))
 
 
+@pytest.mark.slow
 def test_more_columns_than_are_gathered_at_once(dtype):
     rng = np.random.default_rng(14)
     x, y = rng.normal(size=(N, 12)).astype(dtype), rng.normal(size=(N, 20)).astype(dtype)
@@ -164,6 +167,7 @@ def test_far_ones_among_near_ones(dtype):
 
 
 @pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.slow
 def test_a_constant_and_a_perfect_fit_among_noisy_ones(dtype, shared):
     rng = np.random.default_rng(16)
     x = rng.normal(1e3, 1, size=N if shared else (N, 20)).astype(dtype)
@@ -179,6 +183,7 @@ def test_a_constant_and_a_perfect_fit_among_noisy_ones(dtype, shared):
 
 @pytest.mark.parametrize("far", [0, 1e5])
 @pytest.mark.parametrize("ansatz", [Line(), Polynomial(2), Linear()], ids=repr)
+@pytest.mark.slow
 def test_an_x_is_the_same_shared_and_own(dtype, ansatz, far):
     rng = np.random.default_rng(17)
     x = (far + rng.normal(size=(N, 2) if ansatz.x_is_vector else N)).astype(dtype)
