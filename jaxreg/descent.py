@@ -205,7 +205,9 @@ def in_lanes(
         norm = jax.vmap(optax.tree.norm)(lane.gradient) / lane.unit
         place = jnp.where(lane.done, ids, m)
         end = (lane.params.T, value, norm, lane.taken)
-        ends = jax.tree.map(lambda whole, a: whole.at[..., place].set(a, mode="drop"), ends, end)
+        ends = jax.tree.map(
+            lambda whole, a: whole.at[..., place].set(a.astype(whole.dtype), mode="drop"), ends, end
+        )
         ids = jnp.where(lane.done, next_id + jnp.cumsum(lane.done) - 1, ids)
         next_id += jnp.sum(lane.done)
         fresh = take_up(ids)
