@@ -34,6 +34,11 @@ class Ansatz(Protocol):
         """Whether the first feature is the constant 1."""
         ...
 
+    @property
+    def basis_is_x(self) -> bool:
+        """Whether ψ(t) is t itself, behind the constant; else t has to lie in [−1, 1]."""
+        ...
+
     def names(self, x_columns: int) -> tuple[str, ...]:
         """The names of the parameters."""
         ...
@@ -71,6 +76,7 @@ class Line:
 
     x_is_vector = False
     has_intercept = True
+    basis_is_x = True
 
     def names(self, x_columns: int = 1) -> tuple[str, ...]:
         """`("intercept", "slope")`."""
@@ -113,6 +119,7 @@ class Polynomial:
 
     x_is_vector = False
     has_intercept = True
+    basis_is_x = False
 
     def __post_init__(self):
         if isinstance(self.degree, bool) or not isinstance(self.degree, int | np.integer):
@@ -178,6 +185,7 @@ class Linear:
     intercept: bool = True
 
     x_is_vector = True
+    basis_is_x = True
 
     @property
     def has_intercept(self) -> bool:

@@ -26,7 +26,7 @@ from jaxreg.pytree import pytree, static
 from jaxreg.solvers import ClosedForm, GradientDescent
 from jaxreg.status import Status
 
-LEAST_COLUMNS = 16  # computed at once: a compiler makes other code for fewer, with other last bits
+LEAST_WIDTH = 16  # computed at once: a compiler makes other code for fewer, with other last bits
 
 
 @pytree
@@ -208,7 +208,7 @@ def _fit_columns(
 ) -> Fit:
     """The fit of the columns of y (n, m), in the shape that these had."""
     m, batch = data.width, data.batch
-    data = replace(data, batch=(m,)).padded(LEAST_COLUMNS)
+    data = replace(data, batch=(m,)).padded(LEAST_WIDTH)
     gathered = of_columns(data, ansatz)
     point = turning_point(gathered)
     if cost is mean_squared_error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +52,13 @@ class Data:
         """How many data sets there are."""
         return math.prod(self.batch)
 
+    def cut(self) -> Data:
+        """The same data sets without the columns beside them."""
+        if self.y.shape[-1] == self.width:
+            return self
+        whole = self._each(lambda a: lax.dynamic_slice_in_dim(a, self.first, self.width, axis=-1))
+        return replace(whole, first=jnp.int32(0))
+
     def padded(self, least: int) -> Data:
         """With copies of the last data set behind it, if there are fewer than `least`."""
         missing = least - self.width
@@ -60,31 +68,16 @@ class Data:
         def pad(a: Array) -> Array:
             return jnp.concatenate([a, jnp.broadcast_to(a[..., -1:], (*a.shape[:-1], missing))], axis=-1)
 
-        cut = self.cut()
-        weights = cut.weights
-        return replace(
-            cut,
-            x=cut.x if cut.x_is_shared else pad(cut.x),
-            y=pad(cut.y),
-            weights=weights if weights is None or weights.ndim == 1 else pad(weights),
-            batch=(least,),
-        )
+        return replace(self.cut()._each(pad), batch=(least,))
 
-    def cut(self) -> Data:
-        """The same data sets without the columns beside them."""
-        if self.y.shape[-1] == self.width:
-            return self
-
-        def columns(a: Array) -> Array:
-            return lax.dynamic_slice_in_dim(a, self.first, self.width, axis=-1)
-
-        weights = self.weights
+    def _each(self, function: Callable[[Array], Array]) -> Data:
+        """A function of every array that has columns for the data sets."""
+        w = self.weights
         return replace(
             self,
-            x=self.x if self.x_is_shared else columns(self.x),
-            y=columns(self.y),
-            weights=weights if weights is None or weights.ndim == 1 else columns(weights),
-            first=jnp.int32(0),
+            x=self.x if self.x_is_shared else function(self.x),
+            y=function(self.y),
+            weights=w if w is None or w.ndim == 1 else function(w),
         )
 
 
@@ -131,10 +124,10 @@ class Source:
         def in_place(a: Any) -> bool:
             if isinstance(a, jax.Array):
                 return True
-            on_cpu = type(a) is np.ndarray and jax.default_backend() == "cpu"
-            return (
-                on_cpu and a.flags.c_contiguous and a.dtype == self.dtype and a.ctypes.data % ALIGNMENT == 0
-            )
+            if type(a) is not np.ndarray or jax.default_backend() != "cpu":
+                return False
+            aligned = a.flags.c_contiguous and a.ctypes.data % ALIGNMENT == 0
+            return aligned and a.dtype == self.dtype
 
         return not self._changes_values and all(in_place(a) for a in self._owned)
 
@@ -157,10 +150,10 @@ class Source:
 
     def data(self) -> Data:
         """All data sets."""
-        there = all(isinstance(a, np.ndarray | jax.Array) for a in self._owned)
-        whole = (
-            self._columns(self.x, self.y, self.weights) if there else self.columns(0, math.prod(self.batch))
-        )
+        if all(isinstance(a, np.ndarray | jax.Array) for a in self._owned):
+            whole = self._columns(self.x, self.y, self.weights)
+        else:
+            whole = self.columns(0, math.prod(self.batch))
         return replace(whole, batch=self.batch)
 
     def columns(self, first: int, last: int) -> Data:

@@ -29,7 +29,7 @@ from jax import lax
 from jaxreg import frame as frames
 from jaxreg import inputs, pair, small
 from jaxreg._typing import Array, Bool, Float, Int
-from jaxreg.ansatz import Ansatz, Line, Linear, Polynomial
+from jaxreg.ansatz import Ansatz, Line, Linear
 from jaxreg.cost import observed
 from jaxreg.frame import Frame, power_of_two
 from jaxreg.inputs import Data
@@ -446,13 +446,13 @@ def _widened(ends: tuple[Array, Array], a: Array, seen: Array) -> tuple[Array, A
 
 
 def _raw_frame(ansatz: Ansatz, tile: Tile) -> Frame:
-    """The frame in which `_quick` adds: the data as they are, but for a curve's basis on [−1, 1].
+    """The frame in which `_quick` adds: the data as they are, but for a basis that lives on [−1, 1].
 
     It is the same for an x that is shared and for one that is not, and so are the last bits.
     """
     dtype = tile.y.dtype
     zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
-    if not isinstance(ansatz, Polynomial):
+    if ansatz.basis_is_x:
         return Frame(zero, one, zero, one)
 
     def step(ends: tuple[Array, Array], rows: list[tuple]) -> tuple[Array, Array]:
@@ -473,17 +473,16 @@ def _centered(ansatz: Ansatz, raw: Frame, G: Array) -> tuple[Frame, Array, Array
         The frame, and with it c and s of z_new = (z − c) / s, each (p + 1, width).
     """
     first = int(ansatz.has_intercept)
-    moves_x = not isinstance(ansatz, Polynomial)
     dtype = raw.y_scale.dtype
     p = G.shape[0] - 1
     diagonal = small.diagonal(G)
-    moving = (np.arange(p + 1) >= (first if moves_x else p))[:, None]
+    moving = (np.arange(p + 1) >= (first if ansatz.basis_is_x else p))[:, None]
     mean = G[:, 0] if first else jnp.zeros_like(diagonal)
     center = jnp.where(moving, mean.astype(dtype).astype(G.dtype), 0)
     spread = jnp.sqrt(jnp.maximum(diagonal - (2 * mean - center) * center, 0))
     size = jnp.where(moving, power_of_two(spread.astype(dtype)).astype(G.dtype), 1)
     x_center, x_scale = raw.x_center, raw.x_scale
-    if moves_x:
+    if ansatz.basis_is_x:
         x_center, x_scale = (a[first:p].astype(dtype) for a in (center, size))
         if not ansatz.x_is_vector:
             x_center, x_scale = x_center[0], x_scale[0]

@@ -196,8 +196,7 @@ class _Standard:
         G = usable_G(moments)
         mean = G[:, 0] if moments.ansatz.has_intercept else Pair.of(jnp.zeros_like(G.hi[:, 0]))
         centered = G - mean[:, None] * mean[None]
-        size = jnp.arange(mean.hi.shape[0])
-        variance = centered.value[size, size]
+        variance = small.diagonal(centered.value)
         deviation = jnp.sqrt(jnp.where(variance > 0, variance, 1))
         correlations = centered.value / (deviation[:, None] * deviation[None])
         mean = mean.value
