@@ -1,0 +1,230 @@
+"""Sums over the rows of a tile: some columns of the data that are read together.
+
+What makes it fast on a CPU, for n = 300 and float32: four rows at a time are read, each with a slice of
+its own, multiplied, masked and added to running sums as long as a row of the tile, one kernel per sum,
+which XLA spreads over the cores. Slicing the four rows as one block makes XLA store every product first
+(2 × the time), `jnp.sum(axis=0)` is not vectorized (5 ×, jax-ml/jax #25187), one `lax.reduce` for all sums
+is scalar (7 ×). More of this in bench/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial, reduce
+from operator import add
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxreg import pair
+from jaxreg._typing import Array
+from jaxreg.ansatz import Ansatz, Linear
+from jaxreg.cost import observed
+from jaxreg.frame import Frame
+from jaxreg.pair import Pair
+from jaxreg.pytree import pytree, static
+
+ROWS = 4  # read at a time: 2 and 8 take 1.2 times as long
+UNROLLED = 10  # the most z_i whose sums are all gathered in one pass: each is a kernel to compile
+
+State = TypeVar("State")
+
+
+@pytree
+class Tile:
+    """Some columns of the data, not yet read; an x or weights of one column are shared."""
+
+    x: Array
+    y: Array
+    weights: Array | None
+    start: Any
+    width: int = static()
+
+    def row(self, i: Array) -> tuple[Array, Array, Array | None]:
+        """Observation i as (1, width) or (1, 1), x as (1, k, …) where it is a vector."""
+        return jax.tree.map(partial(self._slice, i), (self.x, self.y, self.weights))
+
+    def _slice(self, i: Array, a: Array) -> Array:
+        shared = a.shape[-1] == 1
+        start = [i] + [jnp.zeros_like(i)] * (a.ndim - 1)
+        if not shared:
+            start[-1] = jnp.asarray(self.start, i.dtype)
+        return lax.dynamic_slice(a, start, (1, *a.shape[1:-1], 1 if shared else self.width))
+
+    def over_rows(self, step: Callable[[State, list[tuple]], State], state: State) -> State:
+        """`step(state, rows)` for ROWS observations at a time, and one at a time for those left."""
+        n = self.y.shape[0]
+
+        def steps(state: State, first: int, last: int, size: int) -> State:
+            def body(j: Array, state: State) -> State:
+                return step(state, [self.row(first + j * size + k) for k in range(size)])
+
+            return lax.fori_loop(0, (last - first) // size, body, state)
+
+        whole = n - n % ROWS
+        return steps(steps(state, 0, whole, ROWS), whole, n, 1)
+
+
+def sums(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, Pair, Pair]:
+    """nobs, Σ w and Σ w z zᵀ in the order of axis 0, added up as what `zero` is."""
+    q = 1 + len(ansatz.names(tile.x.shape[1]))
+    if q > UNROLLED:
+        return _sums_of_many(ansatz, frame, tile, zero, q)
+
+    def triangle(z: list[Array], w: Array) -> list[Array]:
+        products = [w * (a * b) for i, a in enumerate(z) for b in z[: i + 1]]
+        return products[int(ansatz.has_intercept) :]  # the first is Σ w itself
+
+    numbers = [()] * (q * (q + 1) // 2 - ansatz.has_intercept)
+    nobs, sums = _added(ansatz, frame, tile, zero, triangle, numbers)
+    weight = _total_weight(tile, zero, nobs, sums)
+    return nobs, weight, pair.symmetric([weight, *sums] if ansatz.has_intercept else sums)
+
+
+def _sums_of_many(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair, q: int) -> tuple[Array, Pair, Pair]:
+    """The sums of so many z_i that a kernel for each pair of them would take too long to compile.
+
+    Those of a shared design are the same for every data set without gaps, and are gathered once.
+    """
+    tile, frame = _designed(ansatz, frame, tile)
+    ansatz = Linear(intercept=False)
+
+    def of_y(z: list[Array], w: Array) -> list[Array]:
+        return [w * (_stacked(z) * z[-1])]
+
+    def of_x(z: list[Array], w: Array) -> list[Array]:
+        basis = _stacked(z[:-1])
+        return [w * (basis[:, None] * basis)]
+
+    nobs, sums = _added(ansatz, frame, tile, zero, of_y, [(q,)])
+    weight = _total_weight(tile, zero, nobs, sums)
+    last = sums[0]
+
+    def x_part(tile: Tile, frame: Frame) -> Pair:
+        return _added(ansatz, frame, tile, zero, of_x, [(q - 1, q - 1)])[1][-1]
+
+    if tile.x.shape[-1] > 1 or (tile.weights is not None and tile.weights.shape[-1] > 1):
+        G = x_part(tile, frame)
+    else:
+        nothing = jnp.zeros_like(tile.y[:, :1])
+        alone = Tile(tile.x, nothing, tile.weights, 0, 1)
+        no_y = replace(frame, y_center=nothing[0], y_scale=nothing[0] + 1)
+        rows, _ = _added(ansatz, no_y, alone, zero, lambda z, w: [], [])
+
+        def once() -> Pair:
+            whole = (q - 1, q - 1, tile.width)
+            return x_part(alone, no_y).map(lambda a: jnp.broadcast_to(a, whole))
+
+        G = lax.cond(jnp.all(nobs == rows), once, lambda: x_part(tile, frame))
+    G = pair.concatenate([G, last[None, :-1]])
+    return nobs, weight, pair.transpose(pair.concatenate([pair.transpose(G), last[None]]))
+
+
+def _designed(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Tile, Frame]:
+    """The tile with the basis ψ as its x, (n, p, 1) or (n, p, width), and the frame of y alone."""
+
+    def columns(a: Array) -> Array:
+        return a if a.shape[-1] == 1 else lax.dynamic_slice_in_dim(a, tile.start, tile.width, axis=-1)
+
+    x, y, weights = jax.tree.map(columns, (tile.x, tile.y, tile.weights))
+    t = (x.astype(jnp.float64) - frame.x_center) * (1 / frame.x_scale)
+    zero = jnp.zeros((), t.dtype)
+    design = jnp.stack(ansatz.basis(t), axis=1)
+    return Tile(design, y, weights, 0, tile.width), replace(frame, x_center=zero, x_scale=zero + 1)
+
+
+def _stacked(z: list[Array]) -> Array:
+    return jnp.stack(jnp.broadcast_arrays(*z))
+
+
+def _total_weight(tile: Tile, zero: Pair, nobs: Array, sums: list[Pair]) -> Pair:
+    """Σ w, taken from the front of the sums or, without weights, from nobs."""
+    return zero + nobs.astype(jnp.float64) if tile.weights is None else sums.pop(0)
+
+
+def _added(
+    ansatz: Ansatz,
+    frame: Frame,
+    tile: Tile,
+    zero: Pair,
+    terms: Callable[[list[Array], Array], list[Array]],
+    shapes: list[tuple[int, ...]],
+) -> tuple[Array, list[Pair]]:
+    """nobs, and the sums over the valid observations of terms of these shapes, behind that of w.
+
+    Every addition is written out, so that the sum of a column is the same to the last bit whatever
+    stands beside it; what is missing is taken out behind the product, which also keeps a compiler from
+    contracting product and sum into one rounding in one place and not in another.
+    """
+    frame = jax.tree.map(lambda a: a.astype(jnp.float64), frame)
+
+    def masked(x: Array, y: Array, w: Array | None) -> list[Array]:
+        seen = observed(x, y, w, ansatz)
+        x, y, w = jax.tree.map(lambda a: a.astype(jnp.float64), (x, y, w))
+        found = terms(z(ansatz, frame, x, y), jnp.ones((), jnp.float64) if w is None else w)
+        weight = [] if w is None else [jnp.where(w > 0, w, jnp.nan)]  # NaN for an impossible one
+        return [seen[0].astype(jnp.int32)] + [jnp.where(seen, a, 0)[..., 0, :] for a in (*weight, *found)]
+
+    def step(totals: list[Pair], rows: list[tuple]) -> list[Pair]:
+        each = [masked(*row) for row in rows]
+        return [_plus(t, reduce(add, a)) for t, *a in zip(totals, *each, strict=True)]
+
+    none = Pair(jnp.zeros(tile.width, jnp.int32), None)
+    all_shapes = [*([] if tile.weights is None else [()]), *shapes]
+    nothing = [zero.map(lambda a, s=s: jnp.broadcast_to(a, (*s, tile.width))) for s in all_shapes]
+    nobs, *sums = tile.over_rows(step, [none, *nothing])
+    return nobs.hi, sums
+
+
+def _plus(total: Pair, a: Array) -> Pair:
+    if total.lo is None:
+        return Pair(total.hi + a, None)
+    s, lost = pair.two_sum(total.hi, a)
+    return Pair(s, total.lo + lost)
+
+
+def z(ansatz: Ansatz, frame: Frame, x: Array, y: Array) -> list[Array]:
+    """z = (ψ(t), u) of each observation."""
+    t, u = frame.inside(x, y)
+    return [*ansatz.basis(t), u]
+
+
+def ranges(ansatz: Ansatz, tile: Tile) -> tuple[tuple[Array, Array], tuple[Array, Array], Array]:
+    """(lowest, highest) of x and of y over the valid observations, and whether there are any."""
+
+    def step(state: tuple, rows: list[tuple]) -> tuple:
+        for x, y, w in rows:
+            seen = observed(x, y, w, ansatz)
+            seen_x = seen[:, None] if ansatz.x_is_vector else seen
+            x_range, y_range, any_seen = state
+            state = (_widened(x_range, x, seen_x), _widened(y_range, y, seen), any_seen | seen[0])
+        return state
+
+    dtype, width = tile.y.dtype, tile.width
+    x_shape = (*tile.x.shape[1:-1], width)
+
+    def nothing(shape: tuple[int, ...]) -> tuple[Array, Array]:
+        return jnp.full(shape, jnp.inf, dtype), jnp.full(shape, -jnp.inf, dtype)
+
+    return tile.over_rows(step, (nothing(x_shape), nothing((width,)), jnp.zeros(width, bool)))
+
+
+def _widened(ends: tuple[Array, Array], a: Array, seen: Array) -> tuple[Array, Array]:
+    low, high = ends
+    a_low, a_high = (jnp.where(seen, a, end)[0] for end in (jnp.inf, -jnp.inf))
+    return jnp.minimum(low, a_low), jnp.maximum(high, a_high)
+
+
+def x_range(tile: Tile) -> tuple[Array, Array]:
+    """(lowest, highest) of x over all its finite values, (1,) or (width,)."""
+
+    def step(ends: tuple[Array, Array], rows: list[tuple]) -> tuple[Array, Array]:
+        for x, *_ in rows:
+            ends = _widened(ends, x, jnp.isfinite(x))
+        return ends
+
+    start = jnp.full(1 if tile.x.shape[-1] == 1 else tile.width, jnp.inf, tile.x.dtype)
+    return tile.over_rows(step, (start, -start))
