@@ -140,7 +140,7 @@ def _block_size(source: Source, block_size: int | str) -> int:
     if any(isinstance(a, Tracer) for a in (source.x, source.y, source.weights)):
         return math.prod(source.batch)
     if source.is_readable_in_place:  # as many as stay in cache while they are solved
-        return tile_columns(source.ansatz, source.x)
+        return tile_columns(source.ansatz, source.x, source.x_is_shared)
     return max(1, BLOCK_BYTES // source.bytes_per_column)
 
 

@@ -97,8 +97,8 @@ def _solve_wide(moments: Moments) -> TurningPoint:
     least = rank_tolerance(dtype)
     coefs, inverse, rest, share = solve(pair.widen(moments.G), least)
     R = frames.between(frames.data_units(moments.frame), moments.frame, moments.ansatz, pair.widen)
-    M, size = _params_of_coefs(R, moments.ansatz)
-    variances = pair.total(pair.transpose(pair.matmul(M, inverse) * M)).value
+    M, size = params_of_coefs(R, moments.ansatz)
+    variances = _variances(M, inverse, moments.ansatz).value
     params = _to_params(coefs, R, moments.ansatz).scaled(moments.frame.y_scale).value
 
     def rounded(a: Array) -> Array:
@@ -112,6 +112,17 @@ def _solve_wide(moments: Moments) -> TurningPoint:
         unit_errors=rounded(size * jnp.sqrt(jnp.maximum(variances, 0))),
         full_rank=share > least,
     )
+
+
+def _variances(M: Pair, inverse: Pair, ansatz: Ansatz) -> Pair:
+    """The diagonal of M A⁻¹ Mᵀ."""
+    p = M.hi.shape[0]
+    if not (ansatz.basis_is_x and ansatz.has_intercept):
+        return pair.total(pair.transpose(pair.matmul(M, inverse) * M))
+    # Behind the intercept every param is a coef in other units: M is a first row and a diagonal.
+    intercept = pair.matmul(pair.matmul(M[:1], inverse), pair.transpose(M[:1]))[0]
+    diagonal = [M[k, k] * M[k, k] * inverse[k, k] for k in range(1, p)]
+    return pair.concatenate([intercept, *(a[None] for a in diagonal)])
 
 
 @_solve.defjvp
@@ -147,9 +158,9 @@ def moved(point: TurningPoint, coefs: Array, moments: Moments) -> tuple[Array, A
 
 
 def _coefs_to_params(moments: Moments) -> tuple[Array, Array]:
-    """`_params_of_coefs` in the precision of the data."""
+    """`params_of_coefs` in the precision of the data."""
     R = frames.between(frames.data_units(moments.frame), moments.frame, moments.ansatz, _single)
-    M, size = _params_of_coefs(R, moments.ansatz)
+    M, size = params_of_coefs(R, moments.ansatz)
     return M.hi, size
 
 
@@ -160,7 +171,7 @@ def _to_params(coefs: Pair, R: Pair, ansatz: Ansatz) -> Pair:
     return -_by_features(in_data_units, ansatz)[:, 0]
 
 
-def _params_of_coefs(R: Pair, ansatz: Ansatz) -> tuple[Pair, Array]:
+def params_of_coefs(R: Pair, ansatz: Ansatz) -> tuple[Pair, Array]:
     """M and the size of its rows with θ = y_scale · size · M c, but for the offset of y, (p, p, *batch).
 
     The size, a power of two, is taken out so that no square of M overflows.

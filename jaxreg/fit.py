@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 
-from jaxreg import blocks, inputs, status
+from jaxreg import blocks, inputs, shared_design, status
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz, Line
 from jaxreg.closed_form import TurningPoint, turning_point
@@ -23,7 +24,8 @@ from jaxreg.inputs import Data
 from jaxreg.moments import Moments, of_columns
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree, static
-from jaxreg.solvers import ClosedForm, GradientDescent
+from jaxreg.shared_design import Projected
+from jaxreg.solvers import ClosedForm, GradientDescent, Solution
 from jaxreg.status import Status
 
 LEAST_WIDTH = 16  # computed at once: a compiler makes other code for fewer, with other last bits
@@ -209,28 +211,66 @@ def _fit_columns(
     """The fit of the columns of y (n, m), in the shape that these had."""
     m, batch = data.width, data.batch
     data = replace(data, batch=(m,)).padded(LEAST_WIDTH)
+    in_closed_form = cost is mean_squared_error and isinstance(solver, ClosedForm)
+    if in_closed_form and shared_design.applies(data, ansatz):
+        columns = _on_shared_design(ansatz, data)
+    else:
+        columns = _by_moments(ansatz, cost, solver, data)
+    return jax.tree.map(lambda a: a[..., :m].reshape(*a.shape[:-1], *batch), columns)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _on_shared_design(ansatz: Ansatz, data: Data) -> Fit:
+    """Those without gaps all at once; only if there are others, those by their moments."""
+    on_design = shared_design.project(data, ansatz)
+    quick = _assembled(
+        ansatz, on_design, on_design.point, ClosedForm().solve(None, on_design.point), data.sigma_unit
+    )
+
+    def with_others() -> Fit:
+        others = _by_moments(ansatz, mean_squared_error, ClosedForm(), data)
+        return jax.tree.map(partial(jnp.where, on_design.sure), quick, others)
+
+    return lax.cond(jnp.all(on_design.sure), lambda: quick, with_others)
+
+
+@_on_shared_design.defjvp
+def _on_shared_design_jvp(ansatz: Ansatz, primals: tuple[Data], tangents: tuple[Data]) -> tuple[Fit, Fit]:
+    """Derivatives are those of the moments."""
+    by_moments = partial(_by_moments, ansatz, mean_squared_error, ClosedForm())
+    return _on_shared_design(ansatz, *primals), jax.jvp(by_moments, primals, tangents)[1]
+
+
+def _by_moments(ansatz: Ansatz, cost: Cost, solver: ClosedForm | GradientDescent, data: Data) -> Fit:
+    """Data sets with gaps, weights and x of their own, by any solver."""
     gathered = of_columns(data, ansatz)
     point = turning_point(gathered)
     if cost is mean_squared_error:
         found = solver.solve(gathered, point)
     else:
         found = solver.solve_cost(cost, gathered, point, data.cut())
+    fitted = _assembled(ansatz, gathered, point, found, data.sigma_unit)
+    return fitted if cost is mean_squared_error else replace(fitted, bse=jnp.full_like(fitted.bse, jnp.nan))
+
+
+def _assembled(
+    ansatz: Ansatz, gathered: Moments | Projected, point: TurningPoint, found: Solution, sigma_unit: Array
+) -> Fit:
+    """What is known, with NaN where there is nothing to know."""
     p = found.params.shape[0]
     code = _status(gathered, point, found.status, p)
     solved = sum((code == end for end in Status if end.has_params), jnp.zeros((), bool))
     df_resid = jnp.maximum(gathered.nobs - p, 0)
-    bse = standard_errors(point, found.least_squares, df_resid, gathered)
-
     y_unit = gathered.frame.y_scale
 
     def if_solved(a: Array) -> Array:
         return jnp.where(solved, a, jnp.nan)
 
-    columns = Fit(
+    return Fit(
         params=if_solved(found.params),
-        bse=if_solved(bse if cost is mean_squared_error else jnp.nan * bse),
+        bse=if_solved(standard_errors(point, found.least_squares, df_resid, y_unit)),
         cost=if_solved(found.cost * y_unit * y_unit),
-        ssr=if_solved(found.least_squares * gathered.weight * (y_unit / data.sigma_unit) ** 2),
+        ssr=if_solved(found.least_squares * gathered.weight * (y_unit / sigma_unit) ** 2),
         nobs=gathered.nobs,
         df_resid=df_resid,
         status=code,
@@ -238,10 +278,9 @@ def _fit_columns(
         frame=gathered.frame,
         ansatz=ansatz,
     )
-    return jax.tree.map(lambda a: a[..., :m].reshape(*a.shape[:-1], *batch), columns)
 
 
-def _status(gathered: Moments, point: TurningPoint, end: Array, p: int) -> Array:
+def _status(gathered: Moments | Projected, point: TurningPoint, end: Array, p: int) -> Array:
     """The status of each data set; what stands later is the more basic trouble and wins."""
     nobs = gathered.nobs
     code = jnp.where((end == Status.ok) & (nobs == p), Status.exact_fit, end)

@@ -6,11 +6,10 @@ import jax.numpy as jnp
 
 from jaxreg._typing import Array, Float
 from jaxreg.closed_form import TurningPoint
-from jaxreg.moments import Moments
 
 
 def standard_errors(
-    point: TurningPoint, cost: Array, df_resid: Array, moments: Moments
+    point: TurningPoint, cost: Array, df_resid: Array, y_scale: Array
 ) -> Float[Array, "p *batch"]:
     """√diag(σ̂² (XᵀWX)⁻¹) with σ̂² = Σ w ε² / (nobs − p), for errors of one variance / w.
 
@@ -18,7 +17,7 @@ def standard_errors(
         point: the turning point, for √diag(⟨φ φᵀ⟩⁻¹).
         cost: Σ w ε² / Σ w at the params, in units of u².
         df_resid: nobs − p.
-        moments: of the same data.
+        y_scale: the unit of u.
 
     Returns:
         Standard errors in the units of the params; NaN where df_resid is 0 or less.
@@ -26,5 +25,5 @@ def standard_errors(
     variance = cost / jnp.maximum(df_resid, 1)
     nothing = variance == 0  # whose square root has no derivative
     deviation = jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, variance)))
-    bse = point.unit_errors * moments.frame.y_scale * deviation
+    bse = point.unit_errors * y_scale * deviation
     return jnp.where(df_resid > 0, bse, jnp.nan)

@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from jaxreg import frame as frames
-from jaxreg import inputs, pair, small, tiles
+from jaxreg import inputs, pair, products, small, tiles
 from jaxreg._typing import Array, Bool, Float, Int
 from jaxreg.ansatz import Ansatz, Line
 from jaxreg.cost import observed
@@ -34,6 +34,7 @@ from jaxreg.tiles import Tile
 
 TILE_COLUMNS = 2**16  # of a line: enough for every core, few enough that the running sums stay in cache
 LEAST_COLUMNS = 256
+PRODUCT_COLUMNS = 2**13  # where sums are matrix products, which have strips of their own
 ENOUGH = 2.0**-28  # relative error of a float32 answer that is not worth a second look
 
 
@@ -139,30 +140,20 @@ def of_columns(data: Data, ansatz: Ansatz) -> Moments:
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _gather(ansatz: Ansatz, m: int, x: Array, y: Array, weights: Array | None, first: Any) -> Moments:
     """The moments of m columns of y, tile by tile."""
-    count = -(-m // tile_columns(ansatz, x))
+    count = -(-m // tile_columns(ansatz, x, x.shape[-1] == 1))
     width = -(-m // count)
 
     def tile(start: Array | int) -> Moments:
         return _tile(ansatz, Tile(x, y, weights, first + jnp.int32(start), width))
 
-    if count == 1:
-        return tile(0)
-
-    def step(i: Array, whole: Moments) -> Moments:
-        start = jnp.minimum(i * width, m - width)  # the last tile may overlap the one before
-        place = partial(lax.dynamic_update_slice_in_dim, start_index=start, axis=-1)
-        return jax.tree.map(place, whole, tile(start))
-
-    def empty(part: jax.ShapeDtypeStruct) -> Array:
-        return jnp.zeros((*part.shape[:-1], m), part.dtype)
-
-    whole = jax.tree.map(empty, jax.eval_shape(tile, 0))
-    return lax.fori_loop(0, count, step, whole)
+    return tiles.put_together(tile, m, width)
 
 
-def tile_columns(ansatz: Ansatz, x: Any) -> int:
-    """How many data sets are worked on at once: of as many the sums stay in cache."""
-    q = 1 + len(ansatz.names(x.shape[-1] if x.ndim == 1 else x.shape[1]))
+def tile_columns(ansatz: Ansatz, x: Any, x_is_shared: bool) -> int:
+    """How many data sets are read at once: of as many the sums stay in cache."""
+    if products.apply_to(ansatz, x, x_is_shared):
+        return PRODUCT_COLUMNS
+    q = tiles.size(ansatz, x)
     return max(LEAST_COLUMNS, TILE_COLUMNS * 12 // (q * (q + 1)))
 
 
@@ -212,9 +203,9 @@ def _careful(ansatz: Ansatz, tile: Tile) -> Moments:
     dtype = tile.y.dtype
     frame, invalid = _own_frame(ansatz, tile)
     with float64():
-        nobs, weight, products = tiles.sums(ansatz, frame, tile, Pair.of(jnp.zeros((), jnp.float64)))
+        nobs, weight, sums = tiles.sums(ansatz, frame, tile, Pair.of(jnp.zeros((), jnp.float64)))
         safe = pair.where(weight.hi > 0, weight, 1.0)
-        G = pair.narrow(products / safe, dtype)
+        G = pair.narrow(sums / safe, dtype)
         invalid |= ~jnp.isfinite(weight.hi)
         weight = weight.value.astype(dtype)
     return Moments(nobs, weight, G, frame, invalid, ansatz)
@@ -225,11 +216,14 @@ def _quick(ansatz: Ansatz, tile: Tile) -> tuple[Moments, Array]:
     dtype = tile.y.dtype
     raw = _raw_frame(ansatz, tile)
     with float64():
-        nobs, weight, products = tiles.sums(ansatz, raw, tile, Pair(jnp.zeros((), jnp.float64), None))
-        diagonal = [products.hi[i, i] for i in range(products.hi.shape[0])]
+        if products.apply_to(ansatz, tile.x, tile.x.shape[-1] == 1):
+            nobs, weight, sums = products.sums(ansatz, raw, tile)
+        else:
+            nobs, weight, sums = tiles.sums(ansatz, raw, tile, Pair(jnp.zeros((), jnp.float64), None))
+        diagonal = small.diagonal(sums.hi)
         finite = reduce(jnp.logical_and, [jnp.isfinite(a) for a in (weight.hi, *diagonal)])
         safe = jnp.where(weight.hi > 0, weight.hi, 1)
-        G0 = products.hi / safe
+        G0 = sums.hi / safe
         frame, center, size = _centered(ansatz, raw, G0)
         mean = G0[:, 0] if ansatz.has_intercept else jnp.zeros_like(G0[:, 0])
         G = G0 - center[:, None] * mean[None] - center[None] * (mean - center)[:, None]

@@ -59,7 +59,7 @@ class ClosedForm:
     [1.0, 2.0]
     """
 
-    def solve(self, moments: Moments, point: TurningPoint) -> Solution:
+    def solve(self, moments: Moments | None, point: TurningPoint) -> Solution:
         """The turning point is the solution."""
         ok = jnp.full(point.cost.shape, Status.ok, jnp.int8)
         return Solution(point.params, point.coefs, point.cost, point.cost, ok)

@@ -31,6 +31,7 @@ ROWS = 4  # read at a time: 2 and 8 take 1.2 times as long
 UNROLLED = 10  # the most z_i whose sums are all gathered in one pass: each is a kernel to compile
 
 State = TypeVar("State")
+Result = TypeVar("Result")
 
 
 @pytree
@@ -43,16 +44,16 @@ class Tile:
     start: Any
     width: int = static()
 
-    def row(self, i: Array) -> tuple[Array, Array, Array | None]:
-        """Observation i as (1, width) or (1, 1), x as (1, k, …) where it is a vector."""
-        return jax.tree.map(partial(self._slice, i), (self.x, self.y, self.weights))
+    def rows(self, first: Array, count: int) -> tuple[Array, Array, Array | None]:
+        """Some observations as (count, width) or (count, 1), x as (count, k, …) where it is a vector."""
+        return jax.tree.map(partial(self._slice, first, count), (self.x, self.y, self.weights))
 
-    def _slice(self, i: Array, a: Array) -> Array:
+    def _slice(self, first: Array, count: int, a: Array) -> Array:
         shared = a.shape[-1] == 1
-        start = [i] + [jnp.zeros_like(i)] * (a.ndim - 1)
+        start = [first] + [jnp.zeros_like(first)] * (a.ndim - 1)
         if not shared:
-            start[-1] = jnp.asarray(self.start, i.dtype)
-        return lax.dynamic_slice(a, start, (1, *a.shape[1:-1], 1 if shared else self.width))
+            start[-1] = jnp.asarray(self.start, first.dtype)
+        return lax.dynamic_slice(a, start, (count, *a.shape[1:-1], 1 if shared else self.width))
 
     def over_rows(self, step: Callable[[State, list[tuple]], State], state: State) -> State:
         """`step(state, rows)` for ROWS observations at a time, and one at a time for those left."""
@@ -60,7 +61,7 @@ class Tile:
 
         def steps(state: State, first: int, last: int, size: int) -> State:
             def body(j: Array, state: State) -> State:
-                return step(state, [self.row(first + j * size + k) for k in range(size)])
+                return step(state, [self.rows(first + j * size + k, 1) for k in range(size)])
 
             return lax.fori_loop(0, (last - first) // size, body, state)
 
@@ -68,9 +69,31 @@ class Tile:
         return steps(steps(state, 0, whole, ROWS), whole, n, 1)
 
 
+def put_together(function: Callable[[Array | int], Result], m: int, width: int) -> Result:
+    """`function(start)` of every `width` of m columns, along the last axis; the last may overlap."""
+    if width >= m:
+        return function(0)
+
+    def step(i: Array, whole: Result) -> Result:
+        start = jnp.minimum(i * width, m - width)
+        place = partial(lax.dynamic_update_slice_in_dim, start_index=start, axis=-1)
+        return jax.tree.map(place, whole, function(start))
+
+    def empty(part: jax.ShapeDtypeStruct) -> Array:
+        return jnp.zeros((*part.shape[:-1], m), part.dtype)
+
+    whole = jax.tree.map(empty, jax.eval_shape(function, 0))
+    return lax.fori_loop(0, -(-m // width), step, whole)
+
+
+def size(ansatz: Ansatz, x: Array) -> int:
+    """How many z_i there are."""
+    return 1 + len(ansatz.names(x.shape[1] if ansatz.x_is_vector else 1))
+
+
 def sums(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, Pair, Pair]:
     """nobs, Σ w and Σ w z zᵀ in the order of axis 0, added up as what `zero` is."""
-    q = 1 + len(ansatz.names(tile.x.shape[1]))
+    q = size(ansatz, tile.x)
     if q > UNROLLED:
         return _sums_of_many(ansatz, frame, tile, zero, q)
 
@@ -82,6 +105,12 @@ def sums(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, P
     nobs, sums = _added(ansatz, frame, tile, zero, triangle, numbers)
     weight = _total_weight(tile, zero, nobs, sums)
     return nobs, weight, pair.symmetric([weight, *sums] if ansatz.has_intercept else sums)
+
+
+def square(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, Pair, Pair]:
+    """nobs, Σ w and Σ w u²."""
+    nobs, sums = _added(ansatz, frame, tile, zero, lambda z, w: [w * (z[-1] * z[-1])], [()])
+    return nobs, _total_weight(tile, zero, nobs, sums), sums[0]
 
 
 def _sums_of_many(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair, q: int) -> tuple[Array, Pair, Pair]:

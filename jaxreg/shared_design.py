@@ -1,0 +1,229 @@
+"""Data sets without gaps on a design that all share: its part of the work is done once.
+
+With ψ = QR and ⟨QᵀQ⟩ = 1, the coefs of every data set are R⁻¹⟨Qᵀy⟩: one matrix product for all of them,
+in float32, with sums of CHUNK rows at a time that are added in float64. Where little is left
+unexplained, the residuals are projected once more, which brings back the digits that the product
+rounded away. R is the Cholesky factor of ⟨ψψᵀ⟩, found in a loop: after a call of LAPACK its threads
+spin on for a while and slow what follows (2 ×).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxreg import frame as frames
+from jaxreg import pair, products, tiles
+from jaxreg._typing import Array
+from jaxreg.ansatz import Ansatz
+from jaxreg.closed_form import TurningPoint, params_of_coefs
+from jaxreg.frame import Frame, power_of_two
+from jaxreg.inputs import Data
+from jaxreg.precision import float64
+from jaxreg.pytree import pytree
+from jaxreg.tiles import Tile
+
+ENOUGH = 2.0**-2  # share of ⟨y²⟩ that is left unexplained, above which one projection will do
+LEAST = 2.0**-16  # the same: below, rounding y − y₀ to float32 is felt, in 1e-5 of a standard error
+LEAST_SHARE = 2.0**-24  # of a column of the design that those before it do not explain
+
+
+@pytree
+class Projected:
+    """The turning points of data sets on one design.
+
+    Attributes:
+        nobs: of each data set, (m,).
+        weight: Σ w, (m,).
+        frame: of each data set.
+        point: the turning points.
+        sure: whether a data set is empty or complete, and lost no digits; the others have to be fitted
+            by their moments, (m,).
+        invalid: whether it is not, (m,).
+    """
+
+    nobs: Array
+    weight: Array
+    frame: Frame
+    point: TurningPoint
+    sure: Array
+    invalid: Array
+
+
+@pytree
+class _Design:
+    """What all data sets share, in float64.
+
+    Attributes:
+        frame: of x.
+        there: which rows are, (n,).
+        weight: Σ w of these, ().
+        share: w / Σ w, (n,).
+        Q: ψ(t) R⁻¹, of which ⟨Q Qᵀ⟩ is the unit matrix, (n, p).
+        to_coefs: R⁻¹, (p, p).
+        to_params: M R⁻¹, where θ = M c, (p, p).
+        usable: whether the rows determine the params well, ().
+    """
+
+    frame: Frame
+    there: Array
+    weight: Array
+    share: Array
+    Q: Array
+    to_coefs: Array
+    to_params: Array
+    usable: Array
+
+
+def applies(data: Data, ansatz: Ansatz) -> bool:
+    """Whether all the data sets have one design of several columns, and of more rows."""
+    shared = products.apply_to(ansatz, data.x, data.x_is_shared)
+    shared &= data.weights is None or data.weights.ndim == 1
+    return shared and data.y.dtype == jnp.float32 and data.y.shape[0] >= tiles.size(ansatz, data.x)
+
+
+def project(data: Data, ansatz: Ansatz) -> Projected:
+    """The turning points of all data sets."""
+    x = data.x[..., None]
+    m = data.width
+
+    def for_all(a: Array) -> Array:
+        return jnp.broadcast_to(a[..., None], (*a.shape, m))
+
+    with float64():
+        design = _design(ansatz, x, jnp.ones(x.shape[0]) if data.weights is None else data.weights)
+        tile = Tile(x, data.y, None, jnp.asarray(data.first, jnp.int32), m)
+        found = products.over_strips(tile, partial(_strip, ansatz.has_intercept, design))
+        inverse = design.to_coefs @ design.to_coefs.T
+        errors = jnp.sqrt(jnp.sum(design.to_params**2, axis=1))
+        inverse, errors, weight = (for_all(a.astype(jnp.float32)) for a in (inverse, errors, design.weight))
+        nobs = jnp.sum(design.there, dtype=jnp.int32)
+    y0, y_scale, coefs, params, cost, sure, empty = found
+    point = TurningPoint(params, coefs, cost, inverse, errors, sure)
+    frame = Frame(for_all(design.frame.x_center), for_all(design.frame.x_scale), y0, y_scale)
+    return Projected(jnp.where(empty, 0, nobs), weight, frame, point, sure | empty, ~(sure | empty))
+
+
+def _design(ansatz: Ansatz, x: Array, w: Array) -> _Design:
+    possible = w >= 0
+    there = (w > 0) & ~(jnp.isnan(x).any(axis=1) if ansatz.x_is_vector else jnp.isnan(x))[:, 0]
+    seen = there.reshape(-1, *(1,) * (x.ndim - 1))
+    ends = (jnp.where(seen, x, jnp.inf).min(axis=0), jnp.where(seen, x, -jnp.inf).max(axis=0))
+    zero = jnp.zeros((), x.dtype)
+    frame = frames.of_ranges(ends, (zero, zero), ansatz)
+    psi, finite = products.design_of(ansatz, frame, x)
+    frame = jax.tree.map(lambda a: a.reshape(a.shape[:-1]), frame)
+    w = jnp.where(there, w, 0).astype(jnp.float64)
+    weight = jnp.sum(w)
+    share = w / jnp.where(weight > 0, weight, 1)
+    A = products.dot(psi, share[:, None] * psi)
+    to_coefs, left = _orthonormal(A)
+    usable = (left > LEAST_SHARE) & (jnp.sum(there, dtype=jnp.int32) > A.shape[0])
+    usable &= jnp.all(finite | ~there) & jnp.all(possible)
+    M, size = params_of_coefs(frames.between(frames.data_units(frame), frame, ansatz, pair.widen), ansatz)
+    return _Design(
+        frame=frame,
+        there=there,
+        weight=weight,
+        share=share,
+        Q=psi @ to_coefs,
+        to_coefs=to_coefs,
+        to_params=size[:, None] * M.hi @ to_coefs,
+        usable=usable,
+    )
+
+
+def _orthonormal(A: Array) -> tuple[Array, Array]:
+    """The triangle T = R⁻¹ with TᵀAT = 1, and the smallest share of an A_kk that is left (Gram–Schmidt)."""
+
+    def step(k: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        T, least = state
+        column = T[:, k]
+        left = column @ A @ column
+        share = left / jnp.where(A[k, k] > 0, A[k, k], 1)
+        unit = column / jnp.sqrt(jnp.where(left > 0, left, 1))
+        behind = jnp.arange(A.shape[0]) > k
+        T = T - jnp.where(behind, unit[:, None] * (unit @ A @ T), 0)
+        return T.at[:, k].set(unit), jnp.minimum(least, share)
+
+    return lax.fori_loop(0, A.shape[0], step, (jnp.eye(A.shape[0]), jnp.ones(())))
+
+
+def _strip(has_intercept: bool, design: _Design, strip: Tile) -> tuple[Array, ...]:
+    """y₀, the unit of y, coefs, params and cost, and whether to trust them or whether there is no y."""
+    mean, gap, nothing = _first_look(design, strip)
+    y0 = mean if has_intercept else jnp.zeros_like(mean)
+
+    def project() -> tuple[Array, Array, Array]:
+        return _projected_once_or_twice(design, strip, y0)
+
+    def skip() -> tuple[Array, Array, Array]:
+        return jax.tree.map(jnp.zeros_like, jax.eval_shape(project))
+
+    b, rest, sure = lax.cond(jnp.all(gap), skip, project)
+    empty = lax.cond(jnp.any(nothing), lambda: _is_empty(design, strip), lambda: nothing)
+    whole = rest + jnp.sum(b**2, axis=0)
+    unit = power_of_two(jnp.sqrt(whole).astype(y0.dtype)).astype(whole.dtype)
+    b, rest = b / unit, rest / unit**2
+    params = unit * (design.to_params @ b)
+    params = params.at[0].add(y0[0]) if has_intercept else params
+    found = (unit, design.to_coefs @ b, params, rest)
+    return y0[0], *(a.astype(y0.dtype) for a in found), sure, empty
+
+
+def _first_look(design: _Design, strip: Tile) -> tuple[Array, Array, Array]:
+    """In the first chunk, the mean of y, (1, STRIP), whether there is a gap and whether there is nothing.
+
+    The mean is what y is taken around: float32 products lose what a far offset takes.
+    """
+    rows = min(products.CHUNK, strip.y.shape[0])
+    y = products.padded(strip.rows(jnp.int32(0), rows)[1])
+    there = design.there[:rows, None]
+    seen = there & ~jnp.isnan(y)
+    count = jnp.sum(seen, axis=0, dtype=jnp.int32)
+    mean = jnp.sum(jnp.where(seen, y, 0), axis=0, keepdims=True) / jnp.maximum(count, 1).astype(y.dtype)
+    return mean, count < jnp.sum(there, dtype=jnp.int32), count == 0
+
+
+def _projected_once_or_twice(design: _Design, strip: Tile, y0: Array) -> tuple[Array, Array, Array]:
+    """⟨Q y⟩ and what is left of ⟨y²⟩, with y from y₀, and which data sets are complete and lost nothing."""
+    b, rest = _projected(design, strip, y0, None)
+    whole = rest + jnp.sum(b**2, axis=0)
+    complete = jnp.isfinite(whole) & design.usable
+    explained = complete & (rest < ENOUGH * whole)
+
+    def again() -> tuple[Array, Array]:
+        refined = _projected(design, strip, y0, b)
+        return jax.tree.map(partial(jnp.where, explained), refined, (b, rest))
+
+    b, rest = lax.cond(jnp.any(explained), again, lambda: (b, rest))
+    return b, rest, complete & ((rest > LEAST * whole) | (whole == 0))
+
+
+def _projected(design: _Design, strip: Tile, y0: Array, b: Array | None) -> tuple[Array, Array]:
+    """b + ⟨Q r⟩ with r = y − y₀ − Qb, or b = 0 where there is none yet, and ⟨r²⟩ − ⟨Q r⟩²."""
+    b = None if b is None else b.astype(jnp.float32)
+    once = [a.astype(jnp.float32) for a in (design.Q, design.Q * design.share[:, None], design.share)]
+
+    def add(state: tuple[Array, Array], first: Array, rows: tuple) -> tuple[Array, Array]:
+        _, y, _ = rows
+        there, Q, wQ, w = (products.chunk_of(a, first, y) for a in (design.there, *once))
+        r = jnp.where(there[:, None], y - y0, 0)
+        r = r if b is None else r - products.dot(Q.T, b)
+        return state[0] + products.dot(wQ, r), state[1] + jnp.sum(w[:, None] * r * r, axis=0)
+
+    nothing = jnp.zeros((design.Q.shape[1], products.STRIP)), jnp.zeros(products.STRIP)
+    more, square = products.over_chunks(strip, add, nothing)
+    return more if b is None else b + more, jnp.maximum(square - jnp.sum(more**2, axis=0), 0)
+
+
+def _is_empty(design: _Design, strip: Tile) -> Array:
+    def add(empty: Array, first: Array, rows: tuple) -> Array:
+        _, y, _ = rows
+        missing = jnp.isnan(y) | ~products.chunk_of(design.there, first, y)[:, None]
+        return empty & missing.all(axis=0)
+
+    return products.over_chunks(strip, add, jnp.ones(products.STRIP, bool))

@@ -1,0 +1,160 @@
+"""Many data sets on one design of several columns: those without gaps together, the others one by one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreg import Linear, Polynomial, Status, fit
+
+N, K, M = 150, 7, 40
+FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "coefs")
+
+
+@pytest.fixture
+def data(rng):
+    """Columns of different sizes and offsets, far from orthogonal."""
+    x = rng.normal(size=(N, K))
+    x = (x + 0.8 * x[:, :1]) * 10.0 ** np.arange(K) / 1e3 + np.arange(K)
+    y = (x - x.mean(axis=0)) / x.std(axis=0) @ rng.normal(size=(K, M)) + rng.normal(size=(N, M))
+    return x.astype("f4"), (y + 20).astype("f4")
+
+
+def assert_agrees(found, i, expected, rtol=3e-6):
+    error = np.abs(np.asarray(found.params[:, i], "f8") - expected.params)
+    assert (error < 1e-4 * expected.bse + rtol * np.abs(expected.params)).all()
+    np.testing.assert_allclose(found.bse[:, i], expected.bse, rtol=rtol)
+    np.testing.assert_allclose(found.ssr[i], (expected.wresid**2).sum(), rtol=rtol)
+    assert found.nobs[i] == expected.nobs
+    assert found.status[i] == Status.ok
+
+
+def assert_same(found, whole, columns):
+    for name in FIELDS:
+        expected = np.asarray(getattr(whole, name))[..., columns]
+        np.testing.assert_array_equal(np.asarray(getattr(found, name)), expected, err_msg=name)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_agrees_with_statsmodels(data, intercept, statsmodels):
+    x, y = data
+    design = np.column_stack([np.ones(N), x]) if intercept else x
+    found = fit(x, y, ansatz=Linear(intercept=intercept))
+    for i in range(0, M, 7):
+        assert_agrees(found, i, statsmodels(design, y[:, i]))
+
+
+def test_shared_weights_and_rows_that_are_not_there(data, statsmodels, rng):
+    x, y = data
+    w = rng.uniform(0.1, 4, size=N).astype("f4")
+    w[3], x[5, 2] = 0, np.nan
+    y[3], y[5] = np.nan, np.nan
+    found = fit(x, y, weights=w, ansatz=Linear())
+    for i in range(0, M, 7):
+        assert_agrees(found, i, statsmodels(np.column_stack([np.ones(N), x]), y[:, i], w))
+
+
+def test_a_polynomial(statsmodels, rng):
+    x = np.linspace(-1, 1, N).astype("f4")
+    y = (np.sin(5 * x)[:, None] + 0.1 * rng.normal(size=(N, M))).astype("f4")
+    found = fit(x, y, ansatz=Polynomial(6))
+    for i in range(0, M, 13):
+        assert_agrees(found, i, statsmodels(np.vander(x.astype("f8"), 7, increasing=True), y[:, i]))
+
+
+@pytest.mark.parametrize("noise", [1e-1, 1e-2, 1e-3])
+def test_little_that_is_left_unexplained_keeps_its_digits(data, noise, statsmodels, rng):
+    x, _ = data
+    y = (x / x.std(axis=0) @ rng.normal(size=(K, M)) + noise * rng.normal(size=(N, M))).astype("f4")
+    found = fit(x, y, ansatz=Linear())
+    for i in range(0, M, 7):
+        assert_agrees(found, i, statsmodels(np.column_stack([np.ones(N), x]), y[:, i]), rtol=1e-5)
+
+
+def test_gaps_of_each_column(data, statsmodels, rng):
+    x, y = data
+    y[rng.random((N, M)) < 0.2] = np.nan
+    found = fit(x, y, ansatz=Linear())
+    for i in range(0, M, 7):
+        assert_agrees(found, i, statsmodels(np.column_stack([np.ones(N), x]), y[:, i]))
+
+
+def test_weights_of_each_column(data, statsmodels, rng):
+    x, y = data
+    w = rng.uniform(0.1, 4, size=(N, M)).astype("f4")
+    found = fit(x, y, weights=w, ansatz=Linear())
+    for i in range(0, M, 7):
+        assert_agrees(found, i, statsmodels(np.column_stack([np.ones(N), x]), y[:, i], w[:, i]))
+
+
+def test_the_last_bits_do_not_depend_on_neighbors(data):
+    """Among complete ones, among gaps, among what fails, alone, and in a batch of several strips."""
+    x, y = data
+    found = fit(x, y, ansatz=Linear())
+    for i in (0, 11, M - 1):
+        assert_same(fit(x, y[:, i], ansatz=Linear()), found, i)
+    harmed = y.copy()
+    harmed[4, 0], harmed[5, 1], harmed[:, 2], harmed[:, 3] = np.nan, np.inf, np.nan, 20
+    assert_same(fit(x, harmed, ansatz=Linear())[4:], found, slice(4, None))
+    many = np.tile(y, (1, 120))
+    several = fit(x, many, ansatz=Linear())
+    assert_same(several, found, np.arange(many.shape[1]) % M)
+    assert_same(fit(x, many, ansatz=Linear(), block_size=1700), found, np.arange(many.shape[1]) % M)
+    assert_same(jax.jit(lambda x, y: fit(x, y, ansatz=Linear()))(x, y), found, slice(None))
+
+
+def test_bad_data_sets(data):
+    x, y = data
+    y[4, 0], y[5, 1], y[:, 2], y[:, 3], y[3:, 4] = np.nan, np.inf, np.nan, 20, np.nan
+    found = fit(x, y, ansatz=Linear())
+    ends = ["ok", "invalid_data", "no_observations", "ok", "too_few_observations", "ok"]
+    assert [Status(int(code)).name for code in found.status[:6]] == ends
+    assert np.isnan(found.params[:, [1, 2, 4]]).all()
+    assert found.params[0, 3] == 20
+    assert (found.params[1:, 3] == 0).all()
+    assert found.ssr[3] == 0
+    assert found.nobs[np.array([0, 2, 3, 4, 5])].tolist() == [N - 1, 0, N, 3, N]
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_an_infinite_x_spoils_those_that_see_it(data, value):
+    x, y = data
+    x[7, 3] = value
+    y[7, 0] = np.nan
+    found = fit(x, y, ansatz=Linear())
+    assert found.status[0] == Status.ok
+    assert (np.asarray(found.status[1:]) == Status.invalid_data).all()
+
+
+def test_negative_weights_are_invalid(data):
+    x, y = data
+    w = np.ones(N, "f4")
+    w[7] = -1
+    assert (np.asarray(fit(x, y, weights=w, ansatz=Linear()).status) == Status.invalid_data).all()
+
+
+def test_columns_that_depend_on_each_other(data):
+    x, y = data
+    x[:, 3] = 2 * x[:, 5]
+    assert (np.asarray(fit(x, y, ansatz=Linear()).status) == Status.rank_deficient).all()
+
+
+def test_derivatives(data):
+    x, y = data
+
+    def slopes(x, y):
+        return fit(x, y, ansatz=Linear()).params[1:, :3].sum()
+
+    found = jax.grad(slopes, argnums=(0, 1))(jnp.asarray(x), jnp.asarray(y))
+    x, y = x.astype("f8"), y.astype("f8")
+
+    def by_lstsq(x, y):
+        design = np.column_stack([np.ones(N), x])
+        return np.linalg.lstsq(design, y, rcond=None)[0][1:, :3].sum()
+
+    for argument, index in ((0, (3, 0)), (0, (90, 6)), (1, (17, 2)), (1, (0, 0))):
+        step = np.zeros_like((x, y)[argument])
+        step[index] = 1e-4 * (x, y)[argument].std(axis=0)[index[1]]
+        ends = [(x + s * step, y) if argument == 0 else (x, y + s * step) for s in (1, -1)]
+        slope = (by_lstsq(*ends[0]) - by_lstsq(*ends[1])) / (2 * step[index])
+        np.testing.assert_allclose(found[argument][index], slope, rtol=2e-3)
