@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 ROUNDS = 7
-PATIENCE = 1.0  # seconds: what takes longer is measured once
+PATIENCE = 1.0  # seconds: what takes longer when warm is measured once
+PAUSE = 0.1  # seconds between two turns: threads of OpenBLAS and OpenMP spin on after their work
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,16 @@ class Row:
 
 def compare(case: str, runners: list[Runner], reference: np.ndarray | None = None) -> list[Row]:
     """Time all in turns, so that a busy moment of the machine meets each; "limit" and "jaxreg" are units."""
-    first, results, times = {}, {}, {r.who: [] for r in runners}
+    first, results, times = {}, {}, {}
     for r in runners:
         first[r.who], results[r.who] = _timed(r.run)
+        times[r.who] = [_timed(r.run)[0]]
+    patient = [r for r in runners if times[r.who][0] < PATIENCE]
+    for r in patient:
+        times[r.who].clear()
     for _ in range(ROUNDS):
-        for r in runners:
-            if first[r.who] < PATIENCE or len(times[r.who]) < 1:
-                times[r.who].append(_timed(r.run)[0])
+        for r in patient:
+            times[r.who].append(_rested(r.run))
     seconds = {who: statistics.median(t) for who, t in times.items()}
     per_fit = {r.who: seconds[r.who] / r.fits * 1e6 for r in runners}
     return [
@@ -82,6 +86,13 @@ def compare(case: str, runners: list[Runner], reference: np.ndarray | None = Non
         )
         for r in runners
     ]
+
+
+def _rested(run: Callable[[], Any]) -> float:
+    """The time of a second call in a row, when the threads of who came before have come to rest."""
+    time.sleep(PAUSE)
+    jax.block_until_ready(run())
+    return _timed(run)[0]
 
 
 def _timed(run: Callable[[], Any]) -> tuple[float, Any]:

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 @in_own_precision
 def over_columns(
-    function: Callable[[Data], Result], source: Source, block_size: int | str, progress: bool
+    function: Callable[[Data], Result], source: Source, block_size: int | np.integer | str, progress: bool
 ) -> Result:
     """`function` of all data sets, in blocks, put together along the axes of the data sets."""
     m = math.prod(source.batch)
@@ -42,8 +42,17 @@ def over_columns(
         return function(source.data())
     read = _reader(source, size)
 
+    compiled = threading.Event()
+
     def block(start: int) -> Result:
-        return jax.block_until_ready(function(read(start)))
+        data = read(start)
+        if start != starts[0]:
+            compiled.wait()  # or both workers would compile the same
+        try:
+            result = function(data)
+        finally:
+            compiled.set()
+        return jax.block_until_ready(result)
 
     whole = None
     for start, part in zip(starts, _watched(_ahead(block, starts), len(starts), progress), strict=True):
@@ -134,9 +143,9 @@ def _shaped(whole: Result, batch: tuple[int, ...]) -> Result:
     return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], *batch), whole)
 
 
-def _block_size(source: Source, block_size: int | str) -> int:
+def _block_size(source: Source, block_size: int | np.integer | str) -> int:
     if not isinstance(block_size, str):
-        return block_size
+        return int(block_size)
     if any(isinstance(a, Tracer) for a in (source.x, source.y, source.weights)):
         return math.prod(source.batch)
     if source.is_readable_in_place:  # as many as stay in cache while they are solved

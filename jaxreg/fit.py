@@ -149,7 +149,7 @@ def fit(
     sigma: Any = None,
     nan_policy: str = "omit",
     cov_type: str = "nonrobust",
-    block_size: int | str = "auto",
+    block_size: int | np.integer | str = "auto",
     progress: bool = False,
 ) -> Fit:
     """Fit y = f(θ, x) to every data set in one call: minimize S(θ) = Σ w ε(θ)² / Σ w.

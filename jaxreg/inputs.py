@@ -248,7 +248,7 @@ def _array(a: Any, name: str) -> Any:
     real = jnp.issubdtype(a.dtype, jnp.floating) or jnp.issubdtype(a.dtype, jnp.integer)
     if not real and a.dtype != bool:
         raise TypeError(f"{name} holds {a.dtype}; pass real numbers (float32 or float64)")
-    if jnp.issubdtype(a.dtype, jnp.floating) and a.dtype not in (jnp.float32, jnp.float64):
+    if jnp.issubdtype(a.dtype, jnp.floating) and _native(a.dtype) not in (jnp.float32, jnp.float64):
         raise TypeError(f"{name} is {a.dtype}; pass float32 or float64")
     return a
 
@@ -266,8 +266,13 @@ def _dtype(x: Any, y: Any) -> np.dtype:
     """The dtype of y; integers y take that of x, and integers alone JAX's or NumPy's default."""
     for a in (y, x):
         if jnp.issubdtype(a.dtype, jnp.floating):
-            return np.dtype(a.dtype)
+            return _native(a.dtype)
     return np.dtype(jnp.result_type(float) if isinstance(y, jax.Array) else np.float64)
+
+
+def _native(dtype: Any) -> np.dtype:
+    """The dtype in this machine's order of bytes; files such as FITS have the other."""
+    return np.dtype(dtype).newbyteorder("=")
 
 
 def _check_shapes(x: Any, y: Any, ansatz: Ansatz) -> None:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxreg import pair, tiles
+from jaxreg import tiles
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import observed
@@ -60,8 +60,16 @@ def sums(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Array, Pair, Pair]:
     nothing = jnp.zeros((products.shape[1], STRIP)), jnp.zeros((q - 1, STRIP))
     A, b = over_strips(tile, lambda strip: over_chunks(strip, add, nothing))
     nobs, weight, square = tiles.square(ansatz, frame, tile, Pair(jnp.zeros(()), None))
-    A = [weight.hi, *A[1:]] if ansatz.has_intercept else list(A)  # the first is Σ w itself
-    return nobs, weight, pair.symmetric([Pair(a, None) for a in (*A, *b, square.hi)])
+    first = weight.hi[None] if ansatz.has_intercept else A[:1]  # Σ w itself
+    lower = jnp.concatenate([first, A[1:], b, square.hi[None]])
+    return nobs, weight, Pair(lower[_of_triangle(q)], None)
+
+
+def _of_triangle(q: int) -> np.ndarray:
+    """Where the entries of a symmetric matrix are in its lower triangle, listed row by row."""
+    i, j = np.indices((q, q))
+    i, j = np.maximum(i, j), np.minimum(i, j)
+    return i * (i + 1) // 2 + j
 
 
 def design_of(ansatz: Ansatz, frame: Frame, x: Array) -> tuple[Array, Array]:

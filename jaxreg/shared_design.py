@@ -26,7 +26,7 @@ from jaxreg.precision import float64
 from jaxreg.pytree import pytree
 from jaxreg.tiles import Tile
 
-ENOUGH = 2.0**-2  # share of ⟨y²⟩ that is left unexplained, above which one projection will do
+ENOUGH = 2.0**-3  # share of ⟨y²⟩ that is left unexplained, above which one projection will do
 LEAST = 2.0**-16  # the same: below, rounding y − y₀ to float32 is felt, in 1e-5 of a standard error
 LEAST_SHARE = 2.0**-24  # of a column of the design that those before it do not explain
 
@@ -213,7 +213,9 @@ def _projected(design: _Design, strip: Tile, y0: Array, b: Array | None) -> tupl
         there, Q, wQ, w = (products.chunk_of(a, first, y) for a in (design.there, *once))
         r = jnp.where(there[:, None], y - y0, 0)
         r = r if b is None else r - products.dot(Q.T, b)
-        return state[0] + products.dot(wQ, r), state[1] + jnp.sum(w[:, None] * r * r, axis=0)
+        return state[0] + products.dot(wQ, r), state[1] + jnp.sum(
+            (w[:, None] * r * r).astype(jnp.float64), axis=0
+        )
 
     nothing = jnp.zeros((design.Q.shape[1], products.STRIP)), jnp.zeros(products.STRIP)
     more, square = products.over_chunks(strip, add, nothing)

@@ -112,3 +112,19 @@ def test_the_arguments_are_left_as_they_were():
     fit(x, y, weights=w, nan_policy="propagate")
     for a, b in zip((x, y, w), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("size", [4, 8])
+def test_the_other_order_of_bytes(rng, size):
+    """As in FITS files: x, y and weights may have it, and the answer has not."""
+    x, y = rng.normal(size=20), rng.normal(size=(20, 3))
+    w = rng.uniform(1, 2, size=20)
+    native = fit(*(a.astype(f"=f{size}") for a in (x, y)), weights=w.astype(f"=f{size}"))
+    found = fit(*(a.astype(f">f{size}") for a in (x, y)), weights=w.astype(f">f{size}"))
+    np.testing.assert_array_equal(found.params, native.params)
+    assert found.params.dtype == f"=f{size}"
+
+
+def test_block_size_may_be_a_number_of_numpy(rng):
+    y = rng.normal(size=(20, 30))
+    np.testing.assert_array_equal(fit(y[:, 0], y, block_size=np.int64(16)).params, fit(y[:, 0], y).params)
