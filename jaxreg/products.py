@@ -51,7 +51,7 @@ def sums(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Array, Pair, Pair]:
         x, y, w = rows
         seen = observed(x, y, w, ansatz)
         weight = jnp.ones((), y.dtype) if w is None else jnp.where(w > 0, w, jnp.nan)
-        weight = jnp.where(chunk_of(finite, first, y)[:, None], weight, jnp.nan)  # 0 · NaN marks a column
+        weight = jnp.where(chunk_of(finite, first, y)[:, None], weight, jnp.nan)  # makes a sum NaN, even of 0
         mask = jnp.where(seen, weight, 0).astype(jnp.float64)
         u = mask * (jnp.where(seen, y, 0).astype(jnp.float64) - frame.y_center) / frame.y_scale
         A, b = state
@@ -117,5 +117,8 @@ def chunk_of(a: Array, first: Array, like: Array) -> Array:
 
 
 def dot(a: Array, b: Array) -> Array:
-    """aᵀb, as exact as the dtype is."""
-    return jnp.matmul(a.T, b, precision=lax.Precision.HIGHEST)
+    """aᵀb, as exact as the dtype is.
+
+    `jnp.matmul` names the dtype of its result, which `vmap` takes for float32 outside of `float64()`.
+    """
+    return lax.dot_general(a, b, (((0,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)

@@ -28,6 +28,7 @@ from jaxreg.tiles import Tile
 
 ENOUGH = 2.0**-3  # share of ⟨y²⟩ that is left unexplained, above which one projection will do
 LEAST = 2.0**-16  # the same: below, rounding y − y₀ to float32 is felt, in 1e-5 of a standard error
+SMALLEST = 2.0**-180  # ⟨y²⟩ above which products stay among the normal numbers of float32
 LEAST_SHARE = 2.0**-24  # of a column of the design that those before it do not explain
 
 
@@ -40,8 +41,8 @@ class Projected:
         weight: Σ w, (m,).
         frame: of each data set.
         point: the turning points.
-        sure: whether a data set is empty or complete, and lost no digits; the others have to be fitted
-            by their moments, (m,).
+        sure: whether a data set is empty, or complete and lost no digits; what stands here for the
+            others means nothing: they have to be fitted by their moments, (m,).
         invalid: whether it is not, (m,).
     """
 
@@ -97,7 +98,7 @@ def project(data: Data, ansatz: Ansatz) -> Projected:
         design = _design(ansatz, x, jnp.ones(x.shape[0]) if data.weights is None else data.weights)
         tile = Tile(x, data.y, None, jnp.asarray(data.first, jnp.int32), m)
         found = products.over_strips(tile, partial(_strip, ansatz.has_intercept, design))
-        inverse = design.to_coefs @ design.to_coefs.T
+        inverse = products.dot(design.to_coefs.T, design.to_coefs.T)
         errors = jnp.sqrt(jnp.sum(design.to_params**2, axis=1))
         inverse, errors, weight = (for_all(a.astype(jnp.float32)) for a in (inverse, errors, design.weight))
         nobs = jnp.sum(design.there, dtype=jnp.int32)
@@ -129,9 +130,9 @@ def _design(ansatz: Ansatz, x: Array, w: Array) -> _Design:
         there=there,
         weight=weight,
         share=share,
-        Q=psi @ to_coefs,
+        Q=products.dot(psi.T, to_coefs),
         to_coefs=to_coefs,
-        to_params=size[:, None] * M.hi @ to_coefs,
+        to_params=products.dot((size[:, None] * M.hi).T, to_coefs),
         usable=usable,
     )
 
@@ -142,11 +143,11 @@ def _orthonormal(A: Array) -> tuple[Array, Array]:
     def step(k: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         T, least = state
         column = T[:, k]
-        left = column @ A @ column
+        left = products.dot(column, products.dot(A, column))
         share = left / jnp.where(A[k, k] > 0, A[k, k], 1)
         unit = column / jnp.sqrt(jnp.where(left > 0, left, 1))
         behind = jnp.arange(A.shape[0]) > k
-        T = T - jnp.where(behind, unit[:, None] * (unit @ A @ T), 0)
+        T = T - jnp.where(behind, unit[:, None] * products.dot(products.dot(A, unit), T), 0)
         return T.at[:, k].set(unit), jnp.minimum(least, share)
 
     return lax.fori_loop(0, A.shape[0], step, (jnp.eye(A.shape[0]), jnp.ones(())))
@@ -168,16 +169,17 @@ def _strip(has_intercept: bool, design: _Design, strip: Tile) -> tuple[Array, ..
     whole = rest + jnp.sum(b**2, axis=0)
     unit = power_of_two(jnp.sqrt(whole).astype(y0.dtype)).astype(whole.dtype)
     b, rest = b / unit, rest / unit**2
-    params = unit * (design.to_params @ b)
+    params = unit * products.dot(design.to_params.T, b)
     params = params.at[0].add(y0[0]) if has_intercept else params
-    found = (unit, design.to_coefs @ b, params, rest)
+    found = (unit, products.dot(design.to_coefs.T, b), params, rest)
     return y0[0], *(a.astype(y0.dtype) for a in found), sure, empty
 
 
 def _first_look(design: _Design, strip: Tile) -> tuple[Array, Array, Array]:
     """In the first chunk, the mean of y, (1, STRIP), whether there is a gap and whether there is nothing.
 
-    The mean is what y is taken around: float32 products lose what a far offset takes.
+    A gap behind it turns ⟨y²⟩ into NaN. The mean is what y is taken around: float32 products lose what a
+    far offset takes.
     """
     rows = min(products.CHUNK, strip.y.shape[0])
     y = products.padded(strip.rows(jnp.int32(0), rows)[1])
@@ -192,7 +194,7 @@ def _projected_once_or_twice(design: _Design, strip: Tile, y0: Array) -> tuple[A
     """⟨Q y⟩ and what is left of ⟨y²⟩, with y from y₀, and which data sets are complete and lost nothing."""
     b, rest = _projected(design, strip, y0, None)
     whole = rest + jnp.sum(b**2, axis=0)
-    complete = jnp.isfinite(whole) & design.usable
+    complete = jnp.isfinite(whole) & ((whole > SMALLEST) | (whole == 0)) & design.usable
     explained = complete & (rest < ENOUGH * whole)
 
     def again() -> tuple[Array, Array]:
@@ -206,16 +208,15 @@ def _projected_once_or_twice(design: _Design, strip: Tile, y0: Array) -> tuple[A
 def _projected(design: _Design, strip: Tile, y0: Array, b: Array | None) -> tuple[Array, Array]:
     """b + ⟨Q r⟩ with r = y − y₀ − Qb, or b = 0 where there is none yet, and ⟨r²⟩ − ⟨Q r⟩²."""
     b = None if b is None else b.astype(jnp.float32)
-    once = [a.astype(jnp.float32) for a in (design.Q, design.Q * design.share[:, None], design.share)]
+    once = [a.astype(jnp.float32) for a in (design.Q, design.Q * design.share[:, None])]
 
     def add(state: tuple[Array, Array], first: Array, rows: tuple) -> tuple[Array, Array]:
         _, y, _ = rows
-        there, Q, wQ, w = (products.chunk_of(a, first, y) for a in (design.there, *once))
+        there, Q, wQ, w = (products.chunk_of(a, first, y) for a in (design.there, *once, design.share))
         r = jnp.where(there[:, None], y - y0, 0)
         r = r if b is None else r - products.dot(Q.T, b)
-        return state[0] + products.dot(wQ, r), state[1] + jnp.sum(
-            (w[:, None] * r * r).astype(jnp.float64), axis=0
-        )
+        square = jnp.sum(w[:, None] * jnp.square(r.astype(jnp.float64)), axis=0)
+        return state[0] + products.dot(wQ, r), state[1] + square
 
     nothing = jnp.zeros((design.Q.shape[1], products.STRIP)), jnp.zeros(products.STRIP)
     more, square = products.over_chunks(strip, add, nothing)

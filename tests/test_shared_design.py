@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxreg import Linear, Polynomial, Status, fit
+from jaxreg.products import CHUNK
 
 N, K, M = 150, 7, 40
 FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "coefs")
@@ -69,6 +70,18 @@ def test_little_that_is_left_unexplained_keeps_its_digits(data, noise, statsmode
     found = fit(x, y, ansatz=Linear())
     for i in range(0, M, 7):
         assert_agrees(found, i, statsmodels(np.column_stack([np.ones(N), x]), y[:, i]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_more_rows_than_one_product_takes(gaps, statsmodels, rng):
+    n = 2 * CHUNK + 77
+    x = rng.normal(size=(n, K)).astype("f4")
+    y = (x @ rng.normal(size=(K, M)) + rng.normal(size=(n, M))).astype("f4")
+    if gaps:
+        y[rng.random(y.shape) < 0.1] = np.nan
+    found = fit(x, y, ansatz=Linear())
+    for i in range(0, M, 13):
+        assert_agrees(found, i, statsmodels(np.column_stack([np.ones(n), x]), y[:, i]))
 
 
 def test_gaps_of_each_column(data, statsmodels, rng):
@@ -158,3 +171,26 @@ def test_derivatives(data):
         ends = [(x + s * step, y) if argument == 0 else (x, y + s * step) for s in (1, -1)]
         slope = (by_lstsq(*ends[0]) - by_lstsq(*ends[1])) / (2 * step[index])
         np.testing.assert_allclose(found[argument][index], slope, rtol=2e-3)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-25, 1e-18, 1e-17, 1e17, 1e25])
+def test_the_size_of_y_costs_no_digits(data, size):
+    x, y = data
+    size = np.float32(2.0 ** np.round(np.log2(size)))
+    expected, found = fit(x, y, ansatz=Linear()), fit(x, size * y, ansatz=Linear())
+    np.testing.assert_allclose(found.params / size, expected.params, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found.bse / size, expected.bse, rtol=1e-5)
+
+
+def test_forward_derivatives_and_vmap(data):
+    x, y = data
+    v = jnp.asarray(y[:, 0])
+    design = np.column_stack([np.ones(N), x]).astype("f8")
+    hat = np.linalg.pinv(design)
+    jacobian = jax.jacfwd(lambda v: fit(x, v, ansatz=Linear()).params)(v)
+    size = np.abs(hat).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.asarray(jacobian) / size, hat / size, atol=1e-4)
+    hessian = jax.hessian(lambda v: fit(x, v, ansatz=Linear()).ssr)(v)
+    np.testing.assert_allclose(hessian, 2 * (np.eye(N) - design @ hat), atol=1e-4)
+    mapped = jax.vmap(lambda v: fit(x, v, ansatz=Linear()).params, in_axes=1, out_axes=1)(y[:, :5])
+    np.testing.assert_allclose(mapped, fit(x, y[:, :5], ansatz=Linear()).params, rtol=1e-5, atol=1e-9)
