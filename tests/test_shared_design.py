@@ -55,6 +55,7 @@ def test_shared_weights_and_rows_that_are_not_there(data, statsmodels, rng):
         assert_agrees(found, i, statsmodels(np.column_stack([np.ones(N), x]), y[:, i], w))
 
 
+@pytest.mark.slow
 def test_a_polynomial(statsmodels, rng):
     x = np.linspace(-1, 1, N).astype("f4")
     y = (np.sin(5 * x)[:, None] + 0.1 * rng.normal(size=(N, M))).astype("f4")
@@ -72,6 +73,7 @@ def test_little_that_is_left_unexplained_keeps_its_digits(data, noise, statsmode
         assert_agrees(found, i, statsmodels(np.column_stack([np.ones(N), x]), y[:, i]), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gaps", [False, True])
 def test_more_rows_than_one_product_takes(gaps, statsmodels, rng):
     n = 2 * CHUNK + 77
@@ -92,6 +94,7 @@ def test_gaps_of_each_column(data, statsmodels, rng):
         assert_agrees(found, i, statsmodels(np.column_stack([np.ones(N), x]), y[:, i]))
 
 
+@pytest.mark.slow
 def test_weights_of_each_column(data, statsmodels, rng):
     x, y = data
     w = rng.uniform(0.1, 4, size=(N, M)).astype("f4")
@@ -129,6 +132,7 @@ def test_bad_data_sets(data):
     assert found.nobs[np.array([0, 2, 3, 4, 5])].tolist() == [N - 1, 0, N, 3, N]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
 def test_an_infinite_x_spoils_those_that_see_it(data, value):
     x, y = data
@@ -139,6 +143,7 @@ def test_an_infinite_x_spoils_those_that_see_it(data, value):
     assert (np.asarray(found.status[1:]) == Status.invalid_data).all()
 
 
+@pytest.mark.slow
 def test_negative_weights_are_invalid(data):
     x, y = data
     w = np.ones(N, "f4")
@@ -146,6 +151,7 @@ def test_negative_weights_are_invalid(data):
     assert (np.asarray(fit(x, y, weights=w, ansatz=Linear()).status) == Status.invalid_data).all()
 
 
+@pytest.mark.slow
 def test_columns_that_depend_on_each_other(data):
     x, y = data
     x[:, 3] = 2 * x[:, 5]
@@ -173,6 +179,7 @@ def test_derivatives(data):
         np.testing.assert_allclose(found[argument][index], slope, rtol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-30, 1e-25, 1e-18, 1e-17, 1e17, 1e25])
 def test_the_size_of_y_costs_no_digits(data, size):
     x, y = data
@@ -182,6 +189,7 @@ def test_the_size_of_y_costs_no_digits(data, size):
     np.testing.assert_allclose(found.bse / size, expected.bse, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_forward_derivatives_and_vmap(data):
     x, y = data
     v = jnp.asarray(y[:, 0])
