@@ -9,7 +9,8 @@ from jaxreg.cost import mean_squared_error, residuals
 from jaxreg.descent import Descent, descend
 from jaxreg.fit import Fit, fit
 from jaxreg.flow import learning_rates, momentum
-from jaxreg.moments import Moments, moments
+from jaxreg.gather import moments
+from jaxreg.moments import Moments
 from jaxreg.solvers import ClosedForm, GradientDescent
 from jaxreg.status import Status, describe
 

@@ -8,7 +8,7 @@ and `basis_in_features` what ψ is in terms of φ, so that coefficients can be b
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from jax import lax
 from jaxreg import pair
 from jaxreg._typing import Array, Float
 from jaxreg.pair import Pair
+
+Number = TypeVar("Number", Array, Pair)
 
 
 @runtime_checkable
@@ -51,8 +53,8 @@ class Ansatz(Protocol):
         """f(θ, x)."""
         ...
 
-    def basis(self, t: Array) -> list[Array]:
-        """ψ(t), one array per basis function."""
+    def basis(self, t: Number) -> list[Number]:
+        """ψ(t), one array or pair per basis function."""
         ...
 
     def change(self, shift: Pair, ratio: Array) -> Pair:
@@ -91,9 +93,9 @@ class Line:
         intercept, slope = params
         return intercept + slope * _facing(params, x)
 
-    def basis(self, t: Array) -> list[Array]:
+    def basis(self, t: Number) -> list[Number]:
         """ψ(t) = (1, t)."""
-        return [jnp.ones_like(t), t]
+        return [pair.ones_like(t), t]
 
     def change(self, shift: Pair, ratio: Array) -> Pair:
         """(1, shift + ratio·t) in terms of (1, t)."""
@@ -143,11 +145,14 @@ class Polynomial:
             value = value * x + coefficient
         return value
 
-    def basis(self, t: Array) -> list[Array]:
+    def basis(self, t: Number) -> list[Number]:
         """T_0 … T_K by T_{k+1} = 2t T_k − T_{k−1}."""
-        T = [jnp.ones_like(t), t]
+        T = [pair.ones_like(t), t]
+        twice = t + t
+        if isinstance(t, Pair):
+            return _in_a_loop(twice, T, self.degree + 1)
         while len(T) <= self.degree:
-            T.append(2 * t * T[-1] - T[-2])
+            T.append(twice * T[-1] - T[-2])
         return T[: self.degree + 1]
 
     def change(self, shift: Pair, ratio: Array) -> Pair:
@@ -205,10 +210,10 @@ class Linear:
         """φ(x)ᵀθ for x of shape (n, k) shared or (n, k, …) own."""
         return jnp.einsum("nk...,k...->n...", self.features(x), params, precision=lax.Precision.HIGHEST)
 
-    def basis(self, t: Array) -> list[Array]:
+    def basis(self, t: Number) -> list[Number]:
         """The features, one by one."""
         columns = [t[:, j] for j in range(t.shape[1])]
-        return [jnp.ones_like(columns[0]), *columns] if self.intercept else columns
+        return [pair.ones_like(columns[0]), *columns] if self.intercept else columns
 
     def change(self, shift: Pair, ratio: Array) -> Pair:
         """(1, shift + ratio·t) in terms of (1, t), with one shift and ratio per column."""
@@ -224,6 +229,19 @@ class Linear:
     def basis_in_features(self, p: int) -> np.ndarray:
         """The basis is the features."""
         return np.eye(p)
+
+
+def _in_a_loop(twice: Pair, first: list[Pair], count: int) -> list[Pair]:
+    """T_0 … T_{count−1}; written out, XLA computes each anew inside the next, 4^count times."""
+
+    def step(k: Array, state: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
+        T, before, last = state
+        T = jax.tree.map(lambda whole, part: whole.at[k].set(part), T, last)
+        return T, last, twice * last - before
+
+    T = pair.stack([first[0]] * count)
+    T, *_ = lax.fori_loop(1, count, step, (T, *first))
+    return [T[k] for k in range(count)]
 
 
 def _times_t(coefficients: list[Pair]) -> list[Pair]:

@@ -16,12 +16,16 @@ from jaxreg import frame as frames
 from jaxreg import pair, small
 from jaxreg._typing import Array, Bool, Float
 from jaxreg.ansatz import Ansatz
-from jaxreg.frame import power_of_two
+from jaxreg.frame import Frame, power_of_two
 from jaxreg.moments import Moments
-from jaxreg.normal_equations import rank_tolerance, solve
+from jaxreg.normal_equations import Solved, coef_error, rank_tolerance, solve
 from jaxreg.pair import Pair
 from jaxreg.precision import float64, in_own_precision
 from jaxreg.pytree import pytree, tangent
+
+SINGLE = 2.0**-53  # relative error of an operation with single floats of 64 bits
+PAIR = 2.0**-98  # the same with pairs of them, and with sums of their products
+FLOAT32_PAIR = 2.0**-46  # the same of moments that are stored as pairs of float32
 
 
 @pytree
@@ -35,6 +39,8 @@ class TurningPoint:
         inverse: ⟨ψ ψᵀ⟩⁻¹, (p, p, *batch).
         unit_errors: √diag(⟨φ φᵀ⟩⁻¹) in units of y_scale, (p, *batch): standard errors but for the
             factor √(S / df_resid).
+        doubt: a bound of the relative error of the params before they are rounded to their dtype,
+            (p, *batch).
         full_rank: whether the turning point is a single one, (*batch); where not, the rest is
             finite and means nothing.
     """
@@ -44,6 +50,7 @@ class TurningPoint:
     cost: Float[Array, "*batch"]
     inverse: Float[Array, "p p *batch"]
     unit_errors: Float[Array, "p *batch"]
+    doubt: Float[Array, "p *batch"]
     full_rank: Bool[Array, "*batch"]
 
 
@@ -88,29 +95,53 @@ def usable_G(moments: Moments) -> Pair:
 
 @jax.custom_jvp
 def _solve(moments: Moments) -> TurningPoint:
-    with float64():
-        return _solve_wide(moments)
-
-
-def _solve_wide(moments: Moments) -> TurningPoint:
     dtype = moments.G.hi.dtype
-    least = rank_tolerance(dtype)
-    coefs, inverse, rest, share = solve(pair.widen(moments.G), least)
-    R = frames.between(frames.data_units(moments.frame), moments.frame, moments.ansatz, pair.widen)
-    M, size = params_of_coefs(R, moments.ansatz)
-    variances = _variances(M, inverse, moments.ansatz).value
-    params = _to_params(coefs, R, moments.ansatz).scaled(moments.frame.y_scale).value
+    with float64():
+        G, least = pair.widen(moments.G), rank_tolerance(dtype)
+        found = solve(G, least)
+        rounding = PAIR if G.lo is not None else FLOAT32_PAIR
+        error = coef_error(found, jnp.sqrt(jnp.abs(small.diagonal(G.hi))), jnp.asarray(rounding))
+        return located(moments.ansatz, moments.frame, found, error, least, dtype)
+
+
+def located(
+    ansatz: Ansatz, frame: Frame, found: Solved, error: Array, least: float | Array, dtype: np.dtype
+) -> TurningPoint:
+    """The turning point from what solves the normal equations, in single float64 or in pairs of it.
+
+    Args:
+        ansatz: of the basis ψ.
+        frame: in which the equations are.
+        found: their solution.
+        error: by how much its coefs may be off, (p, *batch).
+        least: the share of a basis function above which it does not depend on those before it.
+        dtype: of the data.
+    """
+    single = found.coefs.lo is None
+
+    def number(a: Array) -> Pair:
+        a = a.astype(jnp.float64)
+        return Pair(a, None) if single else Pair.of(a)
+
+    R = frames.between(frames.data_units(frame), frame, ansatz, number)
+    M, size = params_of_coefs(R, ansatz)
+    variances = _variances(M, found.inverse, ansatz).value
+    params = _to_params(found.coefs, R, ansatz)
+    params_error = size * small.matvec(jnp.abs(M.hi), error)
+    params_error += (SINGLE if single else PAIR) * _terms(found.coefs, R, ansatz)
+    doubt = jnp.where(params_error > 0, params_error / jnp.abs(params.value), 0)
 
     def rounded(a: Array) -> Array:
         return a.astype(dtype)
 
     return TurningPoint(
-        params=rounded(params),
-        coefs=rounded(coefs.value),
-        cost=rounded(jnp.maximum(rest.value, 0)),
-        inverse=rounded(inverse.value),
+        params=rounded(params.scaled(frame.y_scale).value),
+        coefs=rounded(found.coefs.value),
+        cost=rounded(jnp.maximum(found.rest.value, 0)),
+        inverse=rounded(found.inverse.value),
         unit_errors=rounded(size * jnp.sqrt(jnp.maximum(variances, 0))),
-        full_rank=share > least,
+        doubt=rounded(doubt),
+        full_rank=found.share > least,
     )
 
 
@@ -127,9 +158,16 @@ def _variances(M: Pair, inverse: Pair, ansatz: Ansatz) -> Pair:
 
 @_solve.defjvp
 def _solve_jvp(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[TurningPoint, TurningPoint]:
-    """The implicit function theorem at A c = b: ċ = A⁻¹(ḃ − Ȧ c), (A⁻¹)˙ = −A⁻¹ Ȧ A⁻¹, Ṡ = vᵀĠv."""
-    (moments,), change = primals, tangents[0].G.hi
+    (moments,) = primals
     point = _solve(moments)
+    return point, moved_with(moments, point, tangents[0].G.hi)
+
+
+def moved_with(moments: Moments, point: TurningPoint, change: Array) -> TurningPoint:
+    """The tangent of the turning point for that of G, by the implicit function theorem at A c = b.
+
+    ċ = A⁻¹(ḃ − Ȧ c), (A⁻¹)˙ = −A⁻¹ Ȧ A⁻¹, and Ṡ = vᵀĠv with v = (−c, 1).
+    """
     p = change.shape[0] - 1
     v = jnp.concatenate([-point.coefs, jnp.ones_like(point.coefs[:1])])
     force = small.matvec(change, v)  # ḃ − Ȧc, and what is left of it in y
@@ -138,7 +176,7 @@ def _solve_jvp(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[Turni
     M, size = _coefs_to_params(moments)
     half_variances = small.dot(jnp.swapaxes(small.matmul(M, inverse), 0, 1), jnp.swapaxes(M, 0, 1)) / 2
     errors = point.unit_errors / size
-    return point, tangent(
+    return tangent(
         point,
         params=moments.frame.y_scale * size * small.matvec(M, coefs),
         coefs=coefs,
@@ -169,6 +207,16 @@ def _to_params(coefs: Pair, R: Pair, ansatz: Ansatz) -> Pair:
     residual = pair.concatenate([-coefs, coefs[:1].map(jnp.zeros_like) + 1.0])
     in_data_units = pair.matmul(pair.transpose(R), residual[:, None])[:-1]
     return -_by_features(in_data_units, ansatz)[:, 0]
+
+
+def _terms(coefs: Pair, R: Pair, ansatz: Ansatz) -> Array:
+    """The size of what is added up to θ / y_scale, and rounded on the way, (p, *batch)."""
+    p = coefs.hi.shape[0]
+    covector = jnp.concatenate([jnp.abs(coefs.hi), jnp.ones_like(coefs.hi[:1])])
+    terms = small.matvec(jnp.swapaxes(jnp.abs(R.hi), 0, 1), covector)[:-1]
+    K = np.abs(ansatz.basis_in_features(p))
+    by_features = jnp.stack([small.dot(terms, jnp.asarray(K[:, j])) for j in range(p)])
+    return 4 * p * by_features
 
 
 def params_of_coefs(R: Pair, ansatz: Ansatz) -> tuple[Pair, Array]:

@@ -13,15 +13,16 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from jaxreg import blocks, inputs, shared_design, status
+from jaxreg import blocks, inputs, shared_design, small, status
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz, Line
-from jaxreg.closed_form import TurningPoint, turning_point
+from jaxreg.closed_form import TurningPoint
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.frame import Frame
+from jaxreg.gather import gather
 from jaxreg.inference import standard_errors
 from jaxreg.inputs import Data
-from jaxreg.moments import Moments, of_columns
+from jaxreg.moments import Moments
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree, static
 from jaxreg.shared_design import Projected
@@ -46,6 +47,10 @@ class Fit:
         nobs: how many observations are valid, (*batch).
         df_resid: nobs − p, at least 0, (*batch).
         status: a `jaxreg.Status` code, (*batch).
+        digits: how many decimal digits of every param are certainly correct, against the exact solution
+            for the numbers that were given, (*batch); at most 7 in float32 and 15 in float64. A bound,
+            not an estimate: often there are more. 0 where there are no params, and for costs whose exact
+            solution is not known.
         coefs: θ in the basis and frame in which it was found, (p, *batch).
         frame: that frame.
         ansatz: the ansatz that was fitted.
@@ -58,6 +63,7 @@ class Fit:
     nobs: Int[Array, "*batch"]
     df_resid: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
+    digits: Int[Array, "*batch"]
     coefs: Float[Array, "p *batch"]
     frame: Frame
     ansatz: Ansatz = static()
@@ -149,6 +155,7 @@ def fit(
     sigma: Any = None,
     nan_policy: str = "omit",
     cov_type: str = "nonrobust",
+    precision: str = "auto",
     block_size: int | np.integer | str = "auto",
     progress: bool = False,
 ) -> Fit:
@@ -170,6 +177,12 @@ def fit(
         nan_policy: "omit" leaves NaN out data set by data set, "propagate" gives data sets with a NaN
             the status `invalid_data`, "raise" raises a ValueError.
         cov_type: "nonrobust": one variance for all observations of a data set (divided by the weight).
+        precision: which data sets are computed in twice the digits of float64, thirty times as slowly.
+            "auto": those that plain sums in float64 would cost digits, and no other. What that costs
+            NIST's eleven certified sets is nothing: float64 answers have 13 digits and more, float32
+            answers 6 and more, against 0 to 10 by other means. "certified": all, to the last digit
+            that the dtype holds. "fast": none, which spares the second look at the few; `digits` tells
+            what is left.
         block_size: how many data sets are worked on at once. "auto" bounds the memory: arrays that are
             not on the device, NumPy arrays, memory maps and whatever else gives numbers when it is sliced
             (h5py, zarr, dask), are read and copied block by block, the next while the present one is
@@ -193,34 +206,35 @@ def fit(
     [1.7   0.643] [0.173 0.124] [4 3]
     """
     solver = ClosedForm() if solver is None else solver
-    inputs.check_options(ansatz, cost, solver, nan_policy, cov_type, block_size)
+    inputs.check_options(ansatz, cost, solver, nan_policy, cov_type, precision, block_size)
     source = inputs.source(x, y, weights, sigma, nan_policy, ansatz)
-    fit_columns = partial(_fit_columns, ansatz=ansatz, cost=cost, solver=solver)
+    fit_columns = partial(_fit_columns, ansatz=ansatz, cost=cost, solver=solver, precision=precision)
     return blocks.over_columns(fit_columns, source, block_size, progress)
 
 
 @in_own_precision
-@partial(jax.jit, static_argnames=("ansatz", "cost"))
+@partial(jax.jit, static_argnames=("ansatz", "cost", "precision"))
 def _fit_columns(
     data: Data,
     *,
     ansatz: Ansatz,
     cost: Cost,
     solver: ClosedForm | GradientDescent,
+    precision: str,
 ) -> Fit:
     """The fit of the columns of y (n, m), in the shape that these had."""
     m, batch = data.width, data.batch
     data = replace(data, batch=(m,)).padded(LEAST_WIDTH)
     in_closed_form = cost is mean_squared_error and isinstance(solver, ClosedForm)
-    if in_closed_form and shared_design.applies(data, ansatz):
-        columns = _on_shared_design(ansatz, data)
+    if in_closed_form and precision != "certified" and shared_design.applies(data, ansatz):
+        columns = _on_shared_design(ansatz, precision, data)
     else:
-        columns = _by_moments(ansatz, cost, solver, data)
+        columns = _by_moments(ansatz, cost, solver, precision, data)
     return jax.tree.map(lambda a: a[..., :m].reshape(*a.shape[:-1], *batch), columns)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _on_shared_design(ansatz: Ansatz, data: Data) -> Fit:
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _on_shared_design(ansatz: Ansatz, precision: str, data: Data) -> Fit:
     """Those without gaps all at once; only if there are others, those by their moments."""
     on_design = shared_design.project(data, ansatz)
     quick = _assembled(
@@ -228,29 +242,35 @@ def _on_shared_design(ansatz: Ansatz, data: Data) -> Fit:
     )
 
     def with_others() -> Fit:
-        others = _by_moments(ansatz, mean_squared_error, ClosedForm(), data)
+        others = _by_moments(ansatz, mean_squared_error, ClosedForm(), precision, data)
         return jax.tree.map(partial(jnp.where, on_design.sure), quick, others)
 
     return lax.cond(jnp.all(on_design.sure), lambda: quick, with_others)
 
 
 @_on_shared_design.defjvp
-def _on_shared_design_jvp(ansatz: Ansatz, primals: tuple[Data], tangents: tuple[Data]) -> tuple[Fit, Fit]:
+def _on_shared_design_jvp(
+    ansatz: Ansatz, precision: str, primals: tuple[Data], tangents: tuple[Data]
+) -> tuple[Fit, Fit]:
     """Derivatives are those of the moments."""
-    by_moments = partial(_by_moments, ansatz, mean_squared_error, ClosedForm())
-    return _on_shared_design(ansatz, *primals), jax.jvp(by_moments, primals, tangents)[1]
+    by_moments = partial(_by_moments, ansatz, mean_squared_error, ClosedForm(), precision)
+    return _on_shared_design(ansatz, precision, *primals), jax.jvp(by_moments, primals, tangents)[1]
 
 
-def _by_moments(ansatz: Ansatz, cost: Cost, solver: ClosedForm | GradientDescent, data: Data) -> Fit:
+def _by_moments(
+    ansatz: Ansatz, cost: Cost, solver: ClosedForm | GradientDescent, precision: str, data: Data
+) -> Fit:
     """Data sets with gaps, weights and x of their own, by any solver."""
-    gathered = of_columns(data, ansatz)
-    point = turning_point(gathered)
+    gathered, point = gather(data, ansatz, precision)
     if cost is mean_squared_error:
         found = solver.solve(gathered, point)
     else:
         found = solver.solve_cost(cost, gathered, point, data.cut())
     fitted = _assembled(ansatz, gathered, point, found, data.sigma_unit)
-    return fitted if cost is mean_squared_error else replace(fitted, bse=jnp.full_like(fitted.bse, jnp.nan))
+    if cost is mean_squared_error:
+        return fitted
+    unknown = jnp.full_like(fitted.bse, jnp.nan)
+    return replace(fitted, bse=unknown, digits=jnp.zeros_like(fitted.digits))
 
 
 def _assembled(
@@ -274,10 +294,21 @@ def _assembled(
         nobs=gathered.nobs,
         df_resid=df_resid,
         status=code,
+        digits=jnp.where(solved, _digits(found.params, point), 0).astype(jnp.int8),
         coefs=if_solved(found.coefs),
         frame=gathered.frame,
         ansatz=ansatz,
     )
+
+
+def _digits(params: Array, point: TurningPoint) -> Array:
+    """−log₁₀ of a bound of the largest relative error of the params, rounded down."""
+    exact = lax.stop_gradient(point.params)
+    away = jnp.abs(lax.stop_gradient(params) - exact)
+    away = jnp.where(away > 0, away / jnp.abs(exact), 0)
+    doubt = small.largest(lax.stop_gradient(point.doubt) + away) + jnp.finfo(params.dtype).eps / 2
+    digits = -jnp.log10(jnp.where(doubt > 0, doubt, jnp.inf))  # NaN and infinity: none
+    return jnp.where(doubt < 1, jnp.floor(digits), 0)
 
 
 def _status(gathered: Moments | Projected, point: TurningPoint, end: Array, p: int) -> Array:

@@ -21,6 +21,7 @@ from jaxreg.pytree import pytree, static
 
 NAN_POLICIES = ("omit", "propagate", "raise")
 COV_TYPES = ("nonrobust",)
+PRECISIONS = ("auto", "fast", "certified")
 ALIGNMENT = 64  # bytes: what XLA asks of an array
 ROUNDING = 1e-5  # of the spread of x: what a change to the dtype of y may cost
 
@@ -215,7 +216,7 @@ def new_x(x: Any, dtype: Any, ansatz: Ansatz, batch: tuple[int, ...], columns: i
 
 
 def check_options(
-    ansatz: Any, cost: Any, solver: Any, nan_policy: Any, cov_type: Any, block_size: Any
+    ansatz: Any, cost: Any, solver: Any, nan_policy: Any, cov_type: Any, precision: Any, block_size: Any
 ) -> None:
     """Raise on an option that does not exist or does not go with the others."""
     if isinstance(ansatz, type) or not hasattr(ansatz, "basis"):
@@ -228,6 +229,8 @@ def check_options(
         raise ValueError(f"nan_policy is one of {NAN_POLICIES}, got {nan_policy!r}")
     if cov_type not in COV_TYPES:
         raise ValueError(f"cov_type is one of {COV_TYPES}, got {cov_type!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is one of {PRECISIONS}, got {precision!r}")
     whole = isinstance(block_size, int | np.integer) and not isinstance(block_size, bool) and block_size > 0
     if block_size != "auto" and not whole:
         raise ValueError(f'block_size is "auto" or a number of data sets, got {block_size!r}')

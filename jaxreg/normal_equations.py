@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxreg import pair
+from jaxreg import pair, small
 from jaxreg._typing import Array
 from jaxreg.pair import Pair
 
 UNROLLED = 12  # unknowns; p³/6 multiplications to compile
+FIRST_ORDER = 0.1  # relative change of A below which that of A⁻¹ is about as large
 
 
 class Solved(NamedTuple):
@@ -36,14 +37,27 @@ class Solved(NamedTuple):
     share: Array
 
 
-def solve(G: Pair, least: float) -> Solved:
+def solve(G: Pair, least: float | Array) -> Solved:
     """Solve; where the share left of a pivot is not above `least`, 1 is divided by: numbers stay finite."""
     if G.lo is not None:
         return _by_sweeps(G, least)
     return _by_cholesky(G.hi, least) if G.hi.shape[0] - 1 <= UNROLLED else _by_lapack(G.hi, least)
 
 
-def _by_cholesky(G: Array, least: float) -> Solved:
+def coef_error(found: Solved, size: Array, relative: Array) -> Array:
+    """By how much c may be off where every G_ij is by relative · size_i · size_j, (p, *batch).
+
+    To first order Δc = A⁻¹(Δb − ΔA c), so |Δc| ≤ relative · |A⁻¹|s · (s_y + sᵀ|c|); infinite where the
+    first order does not tell.
+    """
+    *of_basis, of_y = size
+    s = jnp.stack(of_basis)
+    gain = small.matvec(jnp.abs(found.inverse.hi), s)
+    whole = of_y + small.dot(s, jnp.abs(found.coefs.hi))
+    return jnp.where(relative * small.dot(s, gain) < FIRST_ORDER, relative * gain * whole, jnp.inf)
+
+
+def _by_cholesky(G: Array, least: float | Array) -> Solved:
     p = G.shape[0] - 1
     share = jnp.ones(G.shape[2:], G.dtype)
     L: dict[tuple[int, int], Array] = {}
@@ -79,7 +93,7 @@ def _by_cholesky(G: Array, least: float) -> Solved:
     )
 
 
-def _by_lapack(G: Array, least: float) -> Solved:
+def _by_lapack(G: Array, least: float | Array) -> Solved:
     """The same by the factorization of one matrix after the other."""
     p = G.shape[0] - 1
     A, b = jnp.moveaxis(G[:p, :p], (0, 1), (-2, -1)), jnp.moveaxis(G[:p, p], 0, -1)[..., None]
@@ -107,7 +121,7 @@ def _minus(a: Array, terms: list[Array]) -> Array:
     return a
 
 
-def _by_sweeps(G: Pair, least: float) -> Solved:
+def _by_sweeps(G: Pair, least: float | Array) -> Solved:
     """Sweeping G on k leaves G_ij − G_ik G_kj / G_kk; on all of A, [[−A⁻¹, A⁻¹b], [bᵀA⁻¹, y² − bᵀA⁻¹b]].
 
     Source: J. H. Goodnight, The American Statistician 33 (1979) 149.
@@ -133,7 +147,7 @@ def _by_sweeps(G: Pair, least: float) -> Solved:
     return Solved(swept[:p, p], -swept[:p, :p], swept[p, p], share)
 
 
-def _pivot(whole: Array, left: Array, least: float) -> tuple[Array, Array]:
+def _pivot(whole: Array, left: Array, least: float | Array) -> tuple[Array, Array]:
     """What to divide by, and the share that is left of G_kk."""
     share = left / jnp.where(whole > 0, whole, 1)
     return jnp.where(share > least, left, 1), share

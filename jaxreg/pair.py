@@ -81,6 +81,11 @@ class Pair:
         """The nearest single float."""
         return self.hi if self.lo is None else self.hi + self.lo
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of hi."""
+        return self.hi.shape
+
     def __getitem__(self, index: Any) -> Pair:
         return self.map(lambda a: a[index])
 
@@ -143,6 +148,13 @@ def narrow(a: Pair, dtype: Any) -> Pair:
         return Pair(hi, (a.hi - hi.astype(a.hi.dtype)).astype(dtype))
     hi = a.hi.astype(dtype)
     return Pair(hi, ((a.hi - hi.astype(a.hi.dtype)) + a.lo).astype(dtype))
+
+
+def ones_like(a: Any) -> Any:
+    """1 for each number, in an array or a pair."""
+    if not isinstance(a, Pair):
+        return jnp.ones_like(a)
+    return Pair(jnp.ones_like(a.hi), None if a.lo is None else jnp.zeros_like(a.lo))
 
 
 def where(condition: Array, a: Any, b: Any) -> Pair:

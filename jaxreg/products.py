@@ -47,18 +47,23 @@ def sums(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Array, Pair, Pair]:
     row, column = np.tril_indices(q - 1)
     products = design[:, row] * design[:, column]
 
-    def add(state: Any, first: Array, rows: tuple) -> Any:
-        x, y, w = rows
-        seen = observed(x, y, w, ansatz)
-        weight = jnp.ones((), y.dtype) if w is None else jnp.where(w > 0, w, jnp.nan)
-        weight = jnp.where(chunk_of(finite, first, y)[:, None], weight, jnp.nan)  # makes a sum NaN, even of 0
-        mask = jnp.where(seen, weight, 0).astype(jnp.float64)
-        u = mask * (jnp.where(seen, y, 0).astype(jnp.float64) - frame.y_center) / frame.y_scale
-        A, b = state
-        return A + dot(chunk_of(products, first, y), mask), b + dot(chunk_of(design, first, y), u)
+    def of_strip(strip: Tile, y_center: Array, y_scale: Array) -> tuple[Array, Array]:
+        def add(state: Any, first: Array, rows: tuple) -> Any:
+            x, y, w = rows
+            seen = observed(x, y, w, ansatz)
+            weight = jnp.ones((), y.dtype) if w is None else jnp.where(w > 0, w, jnp.nan)
+            usable = chunk_of(finite, first, y)[:, None]
+            weight = jnp.where(usable, weight, jnp.nan)  # makes a sum NaN, even of 0
+            mask = jnp.where(seen, weight, 0).astype(jnp.float64)
+            u = mask * ((jnp.where(seen, y, 0).astype(jnp.float64) - y_center) / y_scale)
+            A, b = state
+            return A + dot(chunk_of(products, first, y), mask), b + dot(chunk_of(design, first, y), u)
+
+        return over_chunks(strip, add, nothing)
 
     nothing = jnp.zeros((products.shape[1], STRIP)), jnp.zeros((q - 1, STRIP))
-    A, b = over_strips(tile, lambda strip: over_chunks(strip, add, nothing))
+    y_frame = (jnp.broadcast_to(a.astype(jnp.float64), tile.width) for a in (frame.y_center, frame.y_scale))
+    A, b = over_strips(tile, of_strip, *y_frame)
     nobs, weight, square = tiles.square(ansatz, frame, tile, Pair(jnp.zeros(()), None))
     first = weight.hi[None] if ansatz.has_intercept else A[:1]  # Σ w itself
     lower = jnp.concatenate([first, A[1:], b, square.hi[None]])
@@ -81,15 +86,20 @@ def design_of(ansatz: Ansatz, frame: Frame, x: Array) -> tuple[Array, Array]:
     return jnp.where(finite[:, None], psi, 0), finite
 
 
-def over_strips(tile: Tile, function: Callable[[Tile], Result]) -> Result:
-    """A function of every strip of a tile, whose result is STRIP wide, put together."""
+def over_strips(tile: Tile, function: Callable[..., Result], *columns: Array) -> Result:
+    """A function of every strip of a tile and of columns of its width, put together.
 
-    def strip(start: Array | int) -> Tile:
-        return replace(tile, start=tile.start + jnp.int32(start), width=min(STRIP, tile.width))
+    The function gets columns that are STRIP wide, and its result is.
+    """
+
+    def strip(start: Array | int) -> Result:
+        cut = replace(tile, start=tile.start + jnp.int32(start), width=min(STRIP, tile.width))
+        return function(cut, *(lax.dynamic_slice_in_dim(a, start, STRIP) for a in columns))
 
     if tile.width <= STRIP:
-        return jax.tree.map(lambda a: a[..., : tile.width], function(strip(0)))
-    return tiles.put_together(lambda start: function(strip(start)), tile.width, STRIP)
+        columns = tuple(jnp.pad(a, (0, STRIP - tile.width), constant_values=1) for a in columns)
+        return jax.tree.map(lambda a: a[..., : tile.width], strip(0))
+    return tiles.put_together(strip, tile.width, STRIP)
 
 
 def over_chunks(tile: Tile, add: Callable[[State, Array, tuple], State], state: State) -> State:

@@ -29,7 +29,10 @@ from jaxreg.tiles import Tile
 ENOUGH = 2.0**-3  # share of ⟨y²⟩ that is left unexplained, above which one projection will do
 LEAST = 2.0**-16  # the same: below, rounding y − y₀ to float32 is felt, in 1e-5 of a standard error
 SMALLEST = 2.0**-180  # ⟨y²⟩ above which products stay among the normal numbers of float32
-LEAST_SHARE = 2.0**-24  # of a column of the design that those before it do not explain
+LEAST_SHARE = 2.0**-8  # of a column of the design that those before it do not explain: below, params
+# would feel the float32 of the products
+FLOAT32 = 2.0**-24  # relative error of an operation
+DEVIATIONS = 8.0  # of the roundings that add up: more than will ever occur
 
 
 @pytree
@@ -43,7 +46,6 @@ class Projected:
         point: the turning points.
         sure: whether a data set is empty, or complete and lost no digits; what stands here for the
             others means nothing: they have to be fitted by their moments, (m,).
-        invalid: whether it is not, (m,).
     """
 
     nobs: Array
@@ -51,7 +53,11 @@ class Projected:
     frame: Frame
     point: TurningPoint
     sure: Array
-    invalid: Array
+
+    @property
+    def invalid(self) -> Array:
+        """Those that nothing is known of here."""
+        return ~self.sure
 
 
 @pytree
@@ -79,9 +85,26 @@ class _Design:
     usable: Array
 
 
+@pytree
+class _Strip:
+    """What is found of the data sets of a strip: see `TurningPoint`, in units of `y_scale` from `y_center`."""
+
+    y_center: Array
+    y_scale: Array
+    coefs: Array
+    params: Array
+    cost: Array
+    doubt: Array
+    trusted: Array
+    empty: Array
+
+
 def applies(data: Data, ansatz: Ansatz) -> bool:
-    """Whether all the data sets have one design of several columns, and of more rows."""
-    shared = products.apply_to(ansatz, data.x, data.x_is_shared)
+    """Whether all the data sets have one design of several columns, and of more rows.
+
+    Not a polynomial, whose params are small differences of large coefs.
+    """
+    shared = products.apply_to(ansatz, data.x, data.x_is_shared) and ansatz.basis_is_x
     shared &= data.weights is None or data.weights.ndim == 1
     return shared and data.y.dtype == jnp.float32 and data.y.shape[0] >= tiles.size(ansatz, data.x)
 
@@ -102,10 +125,15 @@ def project(data: Data, ansatz: Ansatz) -> Projected:
         errors = jnp.sqrt(jnp.sum(design.to_params**2, axis=1))
         inverse, errors, weight = (for_all(a.astype(jnp.float32)) for a in (inverse, errors, design.weight))
         nobs = jnp.sum(design.there, dtype=jnp.int32)
-    y0, y_scale, coefs, params, cost, sure, empty = found
-    point = TurningPoint(params, coefs, cost, inverse, errors, sure)
-    frame = Frame(for_all(design.frame.x_center), for_all(design.frame.x_scale), y0, y_scale)
-    return Projected(jnp.where(empty, 0, nobs), weight, frame, point, sure | empty, ~(sure | empty))
+    point = TurningPoint(
+        found.params, found.coefs, found.cost, inverse, errors, found.doubt, full_rank=found.trusted
+    )
+    frame = Frame(
+        for_all(design.frame.x_center), for_all(design.frame.x_scale), found.y_center, found.y_scale
+    )
+    return Projected(
+        jnp.where(found.empty, 0, nobs), weight, frame, point, found.trusted | found.empty
+    )
 
 
 def _design(ansatz: Ansatz, x: Array, w: Array) -> _Design:
@@ -153,26 +181,39 @@ def _orthonormal(A: Array) -> tuple[Array, Array]:
     return lax.fori_loop(0, A.shape[0], step, (jnp.eye(A.shape[0]), jnp.ones(())))
 
 
-def _strip(has_intercept: bool, design: _Design, strip: Tile) -> tuple[Array, ...]:
-    """y₀, the unit of y, coefs, params and cost, and whether to trust them or whether there is no y."""
+def _strip(has_intercept: bool, design: _Design, strip: Tile) -> _Strip:
     mean, gap, nothing = _first_look(design, strip)
     y0 = mean if has_intercept else jnp.zeros_like(mean)
 
-    def project() -> tuple[Array, Array, Array]:
+    def projected() -> tuple[Array, Array, Array, Array]:
         return _projected_once_or_twice(design, strip, y0)
 
-    def skip() -> tuple[Array, Array, Array]:
-        return jax.tree.map(jnp.zeros_like, jax.eval_shape(project))
+    def skipped() -> tuple[Array, Array, Array, Array]:
+        return jax.tree.map(jnp.zeros_like, jax.eval_shape(projected))
 
-    b, rest, sure = lax.cond(jnp.all(gap), skip, project)
+    b, rest, error, trusted = lax.cond(jnp.all(gap), skipped, projected)
     empty = lax.cond(jnp.any(nothing), lambda: _is_empty(design, strip), lambda: nothing)
     whole = rest + jnp.sum(b**2, axis=0)
     unit = power_of_two(jnp.sqrt(whole).astype(y0.dtype)).astype(whole.dtype)
     b, rest = b / unit, rest / unit**2
     params = unit * products.dot(design.to_params.T, b)
     params = params.at[0].add(y0[0]) if has_intercept else params
-    found = (unit, products.dot(design.to_coefs.T, b), params, rest)
-    return y0[0], *(a.astype(y0.dtype) for a in found), sure, empty
+    params_error = jnp.sum(jnp.abs(design.to_params), axis=1)[:, None] * error
+    doubt = jnp.where(params_error > 0, params_error / jnp.abs(params), 0)
+
+    def rounded(a: Array) -> Array:
+        return a.astype(y0.dtype)
+
+    return _Strip(
+        y_center=y0[0],
+        y_scale=rounded(unit),
+        coefs=rounded(products.dot(design.to_coefs.T, b)),
+        params=rounded(params),
+        cost=rounded(rest),
+        doubt=rounded(doubt),
+        trusted=trusted,
+        empty=empty,
+    )
 
 
 def _first_look(design: _Design, strip: Tile) -> tuple[Array, Array, Array]:
@@ -190,8 +231,11 @@ def _first_look(design: _Design, strip: Tile) -> tuple[Array, Array, Array]:
     return mean, count < jnp.sum(there, dtype=jnp.int32), count == 0
 
 
-def _projected_once_or_twice(design: _Design, strip: Tile, y0: Array) -> tuple[Array, Array, Array]:
-    """⟨Q y⟩ and what is left of ⟨y²⟩, with y from y₀, and which data sets are complete and lost nothing."""
+def _projected_once_or_twice(design: _Design, strip: Tile, y0: Array) -> tuple[Array, Array, Array, Array]:
+    """⟨Q y⟩ and what is left of ⟨y²⟩, with y from y₀, how far ⟨Q y⟩ is off at most, and where to trust it.
+
+    That is where a data set is complete and lost no digits.
+    """
     b, rest = _projected(design, strip, y0, None)
     whole = rest + jnp.sum(b**2, axis=0)
     complete = jnp.isfinite(whole) & ((whole > SMALLEST) | (whole == 0)) & design.usable
@@ -202,7 +246,10 @@ def _projected_once_or_twice(design: _Design, strip: Tile, y0: Array) -> tuple[A
         return jax.tree.map(partial(jnp.where, explained), refined, (b, rest))
 
     b, rest = lax.cond(jnp.any(explained), again, lambda: (b, rest))
-    return b, rest, complete & ((rest > LEAST * whole) | (whole == 0))
+    terms = float(min(strip.y.shape[0], products.CHUNK))
+    projected = jnp.where(explained, rest, whole)
+    error = DEVIATIONS * FLOAT32 * (jnp.sqrt(terms * projected) + jnp.sqrt(whole))
+    return b, rest, error, complete & ((rest > LEAST * whole) | (whole == 0))
 
 
 def _projected(design: _Design, strip: Tile, y0: Array, b: Array | None) -> tuple[Array, Array]:

@@ -1,0 +1,308 @@
+"""One pass over the columns: the moments and the turning points of all data sets at once.
+
+The data are cut into tiles, whose sums `tiles.py` and `products.py` add up in float64, raw or from a near
+origin, to be centered afterwards: the data are read once. That costs digits where an offset is far, where
+columns nearly depend on each other, where little is left unexplained, or where a param is small beside
+what it is the difference of. A bound of the error tells; the data sets in doubt, usually few, are picked
+out and located again by `certified.py`, which costs thirty times as much.
+"""
+
+from __future__ import annotations
+
+from functools import partial, reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxreg import certified, inputs, pair, products, small, tiles
+from jaxreg import frame as frames
+from jaxreg._typing import Array
+from jaxreg.ansatz import Ansatz, Line
+from jaxreg.closed_form import SINGLE, TurningPoint, located, moved_with, usable_G
+from jaxreg.cost import observed
+from jaxreg.frame import Frame, power_of_two
+from jaxreg.inputs import Data
+from jaxreg.moments import Moments
+from jaxreg.normal_equations import Solved, coef_error, rank_tolerance, solve
+from jaxreg.pair import Pair
+from jaxreg.precision import float64, in_own_precision
+from jaxreg.pytree import tangent
+from jaxreg.tiles import Tile
+
+TILE_COLUMNS = 2**16  # of a line: enough for every core, few enough that the running sums stay in cache
+LEAST_COLUMNS = 256
+PRODUCT_COLUMNS = 2**13  # where sums are matrix products, which have strips of their own
+CERTIFIED_COLUMNS = 64  # located again at a time, at no more than
+CERTIFIED_ELEMENTS = 2**21  # observations of each
+FIRST_ROWS = 8  # whose mean is a near origin
+
+# Relative errors of params and of what is left unexplained that are worth a second look.
+WORTH = {"float32": (2.0**-26, 2.0**-20), "float64": (2.0**-40, 2.0**-36)}
+
+Found = tuple[Moments, TurningPoint]
+
+
+def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> Moments:
+    """The moments of every data set, in one pass over the data.
+
+    ⟨a⟩ = Σ w a / Σ w over the valid observations of a data set: those at which neither x nor y is NaN
+    and the weight is not 0. Where the params would feel their rounding, the sums are carried to twice the
+    digits of float64, as in `fit`.
+
+    Args:
+        x: (n,) shared or (n, *batch) own; (n, k) or (n, k, *batch) where the ansatz takes vectors.
+        y: (n, *batch), data sets behind the observations; its dtype decides, as in `fit`.
+        weights: inverse variances, (n,) shared or (n, *batch) own.
+        ansatz: whose features φ are averaged.
+
+    Returns:
+        `Moments`, differentiable in x, y and weights. Data sets with an infinite value or an impossible
+        weight are marked `invalid`.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit together.
+    """
+    found, _ = gather(inputs.source(x, y, weights, None, "omit", ansatz).data(), ansatz)
+    return found
+
+
+@in_own_precision
+@partial(jax.jit, static_argnums=(1, 2))
+def gather(data: Data, ansatz: Ansatz, precision: str = "auto") -> Found:
+    """Moments and turning points of data that were checked, in the shape that the data sets came in."""
+    x = data.x[..., None] if data.x_is_shared else data.x
+    weights = data.weights
+    if weights is not None and weights.ndim == 1:
+        weights = weights[:, None]
+    columns = _gather(ansatz, precision, data.width, x, data.y, weights, data.first)
+    return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], *data.batch), columns)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _gather(
+    ansatz: Ansatz, precision: str, m: int, x: Array, y: Array, weights: Array | None, first: Any
+) -> Found:
+    """Those of m columns of y, tile by tile."""
+    count = -(-m // tile_columns(ansatz, x, x.shape[-1] == 1))
+    width = -(-m // count)
+
+    def tile(start: Array | int) -> tuple[Found, Array]:
+        return _quick(ansatz, Tile(x, y, weights, first + jnp.int32(start), width))
+
+    found, doubtful = tiles.put_together(tile, m, width)
+    if precision == "fast":
+        return found
+    if precision == "certified":
+        doubtful = jnp.ones_like(doubtful)
+    again = partial(_certified, ansatz, found, doubtful, x, y, weights, first)
+    return lax.cond(jnp.any(doubtful), again, lambda: found)
+
+
+def tile_columns(ansatz: Ansatz, x: Any, x_is_shared: bool) -> int:
+    """How many data sets are read at once: of as many the sums stay in cache."""
+    if products.apply_to(ansatz, x, x_is_shared):
+        return PRODUCT_COLUMNS
+    q = tiles.size(ansatz, x)
+    return max(LEAST_COLUMNS, TILE_COLUMNS * 12 // (q * (q + 1)))
+
+
+@_gather.defjvp
+def _gather_jvp(
+    ansatz: Ansatz, precision: str, m: int, primals: tuple, tangents: tuple
+) -> tuple[Found, Found]:
+    """In a frame that stays where it is, moments are plain averages, and so are their derivatives."""
+    found, point = _gather(ansatz, precision, m, *primals)
+    frame = jax.tree.map(lax.stop_gradient, found.frame)
+    *data, first = primals
+
+    def averages(*data: Array | None) -> tuple[Array, Array]:
+        def columns(a: Array) -> Array:
+            return a if a.shape[-1] in (1, m) else lax.dynamic_slice_in_dim(a, first, m, axis=-1)
+
+        return _averages(ansatz, frame, *jax.tree.map(columns, data))
+
+    _, (weight, G) = jax.jvp(averages, tuple(data), tuple(tangents[:-1]))
+    changes = (
+        tangent(found, weight=weight, G=tangent(found.G, hi=G)),
+        moved_with(_usable(found), point, G),
+    )
+    return (found, point), changes
+
+
+def _usable(moments: Moments) -> Moments:
+    return Moments(**{**vars(moments), "G": usable_G(moments)})
+
+
+def _averages(ansatz: Ansatz, frame: Frame, x: Array, y: Array, weights: Array | None) -> tuple[Array, Array]:
+    """Σ w and G in a given frame, the definition of what is gathered."""
+    seen = observed(x, y, weights, ansatz)
+    x, y, weights = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, 0), (x, y, weights))
+    w = jnp.where(seen, 1 if weights is None else weights, 0).astype(y.dtype)
+    z = [jnp.where(seen, a, 0) for a in tiles.z(ansatz, frame, x, y)]
+    weight = jnp.sum(w, axis=0)
+    safe = jnp.where(weight > 0, weight, 1)
+    rows = [jnp.stack([jnp.sum(w * a * b, axis=0) / safe for b in z]) for a in z]
+    return weight, jnp.stack(rows)
+
+
+def _certified(
+    ansatz: Ansatz,
+    found: Found,
+    doubtful: Array,
+    x: Array,
+    y: Array,
+    weights: Array | None,
+    first: Any,
+) -> Found:
+    """What was found, with the data sets in doubt located again, a few at a time."""
+    n, m = y.shape[0], doubtful.shape[0]
+    width = max(1, min(CERTIFIED_COLUMNS, CERTIFIED_ELEMENTS // n))
+    ids = jnp.nonzero(doubtful, size=-(-m // width) * width, fill_value=m)[0].astype(jnp.int32)
+    count = jnp.sum(doubtful, dtype=jnp.int32)
+    axes = [None if a is None or a.shape[-1] == 1 else -1 for a in (x, y, weights)]
+    locate = jax.vmap(partial(certified.locate, ansatz), in_axes=axes, out_axes=-1, axis_size=width)
+
+    def columns(a: Array | None, at: Array) -> Array | None:
+        if a is None or a.shape[-1] == 1:
+            return None if a is None else a[..., 0]
+        return jnp.take(a, at + first, axis=-1, mode="clip")
+
+    def some(state: tuple[Array, Found]) -> tuple[Array, Found]:
+        start, found = state
+        at = lax.dynamic_slice_in_dim(ids, start, width)
+        part = locate(*(columns(a, jnp.minimum(at, m - 1)) for a in (x, y, weights)))
+        return start + width, jax.tree.map(lambda a, b: a.at[..., at].set(b, mode="drop"), found, part)
+
+    return lax.while_loop(lambda state: state[0] < count, some, (jnp.int32(0), found))[1]
+
+
+def _quick(ansatz: Ansatz, tile: Tile) -> tuple[Found, Array]:
+    """One pass: the sums in float64, centered afterwards; and which data sets are in doubt."""
+    dtype = tile.y.dtype
+    raw = _raw_frame(ansatz, tile)
+    with float64():
+        if products.apply_to(ansatz, tile.x, tile.x.shape[-1] == 1):
+            nobs, weight, sums = products.sums(ansatz, raw, tile)
+            additions = nobs.astype(jnp.float64)
+        else:
+            nobs, weight, sums = tiles.sums(ansatz, raw, tile, Pair(jnp.zeros((), jnp.float64), None))
+            additions = nobs / tiles.ROWS + tiles.ROWS
+        weight, G0 = weight.hi, sums.hi
+        finite = reduce(jnp.logical_and, [jnp.isfinite(a) for a in (weight, *small.diagonal(G0))])
+        G0 = G0 / jnp.where(weight > 0, weight, 1)
+        frame, center, size = _centered(ansatz, raw, G0)
+        mean = G0[:, 0] if ansatz.has_intercept else jnp.zeros_like(G0[:, 0])
+        G = G0 - center[:, None] * mean[None] - center[None] * (mean - center)[:, None]
+        G = G / (size[:, None] * size[None])
+        spread = jnp.sqrt(jnp.abs(small.diagonal(G0))) / size  # of the sums, before they were centered
+        least = rank_tolerance(dtype)
+        found = solve(Pair(G, None), least)
+        point, doubtful = _judged(ansatz, frame, found, spread, nobs, additions, least, dtype)
+        doubtful = (doubtful & finite) | (~finite if dtype == jnp.float64 else False)
+        gathered = Moments(
+            nobs, weight.astype(dtype), pair.narrow(Pair(G, None), dtype), frame, ~finite, ansatz
+        )
+    return (gathered, point), doubtful & (nobs > 0)
+
+
+def _judged(
+    ansatz: Ansatz,
+    frame: Frame,
+    found: Solved,
+    spread: Array,
+    nobs: Array,
+    additions: Array,
+    least: float,
+    dtype: np.dtype,
+) -> tuple[TurningPoint, Array]:
+    """The turning point with a bound of its error, and whether the error is likely to be felt.
+
+    A sum of k terms is off by at most k roundings and likely by a fraction of √k.
+    """
+    p = found.inverse.hi.shape[0]
+    fixed = 6 + 4 * p + (0 if ansatz.basis_is_x else 2 * p**2)  # z, its products, and the solution
+    at_most = SINGLE * (additions + fixed)
+    likely = SINGLE * (jnp.sqrt(additions) / 4 + 2)
+    error = coef_error(found, spread, at_most)
+    point = located(ansatz, frame, found, error, least, dtype)
+    share = likely / at_most
+    params_worth, rest_worth = WORTH[dtype.name]
+    whole = spread[-1] + small.dot(spread[:-1], jnp.abs(found.coefs.hi))
+    rest_lost = (likely * whole**2 > rest_worth * found.rest.hi) & (whole > 0) & (nobs > p)
+    params_lost = ~(small.largest(point.doubt) * share <= params_worth)
+    return point, (params_lost | rest_lost | ~point.full_rank) & (nobs >= p)
+
+
+def _raw_frame(ansatz: Ansatz, tile: Tile) -> Frame:
+    """The frame in which `_quick` adds.
+
+    Of float32 data the data themselves, whose products are exact in float64; of float64 data an origin
+    among the first observations. A basis that lives on [−1, 1] needs the range of x. The frame of x is
+    the same whether it is shared or not, and so are the last bits.
+    """
+    dtype = tile.y.dtype
+    zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
+    raw = Frame(zero, one, zero, one) if dtype == jnp.float32 else _near_frame(ansatz, tile)
+    if ansatz.basis_is_x:
+        return raw
+    of_x = frames.of_ranges(tiles.x_range(tile), (zero, zero), ansatz)
+    return Frame(of_x.x_center, of_x.x_scale, raw.y_center, raw.y_scale)
+
+
+def _near_frame(ansatz: Ansatz, tile: Tile) -> Frame:
+    """The frame around the mean of the first few observations."""
+    x, y, _ = tile.rows(jnp.int32(0), min(FIRST_ROWS, tile.y.shape[0]))
+
+    def center_and_scale(a: Array) -> tuple[Array, Array]:
+        there = jnp.isfinite(a)
+        a = jnp.where(there, a, 0)
+        share = 1 / jnp.maximum(jnp.sum(there, axis=0), 1).astype(a.dtype)
+        center = jnp.sum(a * share, axis=0) if ansatz.has_intercept else jnp.zeros(a.shape[1:], a.dtype)
+        return center, power_of_two(jnp.max(jnp.where(there, jnp.abs(a - center), 0), axis=0))
+
+    return Frame(*center_and_scale(x), *center_and_scale(y))
+
+
+def _centered(ansatz: Ansatz, raw: Frame, G: Array) -> tuple[Frame, Array, Array]:
+    """The frame around the means with the standard deviations as units, and where z has moved to.
+
+    Returns:
+        The frame, and with it c and s of z_new = (z − c) / s, each (p + 1, width).
+    """
+    first = int(ansatz.has_intercept)
+    p, width = G.shape[0] - 1, G.shape[-1]
+    diagonal = small.diagonal(G)
+    mean = G[:, 0] if first else jnp.zeros_like(diagonal)
+    moving = np.arange(p + 1) >= (first if ansatz.basis_is_x else p)
+    old = _by_z(raw.x_center, raw.y_center, p, first, width)
+    unit = _by_z(raw.x_scale, raw.y_scale, p, first, width)
+    new = (old + unit * mean).astype(raw.y_center.dtype)
+    center = jnp.where(moving[:, None], (new.astype(G.dtype) - old) / unit, 0)
+    spread = jnp.sqrt(jnp.maximum(diagonal - (2 * mean - center) * center, 0))
+    size = power_of_two(spread.astype(raw.y_scale.dtype)).astype(G.dtype)
+    size = jnp.where(moving[:, None], size, 1)
+    scale = (unit * size).astype(raw.y_scale.dtype)
+    x_center, x_scale = (
+        jnp.broadcast_to(a, (*a.shape[:-1], width)) for a in (raw.x_center, raw.x_scale)
+    )
+    if ansatz.basis_is_x:
+        x_center, x_scale = new[first:p], scale[first:p]
+        if not first:
+            x_center = jnp.zeros_like(x_center)
+        if not ansatz.x_is_vector:
+            x_center, x_scale = x_center[0], x_scale[0]
+    return Frame(x_center, x_scale, new[p], scale[p]), center, size
+
+
+def _by_z(of_x: Array, of_y: Array, p: int, first: int, width: int) -> Array:
+    """Centers or scales of x and y in float64 in the order of z, (p + 1, width); of a constant, any."""
+    of_x = of_x.astype(jnp.float64)
+    of_x = of_x[None] if of_x.ndim < 2 else of_x
+    rows = [
+        jnp.broadcast_to(of_x, (p - first, width)),
+        jnp.broadcast_to(of_y.astype(jnp.float64), (1, width)),
+    ]
+    return jnp.concatenate([jnp.ones((first, width)), *rows])
