@@ -12,7 +12,7 @@ from jaxreg.flow import learning_rates, momentum
 from jaxreg.gather import moments
 from jaxreg.moments import Moments
 from jaxreg.solvers import ClosedForm, GradientDescent
-from jaxreg.status import Status, describe
+from jaxreg.status import FitError, Status, describe
 
 __version__ = version("jaxreg")
 
@@ -20,6 +20,7 @@ __all__ = [
     "ClosedForm",
     "Descent",
     "Fit",
+    "FitError",
     "GradientDescent",
     "Line",
     "Linear",

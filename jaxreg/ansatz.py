@@ -157,13 +157,19 @@ class Polynomial:
 
     def change(self, shift: Pair, ratio: Array) -> Pair:
         """T_k(shift + ratio·t) in T_0 … T_k of t, by the same recurrence on coefficients."""
-        rows = [[Pair.of(jnp.ones_like(ratio))], [shift, Pair.of(ratio)]]
-        while len(rows) <= self.degree:
-            before, last = rows[-2:]
-            twice = [(shift * c).scaled(2) for c in last]
-            row = _sum(twice, [c.scaled(2 * ratio) for c in _times_t(last)])
-            rows.append(_sum(row, [-c for c in before]))
-        return pair.matrix(rows[: self.degree + 1])
+        p = self.degree + 1
+        zero = shift.map(lambda a: jnp.zeros((p, *jnp.broadcast_shapes(a.shape, ratio.shape)), a.dtype))
+        first = pair.at_set(zero, 0, 1.0)
+
+        def times_x(c: Pair) -> Pair:
+            return shift * c + _times_t(c).scaled(ratio)
+
+        def step(k: Array, state: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
+            rows, before, last = state
+            return pair.at_set(rows, k, last), last, times_x(last).scaled(2) - before
+
+        rows = pair.at_set(pair.stack([zero] * p), 0, first)
+        return lax.fori_loop(1, p, step, (rows, first, times_x(first)))[0]
 
     def basis_in_features(self, p: int = 0) -> np.ndarray:
         """Chebyshev polynomials in powers, T_k(x) = Σ_j K_kj x^j."""
@@ -236,27 +242,21 @@ def _in_a_loop(twice: Pair, first: list[Pair], count: int) -> list[Pair]:
 
     def step(k: Array, state: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
         T, before, last = state
-        T = jax.tree.map(lambda whole, part: whole.at[k].set(part), T, last)
-        return T, last, twice * last - before
+        return pair.at_set(T, k, last), last, twice * last - before
 
     T = pair.stack([first[0]] * count)
     T, *_ = lax.fori_loop(1, count, step, (T, *first))
     return [T[k] for k in range(count)]
 
 
-def _times_t(coefficients: list[Pair]) -> list[Pair]:
-    """Chebyshev coefficients of t·f from those of f, by 2 t T_k = T_{k+1} + T_{|k−1|}."""
-    up = [coefficients[0].scaled(0), coefficients[0]] + [c.scaled(0.5) for c in coefficients[1:]]
-    down = [c.scaled(0.5) for c in coefficients[1:]]
-    return _sum(up, down)
+def _times_t(c: Pair) -> Pair:
+    """Chebyshev coefficients of t·f from those of f, by 2 t T_k = T_{k+1} + T_{|k−1|}, up to degree p − 1."""
 
+    def up_and_down(c: Array) -> Array:
+        up = jnp.concatenate([jnp.zeros_like(c[:1]), c[:1], c[1:-1] / 2])[: c.shape[0]]
+        return up.at[:-1].add(c[1:] / 2)
 
-def _sum(longer: list[Pair], shorter: list[Pair]) -> list[Pair]:
-    """The sum of two rows of coefficients of different lengths."""
-    if len(longer) < len(shorter):
-        longer, shorter = shorter, longer
-    n = len(shorter)
-    return [a + b for a, b in zip(longer[:n], shorter, strict=True)] + longer[n:]
+    return c.map(up_and_down)
 
 
 def _facing(params: Array, x: Array) -> Array:

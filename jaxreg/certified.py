@@ -25,7 +25,7 @@ from jaxreg import frame as frames
 from jaxreg import pair, small
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.closed_form import PAIR, TurningPoint, located
+from jaxreg.closed_form import PAIR, FromCoefs, TurningPoint, located
 from jaxreg.cost import observed
 from jaxreg.frame import Frame, power_of_two
 from jaxreg.moments import Moments
@@ -51,10 +51,16 @@ class _Rows(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """How far the refinement has come."""
+    """How far the refinement has come: c and its error, what solved for it, and what is yet to be taken off u."""
 
-    found: Solved
-    point: TurningPoint
+    coefs: Pair
+    error: Array
+    inverse: Pair
+    rest: Pair
+    share: Array
+    G: Pair
+    u: Pair
+    step: Pair
     goes_on: Array
     rounds: Array
 
@@ -79,22 +85,55 @@ def locate(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> tuple[M
     with float64():
         rows, unit = _rows(frame, x, y, weights, seen)
         weight = jnp.sum(rows.weight) * unit
-        invalid |= ~jnp.isfinite(weight)
         least = _least_share(frame, dtype)
-        G = _moments(ansatz, rows, None, jnp.ones(()))
-        first = _solved(ansatz, frame, solve(G, least), None, least, dtype)
+        last = _refined(ansatz, frame, rows, least, dtype)
+        found = Solved(last.coefs, last.inverse, last.rest, last.share)
+        point = located(ansatz, frame, found, last.error, least, dtype)
+        nobs = jnp.sum(seen, dtype=jnp.int32)
+        G, weight = pair.narrow(last.G, dtype), weight.astype(dtype)
+    return Moments(nobs, weight, G, frame, invalid | ~jnp.isfinite(weight), ansatz), point
 
-        def refine(state: _Round) -> _Round:
-            coefs = state.found.coefs
-            scale = _largest_residual(ansatz, rows, coefs)
-            rest = solve(_moments(ansatz, rows, coefs, scale), least)
-            return _solved(ansatz, frame, rest, state, least, dtype, scale)
 
-        last = lax.while_loop(lambda state: state.goes_on, refine, first)
-        moments = Moments(
-            jnp.sum(seen, dtype=jnp.int32), weight.astype(dtype), pair.narrow(G, dtype), frame, invalid, ansatz
-        )
-    return moments, last.point
+def _refined(ansatz: Ansatz, frame: Frame, rows: _Rows, least: Array, dtype: np.dtype) -> _Round:
+    """The turning point of u, then that of what it leaves, until the error is small."""
+    p = len(ansatz.names(rows.t.hi.shape[2] if ansatz.x_is_vector else 1))
+    from_coefs = FromCoefs.of(ansatz, frame, single=False)
+
+    def refine(before: _Round) -> _Round:
+        u, largest = _taken_off(ansatz, rows._replace(u=before.u), before.step)
+        scale = power_of_two(largest)
+        G = _moments(ansatz, rows._replace(u=u.scaled(1 / scale)))
+        found = solve(G, least)
+        step = found.coefs.scaled(scale)
+        coefs = before.coefs + step
+        rest = found.rest.scaled(scale * scale)
+        error, _ = coef_error(found, jnp.ones(p + 1), jnp.asarray(PAIR))
+        error *= scale
+        # Residuals are off by the rounding of what was taken off, and c by ψ⁺ of that.
+        taken = jnp.sum(jnp.abs(before.coefs.hi))
+        error += PAIR * taken * jnp.sqrt(jnp.maximum(small.diagonal(found.inverse.hi), 0))
+        _, doubt = from_coefs(coefs, error)
+        known = jnp.max(doubt) < jnp.finfo(dtype).eps / 16
+        known &= PAIR * jnp.square(scale + jnp.sum(jnp.abs(step.hi))) <= 2.0**-40 * jnp.abs(rest.hi)
+        rounds = before.rounds + 1
+        goes_on = ~known & (found.share > least) & (rounds < ROUNDS)
+        G = pair.where(rounds == 1, G, before.G)
+        return _Round(coefs, error, found.inverse, rest, found.share, G, u, step, goes_on, rounds)
+
+    nothing, none = Pair.of(jnp.zeros(p)), jnp.zeros((), jnp.int32)
+    start = _Round(
+        coefs=nothing,
+        error=nothing.hi,
+        inverse=Pair.of(jnp.zeros((p, p))),
+        rest=Pair.of(jnp.zeros(())),
+        share=jnp.zeros(()),
+        G=Pair.of(jnp.zeros((p + 1, p + 1))),
+        u=rows.u,
+        step=nothing,
+        goes_on=none == 0,
+        rounds=none,
+    )
+    return lax.while_loop(lambda state: state.goes_on, refine, start)
 
 
 def _frame(ansatz: Ansatz, x: Array, y: Array, seen: Array) -> Frame:
@@ -137,39 +176,35 @@ def _least_share(frame: Frame, dtype: np.dtype) -> Array:
     return jnp.maximum(LEAST_SHARE, rounding**2)
 
 
-def _moments(ansatz: Ansatz, rows: _Rows, coefs: Pair | None, scale: Array) -> Pair:
-    """⟨z zᵀ⟩ with z = (ψ, (u − cᵀψ) / scale), or with u itself where there are no coefs."""
+def _moments(ansatz: Ansatz, rows: _Rows) -> Pair:
+    """⟨z zᵀ⟩."""
 
-    def add(total: Pair, chunk: _Rows) -> tuple[Pair, None]:
-        z = _z(ansatz, chunk, coefs)
-        z = pair.concatenate([z[:-1], z[-1:].scaled(1 / scale)])
-        wz = z * chunk.weight
-        return total + _exact_product(_slices(wz), _slices(z)), None
+    def add(total: Pair | None, chunk: _Rows) -> tuple[Pair, None]:
+        z = pair.concatenate([_basis(ansatz, chunk), chunk.u[None]])
+        G = _exact_product(_slices(z * chunk.weight), _slices(z))
+        return G if total is None else total + G, None
 
-    q = len(ansatz.names(rows.t.hi.shape[2] if ansatz.x_is_vector else 1)) + 1
-    total, _ = lax.scan(add, Pair.of(jnp.zeros((q, q))), rows)
+    zero = jax.eval_shape(lambda chunk: add(None, chunk)[0], jax.tree.map(lambda a: a[0], rows))
+    total, _ = lax.scan(add, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), zero), rows)
     weight = jnp.sum(rows.weight)
-    lower = jnp.tril(jnp.ones((q, q), bool))
+    lower = jnp.tril(jnp.ones(total.shape, bool))
     return pair.where(lower, total, pair.transpose(total)) / jnp.where(weight > 0, weight, 1)
 
 
-def _largest_residual(ansatz: Ansatz, rows: _Rows, coefs: Pair) -> Array:
-    """A power of two above every |u − cᵀψ|."""
+def _taken_off(ansatz: Ansatz, rows: _Rows, coefs: Pair) -> tuple[Pair, Array]:
+    """u − cᵀψ, and the largest of it."""
 
-    def add(largest: Array, chunk: _Rows) -> tuple[Array, None]:
-        return jnp.maximum(largest, jnp.max(jnp.abs(_z(ansatz, chunk, coefs).hi[-1]))), None
+    def residual(chunk: _Rows) -> Pair:
+        psi = _basis(ansatz, chunk)
+        return lax.fori_loop(0, psi.shape[0], lambda k, u: u - coefs[k] * psi[k], chunk.u)
 
-    return power_of_two(lax.scan(add, jnp.zeros(()), rows)[0])
+    u = lax.map(residual, rows)
+    return u, jnp.max(jnp.abs(u.hi))
 
 
-def _z(ansatz: Ansatz, rows: _Rows, coefs: Pair | None) -> Pair:
-    """z = (ψ(t), u − cᵀψ(t)) of some rows, (p + 1, ROWS), 0 where there is no observation."""
-    psi = pair.stack(ansatz.basis(rows.t))
-    u = rows.u
-    if coefs is not None:
-        u = lax.fori_loop(0, psi.hi.shape[0], lambda k, u: u - coefs[k] * psi[k], u)
-    z = pair.concatenate([psi, u[None]])
-    return z.map(lambda a: jnp.where(rows.seen, a, 0))
+def _basis(ansatz: Ansatz, rows: _Rows) -> Pair:
+    """ψ(t) of some rows, (p, ROWS), 0 where there is no observation."""
+    return pair.stack(ansatz.basis(rows.t)).map(lambda a: jnp.where(rows.seen, a, 0))
 
 
 def _slices(z: Pair) -> Array:
@@ -189,45 +224,12 @@ def _exact_product(a: Array, b: Array) -> Pair:
     _, q, rows = a.shape
     flat = [s.reshape(SLICES * q, rows) for s in (a, b)]
     products = lax.dot_general(*flat, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
-    products = products.reshape(SLICES, q, SLICES, q)
-    total = Pair.of(jnp.zeros((q, q)))
-    for order in reversed(range(2 * SLICES - 1)):  # the smallest first
-        for i in range(max(0, order - SLICES + 1), min(order, SLICES - 1) + 1):
-            total = Pair(*_added(total, products[i, :, order - i]))
-    return total
+    order = np.add.outer(np.arange(SLICES), np.arange(SLICES)).ravel()
+    smallest_first = np.argsort(-order, kind="stable")
+    products = jnp.swapaxes(products.reshape(SLICES, q, SLICES, q), 1, 2).reshape(-1, q, q)[smallest_first]
 
+    def add(total: Pair, a: Array) -> tuple[Pair, None]:
+        s, lost = pair.two_sum(total.hi, a)
+        return Pair(s, total.lo + lost), None
 
-def _added(total: Pair, a: Array) -> tuple[Array, Array]:
-    s, lost = pair.two_sum(total.hi, a)
-    return s, jnp.asarray(total.lo) + lost
-
-
-def _solved(
-    ansatz: Ansatz,
-    frame: Frame,
-    found: Solved,
-    before: _Round | None,
-    least: Array,
-    dtype: np.dtype,
-    scale: Array | float = 1.0,
-) -> _Round:
-    """What a round has found, added to what was found before, and whether to go on."""
-    p = found.inverse.hi.shape[0]
-    ones = jnp.ones(p + 1)  # the largest that a z_i can be
-    step_error = coef_error(found, ones, jnp.asarray(PAIR)) * scale
-    explained = (1 + jnp.sum(jnp.abs(found.coefs.hi))) * scale
-    rest = found.rest.scaled(scale * scale)
-    error = step_error
-    if before is None:
-        coefs = found.coefs
-    else:
-        coefs = before.found.coefs + found.coefs.scaled(scale)
-        size = 1 + jnp.sum(jnp.abs(coefs.hi))  # residuals are off by so much, and c by ψ⁺ of it
-        error = step_error + PAIR * size * jnp.sqrt(jnp.maximum(small.diagonal(found.inverse.hi), 0))
-    total = Solved(coefs, found.inverse, rest, found.share)
-    point = located(ansatz, frame, total, error, least, dtype)
-    rounds = jnp.ones((), jnp.int32) if before is None else before.rounds + 1
-    known = jnp.max(point.doubt) < jnp.finfo(dtype).eps / 16
-    known &= PAIR * explained**2 <= 2.0**-40 * jnp.abs(rest.hi)
-    goes_on = ~known & point.full_rank & (rounds < ROUNDS)
-    return _Round(total, point, goes_on, rounds)
+    return lax.scan(add, Pair.of(jnp.zeros((q, q))), products)[0]

@@ -6,6 +6,7 @@ is cov(x, y) / var(x), equation 14, and the intercept ⟨y⟩ − β₁⟨x⟩, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import jax
@@ -100,7 +101,7 @@ def _solve(moments: Moments) -> TurningPoint:
         G, least = pair.widen(moments.G), rank_tolerance(dtype)
         found = solve(G, least)
         rounding = PAIR if G.lo is not None else FLOAT32_PAIR
-        error = coef_error(found, jnp.sqrt(jnp.abs(small.diagonal(G.hi))), jnp.asarray(rounding))
+        error, _ = coef_error(found, jnp.sqrt(jnp.abs(small.diagonal(G.hi))), jnp.asarray(rounding))
         return located(moments.ansatz, moments.frame, found, error, least, dtype)
 
 
@@ -117,19 +118,10 @@ def located(
         least: the share of a basis function above which it does not depend on those before it.
         dtype: of the data.
     """
-    single = found.coefs.lo is None
-
-    def number(a: Array) -> Pair:
-        a = a.astype(jnp.float64)
-        return Pair(a, None) if single else Pair.of(a)
-
-    R = frames.between(frames.data_units(frame), frame, ansatz, number)
-    M, size = params_of_coefs(R, ansatz)
+    from_coefs = FromCoefs.of(ansatz, frame, single=found.coefs.lo is None)
+    params, doubt = from_coefs(found.coefs, error)
+    M, size = from_coefs.slopes()
     variances = _variances(M, found.inverse, ansatz).value
-    params = _to_params(found.coefs, R, ansatz)
-    params_error = size * small.matvec(jnp.abs(M.hi), error)
-    params_error += (SINGLE if single else PAIR) * _terms(found.coefs, R, ansatz)
-    doubt = jnp.where(params_error > 0, params_error / jnp.abs(params.value), 0)
 
     def rounded(a: Array) -> Array:
         return a.astype(dtype)
@@ -143,6 +135,51 @@ def located(
         doubt=rounded(doubt),
         full_rank=found.share > least,
     )
+
+
+@pytree
+class FromCoefs:
+    """θ / y_scale = P (−c, 1), in float64 or in pairs of it.
+
+    Attributes:
+        P: (p, p + 1, *batch).
+        terms: the size of what is added up to P, (p, p + 1, *batch).
+    """
+
+    P: Pair
+    terms: Array
+
+    @classmethod
+    def of(cls, ansatz: Ansatz, frame: Frame, *, single: bool) -> FromCoefs:
+        """Of a frame, in single float64 or in pairs."""
+
+        def number(a: Array) -> Pair:
+            a = a.astype(jnp.float64)
+            return Pair(a, None) if single else Pair.of(a)
+
+        R = frames.between(frames.data_units(frame), frame, ansatz, number)
+        of_basis = -pair.transpose(R)[:-1]  # (−c, 1) takes z to the residual: minus that is the fit
+        size = Pair(jnp.abs(of_basis.hi), None)
+        return cls(_by_features(of_basis, ansatz), _by_features(size, ansatz, abs).hi)
+
+    def __call__(self, coefs: Pair, error: Array) -> tuple[Pair, Array]:
+        """θ / y_scale, and a bound of its relative error where c is off by no more than `error`."""
+        p = error.shape[0]
+        covector = pair.concatenate([-coefs, coefs[:1].map(jnp.zeros_like) + 1.0])
+        params = pair.matmul(self.P, covector[:, None])[:, 0]
+        rounding = 4 * p * (SINGLE if coefs.lo is None else PAIR)
+        off = small.matvec(jnp.abs(self.P.hi[:, :-1]), error)
+        off += rounding * small.matvec(self.terms, jnp.abs(covector.hi))
+        return params, small.stored(jnp.where(off == 0, 0, off / jnp.abs(params.value)))
+
+    def slopes(self) -> tuple[Pair, Array]:
+        """M and the size of its rows with θ = y_scale · size · M c, but for the offset of y, (p, p, *batch).
+
+        The size, a power of two, is taken out so that no square of M overflows.
+        """
+        M = -self.P[:, :-1]
+        size = power_of_two(small.largest(jnp.swapaxes(jnp.abs(M.hi), 0, 1)))
+        return M.scaled(1 / size[:, None]), size
 
 
 def _variances(M: Pair, inverse: Pair, ansatz: Ansatz) -> Pair:
@@ -196,46 +233,15 @@ def moved(point: TurningPoint, coefs: Array, moments: Moments) -> tuple[Array, A
 
 
 def _coefs_to_params(moments: Moments) -> tuple[Array, Array]:
-    """`params_of_coefs` in the precision of the data."""
-    R = frames.between(frames.data_units(moments.frame), moments.frame, moments.ansatz, _single)
-    M, size = params_of_coefs(R, moments.ansatz)
-    return M.hi, size
+    """M and the size of its rows, in the precision of the data."""
+    with float64():
+        M, size = FromCoefs.of(moments.ansatz, moments.frame, single=True).slopes()
+        return M.hi.astype(moments.weight.dtype), size.astype(moments.weight.dtype)
 
 
-def _to_params(coefs: Pair, R: Pair, ansatz: Ansatz) -> Pair:
-    """θ / y_scale from c in the frame, by way of the covector (−c, 1), which takes z to the residual."""
-    residual = pair.concatenate([-coefs, coefs[:1].map(jnp.zeros_like) + 1.0])
-    in_data_units = pair.matmul(pair.transpose(R), residual[:, None])[:-1]
-    return -_by_features(in_data_units, ansatz)[:, 0]
-
-
-def _terms(coefs: Pair, R: Pair, ansatz: Ansatz) -> Array:
-    """The size of what is added up to θ / y_scale, and rounded on the way, (p, *batch)."""
-    p = coefs.hi.shape[0]
-    covector = jnp.concatenate([jnp.abs(coefs.hi), jnp.ones_like(coefs.hi[:1])])
-    terms = small.matvec(jnp.swapaxes(jnp.abs(R.hi), 0, 1), covector)[:-1]
-    K = np.abs(ansatz.basis_in_features(p))
-    by_features = jnp.stack([small.dot(terms, jnp.asarray(K[:, j])) for j in range(p)])
-    return 4 * p * by_features
-
-
-def params_of_coefs(R: Pair, ansatz: Ansatz) -> tuple[Pair, Array]:
-    """M and the size of its rows with θ = y_scale · size · M c, but for the offset of y, (p, p, *batch).
-
-    The size, a power of two, is taken out so that no square of M overflows.
-    """
-    M = _by_features(pair.transpose(R[:-1, :-1]), ansatz)
-    size = power_of_two(small.largest(jnp.swapaxes(jnp.abs(M.hi), 0, 1)))
-    return M.scaled(1 / size[:, None]), size
-
-
-def _by_features(covectors: Pair, ansatz: Ansatz) -> Pair:
+def _by_features(covectors: Pair, ansatz: Ansatz, of: Callable = np.asarray) -> Pair:
     """Covectors that multiply ψ(x), as columns, turned into those that multiply φ(x)."""
-    K = ansatz.basis_in_features(covectors.hi.shape[0])
+    K = of(ansatz.basis_in_features(covectors.hi.shape[0]))
     if (np.eye(len(K)) == K).all():
         return covectors
     return pair.matmul(frames.constant(K.T, covectors), covectors)
-
-
-def _single(a: Array) -> Pair:
-    return Pair(a, None)

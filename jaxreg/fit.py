@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
+from jax.tree_util import Partial
 
 from jaxreg import blocks, inputs, shared_design, small, status
 from jaxreg._typing import Array, Float, Int
@@ -19,7 +20,7 @@ from jaxreg.ansatz import Ansatz, Line
 from jaxreg.closed_form import TurningPoint
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.frame import Frame
-from jaxreg.gather import gather
+from jaxreg.gather import Gathered, gather
 from jaxreg.inference import standard_errors
 from jaxreg.inputs import Data
 from jaxreg.moments import Moments
@@ -29,6 +30,7 @@ from jaxreg.shared_design import Projected
 from jaxreg.solvers import ClosedForm, GradientDescent, Solution
 from jaxreg.status import Status
 
+MOST_PICKED = 0.25  # of the data sets of a block: of more, all take the next road, which spares the copy
 LEAST_WIDTH = 16  # computed at once: a compiler makes other code for fewer, with other last bits
 
 
@@ -113,6 +115,25 @@ class Fit:
         """
         return status.describe(self.status)
 
+    def raise_for_status(self) -> Fit:
+        """The fit itself if every data set has params and the search for them ended.
+
+        Raises:
+            FitError: if one ended otherwise than `ok` or `exact_fit`; says how many, which and why.
+
+        >>> fit(np.arange(3.0), np.ones((3, 2))).raise_for_status().shape
+        (2,)
+        >>> fit(np.arange(3.0), np.full((3, 2), np.nan)).raise_for_status()
+        Traceback (most recent call last):
+        ...
+        jaxreg.status.FitError: 2 of 2 data sets failed
+        2 no_observations at 0, 1: not one valid observation (all NaN, or all weights 0); nothing to fit.
+        """
+        if isinstance(self.status, Tracer):
+            raise TypeError("raise_for_status needs values and there are none under jit or vmap; look at status")
+        status.raise_for(self.status)
+        return self
+
     def __getitem__(self, index: Any) -> Fit:
         if not self.shape:
             raise TypeError("this is the fit of a single data set; there is nothing to index")
@@ -170,7 +191,9 @@ def fit(
             that would spoil the spacing of x, an error says so.
         y: (n, *batch). NaN is a gap, as is an element that a NumPy masked array masks.
         ansatz: `Line()`, `Polynomial(degree)` or `Linear(intercept=True)`.
-        cost: `mean_squared_error` or any function with its signature.
+        cost: `mean_squared_error` or any function with its signature. Numbers that are to be differentiated
+            or to change without compiling anew, such as the strength of a penalty, are leaves of a pytree
+            that is called: `jax.tree_util.Partial(penalized, strength=0.1)`.
         solver: `ClosedForm()` if not given, or `GradientDescent(...)`, which any other cost needs.
         weights: inverse variances of the observations, (n,) or (n, *batch). Weight 0 is a gap.
         sigma: their standard deviations instead, weights = 1/sigma².
@@ -208,28 +231,105 @@ def fit(
     solver = ClosedForm() if solver is None else solver
     inputs.check_options(ansatz, cost, solver, nan_policy, cov_type, precision, block_size)
     source = inputs.source(x, y, weights, sigma, nan_policy, ansatz)
-    fit_columns = partial(_fit_columns, ansatz=ansatz, cost=cost, solver=solver, precision=precision)
-    return blocks.over_columns(fit_columns, source, block_size, progress)
+    other_cost = None if cost is mean_squared_error else _as_pytree(cost)
+    fit_block = partial(_fit_block, ansatz=ansatz, cost=other_cost, solver=solver, precision=precision)
+    return blocks.over_columns(fit_block, source, block_size, progress)
+
+
+def _as_pytree(cost: Cost) -> Partial:
+    """The cost with the numbers that it holds as leaves, which need not be known to be compiled."""
+    leaves, structure = jax.tree.flatten(cost)
+    return Partial(cost) if jax.tree_util.treedef_is_leaf(structure) else Partial(_called, cost)
+
+
+def _called(cost: Cost, *args: Any, **options: Any) -> Array:
+    return cost(*args, **options)
+
+
+def _fit_block(
+    data: Data, *, ansatz: Ansatz, cost: Partial | None, solver: ClosedForm | GradientDescent, precision: str
+) -> Fit:
+    """The fit of some data sets.
+
+    In closed form, quick roads go first, and the data sets that these leave in doubt take the next. A
+    road is compiled when it is needed; where there are no values to decide by, all are, in one.
+    """
+    in_closed_form = cost is None and isinstance(solver, ClosedForm)
+    if not in_closed_form or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(data)):
+        return _fit_columns(data, ansatz=ansatz, cost=cost, solver=solver, precision=precision)
+    roads = {"auto": ("sums", "certified"), "fast": ("sums",), "certified": ("certified",)}[precision]
+    if precision != "certified" and shared_design.applies(data, ansatz):
+        roads = ("projection", *roads)
+    return _by_roads(data, ansatz, roads)
+
+
+def _by_roads(data: Data, ansatz: Ansatz, roads: tuple[str, ...]) -> Fit:
+    """The fit by the first road, and of the data sets that it leaves in doubt by the others."""
+    found, doubtful = _by_road(data, ansatz, roads[0])
+    if len(roads) == 1:
+        return found
+    ids = np.flatnonzero(doubtful)
+    if len(ids) == 0:
+        return found
+    if len(ids) > MOST_PICKED * data.width:
+        return _chosen(jnp.asarray(doubtful), _by_roads(data, ansatz, roads[1:]), found)
+    others = _by_roads(data.picked(ids), ansatz, roads[1:])
+    return _with_others(found, others, np.pad(ids, (0, len(others) - len(ids)), constant_values=data.width))
 
 
 @in_own_precision
-@partial(jax.jit, static_argnames=("ansatz", "cost", "precision"))
+@partial(jax.jit, static_argnums=(1, 2))
+def _by_road(data: Data, ansatz: Ansatz, road: str) -> tuple[Fit, Array]:
+    """The fit by one road, and which data sets it leaves in doubt."""
+    m, batch = data.width, data.batch
+    data = replace(data, batch=(m,)).padded(LEAST_WIDTH)
+    if road == "projection":
+        on_design = shared_design.project(data, ansatz)
+        found, doubtful = _projected(ansatz, data, on_design), ~on_design.sure
+    else:
+        gathered = gather(data, ansatz, "fast" if road == "sums" else road)
+        found, doubtful = _located(ansatz, data, gathered), gathered.doubtful
+    return _shaped(found, m, batch), doubtful[:m]
+
+
+@in_own_precision
+@jax.jit
+def _chosen(condition: Array, a: Fit, b: Fit) -> Fit:
+    """`jnp.where` for fits, by data set."""
+    condition = condition.reshape(a.shape)
+    return jax.tree.map(partial(jnp.where, condition), a, b)
+
+
+@in_own_precision
+@partial(jax.jit, donate_argnums=0)
+def _with_others(found: Fit, others: Fit, ids: Array) -> Fit:
+    """The fit with some data sets replaced; an id beyond the last is nobody's."""
+    axes = len(found.shape)
+
+    def place(a: Array, b: Array) -> Array:
+        flat = a.reshape(*a.shape[: a.ndim - axes], -1)
+        return flat.at[..., ids].set(b, mode="drop").reshape(a.shape)
+
+    return jax.tree.map(place, found, others)
+
+
+@in_own_precision
+@partial(jax.jit, static_argnames=("ansatz", "precision"))
 def _fit_columns(
-    data: Data,
-    *,
-    ansatz: Ansatz,
-    cost: Cost,
-    solver: ClosedForm | GradientDescent,
-    precision: str,
+    data: Data, *, ansatz: Ansatz, cost: Partial | None, solver: ClosedForm | GradientDescent, precision: str
 ) -> Fit:
     """The fit of the columns of y (n, m), in the shape that these had."""
     m, batch = data.width, data.batch
     data = replace(data, batch=(m,)).padded(LEAST_WIDTH)
-    in_closed_form = cost is mean_squared_error and isinstance(solver, ClosedForm)
+    in_closed_form = cost is None and isinstance(solver, ClosedForm)
     if in_closed_form and precision != "certified" and shared_design.applies(data, ansatz):
         columns = _on_shared_design(ansatz, precision, data)
     else:
         columns = _by_moments(ansatz, cost, solver, precision, data)
+    return _shaped(columns, m, batch)
+
+
+def _shaped(columns: Fit, m: int, batch: tuple[int, ...]) -> Fit:
     return jax.tree.map(lambda a: a[..., :m].reshape(*a.shape[:-1], *batch), columns)
 
 
@@ -237,12 +337,10 @@ def _fit_columns(
 def _on_shared_design(ansatz: Ansatz, precision: str, data: Data) -> Fit:
     """Those without gaps all at once; only if there are others, those by their moments."""
     on_design = shared_design.project(data, ansatz)
-    quick = _assembled(
-        ansatz, on_design, on_design.point, ClosedForm().solve(None, on_design.point), data.sigma_unit
-    )
+    quick = _projected(ansatz, data, on_design)
 
     def with_others() -> Fit:
-        others = _by_moments(ansatz, mean_squared_error, ClosedForm(), precision, data)
+        others = _by_moments(ansatz, None, ClosedForm(), precision, data)
         return jax.tree.map(partial(jnp.where, on_design.sure), quick, others)
 
     return lax.cond(jnp.all(on_design.sure), lambda: quick, with_others)
@@ -253,24 +351,33 @@ def _on_shared_design_jvp(
     ansatz: Ansatz, precision: str, primals: tuple[Data], tangents: tuple[Data]
 ) -> tuple[Fit, Fit]:
     """Derivatives are those of the moments."""
-    by_moments = partial(_by_moments, ansatz, mean_squared_error, ClosedForm(), precision)
+    by_moments = partial(_by_moments, ansatz, None, ClosedForm(), precision)
     return _on_shared_design(ansatz, precision, *primals), jax.jvp(by_moments, primals, tangents)[1]
 
 
 def _by_moments(
-    ansatz: Ansatz, cost: Cost, solver: ClosedForm | GradientDescent, precision: str, data: Data
+    ansatz: Ansatz, cost: Partial | None, solver: ClosedForm | GradientDescent, precision: str, data: Data
 ) -> Fit:
     """Data sets with gaps, weights and x of their own, by any solver."""
-    gathered, point = gather(data, ansatz, precision)
-    if cost is mean_squared_error:
-        found = solver.solve(gathered, point)
-    else:
-        found = solver.solve_cost(cost, gathered, point, data.cut())
-    fitted = _assembled(ansatz, gathered, point, found, data.sigma_unit)
-    if cost is mean_squared_error:
-        return fitted
-    unknown = jnp.full_like(fitted.bse, jnp.nan)
-    return replace(fitted, bse=unknown, digits=jnp.zeros_like(fitted.digits))
+    gathered = gather(data, ansatz, precision)
+    moments, point = gathered.moments, gathered.point
+    if cost is None:
+        return _assembled(ansatz, moments, point, solver.solve(moments, point), data.sigma_unit)
+    found = _assembled(
+        ansatz, moments, point, solver.solve_cost(cost, moments, point, data.cut()), data.sigma_unit
+    )
+    unknown = jnp.full_like(found.bse, jnp.nan)
+    return replace(found, bse=unknown, digits=jnp.zeros_like(found.digits))
+
+
+def _located(ansatz: Ansatz, data: Data, gathered: Gathered) -> Fit:
+    point = gathered.point
+    return _assembled(ansatz, gathered.moments, point, ClosedForm().solve(None, point), data.sigma_unit)
+
+
+def _projected(ansatz: Ansatz, data: Data, on_design: Projected) -> Fit:
+    point = on_design.point
+    return _assembled(ansatz, on_design, point, ClosedForm().solve(None, point), data.sigma_unit)
 
 
 def _assembled(

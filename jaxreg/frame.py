@@ -114,11 +114,11 @@ def _center_and_scale(low: Array, high: Array, has_intercept: bool) -> tuple[Arr
 
 
 def power_of_two(a: Array) -> Array:
-    """The smallest power of two above a, 1 for 0; multiplying by it rounds nothing."""
+    """The smallest power of two that is not below a, 1 for 0; multiplying by it rounds nothing."""
     info = jnp.finfo(a.dtype)
     inside = jnp.clip(a, 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3)).astype(a.dtype)
     bits = lax.bitcast_convert_type(inside, jnp.int32 if info.bits == 32 else jnp.int64)
-    below = lax.bitcast_convert_type(bits >> info.nmant << info.nmant, a.dtype)  # no significand
+    below = lax.bitcast_convert_type(bits - 1 >> info.nmant << info.nmant, a.dtype)  # no significand
     return jnp.where(a > 0, 2 * below, 1)
 
 

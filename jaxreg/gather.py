@@ -9,8 +9,9 @@ out and located again by `certified.py`, which costs thirty times as much.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial, reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,12 +38,26 @@ LEAST_COLUMNS = 256
 PRODUCT_COLUMNS = 2**13  # where sums are matrix products, which have strips of their own
 CERTIFIED_COLUMNS = 64  # located again at a time, at no more than
 CERTIFIED_ELEMENTS = 2**21  # observations of each
-FIRST_ROWS = 8  # whose mean is a near origin
+FIRST_ROWS = 8  # among which a near origin lies
 
-# Relative errors of params and of what is left unexplained that are worth a second look.
-WORTH = {"float32": (2.0**-26, 2.0**-20), "float64": (2.0**-40, 2.0**-36)}
+class Worth(NamedTuple):
+    """What is worth a second look: relative errors of a param, of what is unexplained, and of A⁻¹."""
 
-Found = tuple[Moments, TurningPoint]
+    params: float
+    rest: float
+    condition: float
+
+
+# A param that is small by chance costs a digit or two of its own, and no look; a bad condition costs all.
+WORTH = {"float32": Worth(2.0**-26, 2.0**-20, 2.0**-28), "float64": Worth(2.0**-39, 2.0**-36, 2.0**-44)}
+
+
+class Gathered(NamedTuple):
+    """What a pass over the data finds, and of which data sets its rounding is likely to be felt."""
+
+    moments: Moments
+    point: TurningPoint
+    doubtful: Array
 
 
 def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> Moments:
@@ -65,14 +80,13 @@ def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> 
     Raises:
         ValueError, TypeError: shapes or dtypes that do not fit together.
     """
-    found, _ = gather(inputs.source(x, y, weights, None, "omit", ansatz).data(), ansatz)
-    return found
+    return gather(inputs.source(x, y, weights, None, "omit", ansatz).data(), ansatz).moments
 
 
 @in_own_precision
 @partial(jax.jit, static_argnums=(1, 2))
-def gather(data: Data, ansatz: Ansatz, precision: str = "auto") -> Found:
-    """Moments and turning points of data that were checked, in the shape that the data sets came in."""
+def gather(data: Data, ansatz: Ansatz, precision: str = "auto") -> Gathered:
+    """Moments and turning points of data that were checked, and which of them stay in doubt, (*batch)."""
     x = data.x[..., None] if data.x_is_shared else data.x
     weights = data.weights
     if weights is not None and weights.ndim == 1:
@@ -84,21 +98,25 @@ def gather(data: Data, ansatz: Ansatz, precision: str = "auto") -> Found:
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _gather(
     ansatz: Ansatz, precision: str, m: int, x: Array, y: Array, weights: Array | None, first: Any
-) -> Found:
+) -> Gathered:
     """Those of m columns of y, tile by tile."""
     count = -(-m // tile_columns(ansatz, x, x.shape[-1] == 1))
     width = -(-m // count)
 
-    def tile(start: Array | int) -> tuple[Found, Array]:
+    def tile(start: Array | int) -> Gathered:
         return _quick(ansatz, Tile(x, y, weights, first + jnp.int32(start), width))
 
-    found, doubtful = tiles.put_together(tile, m, width)
-    if precision == "fast":
-        return found
+    def everything() -> Gathered:
+        return tiles.put_together(tile, m, width)
+
+    locate_again = partial(_certified, ansatz, x=x, y=y, weights=weights, first=first)
     if precision == "certified":
-        doubtful = jnp.ones_like(doubtful)
-    again = partial(_certified, ansatz, found, doubtful, x, y, weights, first)
-    return lax.cond(jnp.any(doubtful), again, lambda: found)
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(everything))
+        return locate_again(nothing._replace(doubtful=jnp.ones(m, bool)))
+    gathered = everything()
+    if precision == "fast":
+        return gathered
+    return lax.cond(jnp.any(gathered.doubtful), locate_again, lambda gathered: gathered, gathered)
 
 
 def tile_columns(ansatz: Ansatz, x: Any, x_is_shared: bool) -> int:
@@ -112,9 +130,10 @@ def tile_columns(ansatz: Ansatz, x: Any, x_is_shared: bool) -> int:
 @_gather.defjvp
 def _gather_jvp(
     ansatz: Ansatz, precision: str, m: int, primals: tuple, tangents: tuple
-) -> tuple[Found, Found]:
+) -> tuple[Gathered, Gathered]:
     """In a frame that stays where it is, moments are plain averages, and so are their derivatives."""
-    found, point = _gather(ansatz, precision, m, *primals)
+    gathered = _gather(ansatz, precision, m, *primals)
+    found = gathered.moments
     frame = jax.tree.map(lax.stop_gradient, found.frame)
     *data, first = primals
 
@@ -125,15 +144,11 @@ def _gather_jvp(
         return _averages(ansatz, frame, *jax.tree.map(columns, data))
 
     _, (weight, G) = jax.jvp(averages, tuple(data), tuple(tangents[:-1]))
-    changes = (
+    return gathered, Gathered(
         tangent(found, weight=weight, G=tangent(found.G, hi=G)),
-        moved_with(_usable(found), point, G),
+        moved_with(replace(found, G=usable_G(found)), gathered.point, G),
+        jax.custom_derivatives.zero_from_primal(gathered.doubtful),
     )
-    return (found, point), changes
-
-
-def _usable(moments: Moments) -> Moments:
-    return Moments(**{**vars(moments), "G": usable_G(moments)})
 
 
 def _averages(ansatz: Ansatz, frame: Frame, x: Array, y: Array, weights: Array | None) -> tuple[Array, Array]:
@@ -149,19 +164,13 @@ def _averages(ansatz: Ansatz, frame: Frame, x: Array, y: Array, weights: Array |
 
 
 def _certified(
-    ansatz: Ansatz,
-    found: Found,
-    doubtful: Array,
-    x: Array,
-    y: Array,
-    weights: Array | None,
-    first: Any,
-) -> Found:
-    """What was found, with the data sets in doubt located again, a few at a time."""
-    n, m = y.shape[0], doubtful.shape[0]
+    ansatz: Ansatz, gathered: Gathered, *, x: Array, y: Array, weights: Array | None, first: Any
+) -> Gathered:
+    """What was gathered, with the data sets in doubt located again, a few at a time."""
+    n, m = y.shape[0], gathered.doubtful.shape[0]
     width = max(1, min(CERTIFIED_COLUMNS, CERTIFIED_ELEMENTS // n))
-    ids = jnp.nonzero(doubtful, size=-(-m // width) * width, fill_value=m)[0].astype(jnp.int32)
-    count = jnp.sum(doubtful, dtype=jnp.int32)
+    ids = jnp.nonzero(gathered.doubtful, size=-(-m // width) * width, fill_value=m)[0].astype(jnp.int32)
+    count = jnp.sum(gathered.doubtful, dtype=jnp.int32)
     axes = [None if a is None or a.shape[-1] == 1 else -1 for a in (x, y, weights)]
     locate = jax.vmap(partial(certified.locate, ansatz), in_axes=axes, out_axes=-1, axis_size=width)
 
@@ -170,16 +179,18 @@ def _certified(
             return None if a is None else a[..., 0]
         return jnp.take(a, at + first, axis=-1, mode="clip")
 
-    def some(state: tuple[Array, Found]) -> tuple[Array, Found]:
+    def some(state: tuple) -> tuple:
         start, found = state
         at = lax.dynamic_slice_in_dim(ids, start, width)
         part = locate(*(columns(a, jnp.minimum(at, m - 1)) for a in (x, y, weights)))
         return start + width, jax.tree.map(lambda a, b: a.at[..., at].set(b, mode="drop"), found, part)
 
-    return lax.while_loop(lambda state: state[0] < count, some, (jnp.int32(0), found))[1]
+    start = (jnp.int32(0), (gathered.moments, gathered.point))
+    _, (moments, point) = lax.while_loop(lambda state: state[0] < count, some, start)
+    return Gathered(moments, point, jnp.zeros(m, bool))
 
 
-def _quick(ansatz: Ansatz, tile: Tile) -> tuple[Found, Array]:
+def _quick(ansatz: Ansatz, tile: Tile) -> Gathered:
     """One pass: the sums in float64, centered afterwards; and which data sets are in doubt."""
     dtype = tile.y.dtype
     raw = _raw_frame(ansatz, tile)
@@ -202,10 +213,10 @@ def _quick(ansatz: Ansatz, tile: Tile) -> tuple[Found, Array]:
         found = solve(Pair(G, None), least)
         point, doubtful = _judged(ansatz, frame, found, spread, nobs, additions, least, dtype)
         doubtful = (doubtful & finite) | (~finite if dtype == jnp.float64 else False)
-        gathered = Moments(
+        found_moments = Moments(
             nobs, weight.astype(dtype), pair.narrow(Pair(G, None), dtype), frame, ~finite, ansatz
         )
-    return (gathered, point), doubtful & (nobs > 0)
+    return Gathered(found_moments, point, doubtful & (nobs > 0))
 
 
 def _judged(
@@ -226,13 +237,13 @@ def _judged(
     fixed = 6 + 4 * p + (0 if ansatz.basis_is_x else 2 * p**2)  # z, its products, and the solution
     at_most = SINGLE * (additions + fixed)
     likely = SINGLE * (jnp.sqrt(additions) / 4 + 2)
-    error = coef_error(found, spread, at_most)
+    error, change = coef_error(found, spread, at_most)
     point = located(ansatz, frame, found, error, least, dtype)
     share = likely / at_most
-    params_worth, rest_worth = WORTH[dtype.name]
+    worth = WORTH[dtype.name]
     whole = spread[-1] + small.dot(spread[:-1], jnp.abs(found.coefs.hi))
-    rest_lost = (likely * whole**2 > rest_worth * found.rest.hi) & (whole > 0) & (nobs > p)
-    params_lost = ~(small.largest(point.doubt) * share <= params_worth)
+    rest_lost = (likely * whole**2 > worth.rest * found.rest.hi) & (whole > 0) & (nobs > p)
+    params_lost = ~(small.largest(point.doubt) * share <= worth.params) | ~(change * share <= worth.condition)
     return point, (params_lost | rest_lost | ~point.full_rank) & (nobs >= p)
 
 
@@ -253,17 +264,14 @@ def _raw_frame(ansatz: Ansatz, tile: Tile) -> Frame:
 
 
 def _near_frame(ansatz: Ansatz, tile: Tile) -> Frame:
-    """The frame around the mean of the first few observations."""
+    """The frame of the first few observations."""
     x, y, _ = tile.rows(jnp.int32(0), min(FIRST_ROWS, tile.y.shape[0]))
 
-    def center_and_scale(a: Array) -> tuple[Array, Array]:
+    def ends(a: Array) -> tuple[Array, Array]:
         there = jnp.isfinite(a)
-        a = jnp.where(there, a, 0)
-        share = 1 / jnp.maximum(jnp.sum(there, axis=0), 1).astype(a.dtype)
-        center = jnp.sum(a * share, axis=0) if ansatz.has_intercept else jnp.zeros(a.shape[1:], a.dtype)
-        return center, power_of_two(jnp.max(jnp.where(there, jnp.abs(a - center), 0), axis=0))
+        return jnp.where(there, a, jnp.inf).min(axis=0), jnp.where(there, a, -jnp.inf).max(axis=0)
 
-    return Frame(*center_and_scale(x), *center_and_scale(y))
+    return frames.of_ranges(ends(x), ends(y), ansatz)
 
 
 def _centered(ansatz: Ansatz, raw: Frame, G: Array) -> tuple[Frame, Array, Array]:

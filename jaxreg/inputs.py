@@ -22,6 +22,7 @@ from jaxreg.pytree import pytree, static
 NAN_POLICIES = ("omit", "propagate", "raise")
 COV_TYPES = ("nonrobust",)
 PRECISIONS = ("auto", "fast", "certified")
+LEAST_PICKED = 64  # data sets at a time
 ALIGNMENT = 64  # bytes: what XLA asks of an array
 ROUNDING = 1e-5  # of the spread of x: what a change to the dtype of y may cost
 
@@ -70,6 +71,13 @@ class Data:
             return jnp.concatenate([a, jnp.broadcast_to(a[..., -1:], (*a.shape[:-1], missing))], axis=-1)
 
         return replace(self.cut()._each(pad), batch=(least,))
+
+    def picked(self, ids: np.ndarray) -> Data:
+        """Some of the data sets, with copies of the last behind them to a number that often comes up."""
+        count = max(LEAST_PICKED, 1 << (len(ids) - 1).bit_length())
+        ids = np.pad(ids, (0, count - len(ids)), mode="edge") + self.first
+        picked = self._each(lambda a: a[..., ids])
+        return replace(picked, first=np.int32(0), batch=(count,))
 
     def _each(self, function: Callable[[Array], Array]) -> Data:
         """A function of every array that has columns for the data sets."""

@@ -18,7 +18,7 @@ from jaxreg._typing import Array
 from jaxreg.pair import Pair
 
 UNROLLED = 12  # unknowns; p³/6 multiplications to compile
-FIRST_ORDER = 0.1  # relative change of A below which that of A⁻¹ is about as large
+MOST_CHANGE = 0.5  # of A, relative, at which there still is a bound
 
 
 class Solved(NamedTuple):
@@ -44,17 +44,19 @@ def solve(G: Pair, least: float | Array) -> Solved:
     return _by_cholesky(G.hi, least) if G.hi.shape[0] - 1 <= UNROLLED else _by_lapack(G.hi, least)
 
 
-def coef_error(found: Solved, size: Array, relative: Array) -> Array:
-    """By how much c may be off where every G_ij is by relative · size_i · size_j, (p, *batch).
+def coef_error(found: Solved, size: Array, relative: Array) -> tuple[Array, Array]:
+    """By how much c may be off where every G_ij is by ε · size_i · size_j, (p, *batch), and ε sᵀ|A⁻¹|s.
 
-    To first order Δc = A⁻¹(Δb − ΔA c), so |Δc| ≤ relative · |A⁻¹|s · (s_y + sᵀ|c|); infinite where the
-    first order does not tell.
+    Δc = A⁻¹(Δb − ΔA (c + Δc)), hence |Δc| ≤ ε |A⁻¹|s (s_y + sᵀ|c|) / (1 − ε sᵀ|A⁻¹|s); infinite where that
+    is no bound.
     """
     *of_basis, of_y = size
     s = jnp.stack(of_basis)
-    gain = small.matvec(jnp.abs(found.inverse.hi), s)
+    gain = small.stored(small.matvec(jnp.abs(found.inverse.hi), s))
     whole = of_y + small.dot(s, jnp.abs(found.coefs.hi))
-    return jnp.where(relative * small.dot(s, gain) < FIRST_ORDER, relative * gain * whole, jnp.inf)
+    change = relative * small.dot(s, gain)
+    error = gain * (relative * whole) / jnp.where(change < MOST_CHANGE, 1 - change, 0)
+    return small.stored(error), change
 
 
 def _by_cholesky(G: Array, least: float | Array) -> Solved:

@@ -157,6 +157,12 @@ def ones_like(a: Any) -> Any:
     return Pair(jnp.ones_like(a.hi), None if a.lo is None else jnp.zeros_like(a.lo))
 
 
+def at_set(a: Pair, index: Any, value: Any) -> Pair:
+    """`a.at[index].set(value)`, of a number or of a pair like a."""
+    value = value if isinstance(value, Pair) else Pair.of(jnp.asarray(value, a.hi.dtype))
+    return Pair(a.hi.at[index].set(value.hi), None if a.lo is None else a.lo.at[index].set(value.lo))
+
+
 def where(condition: Array, a: Any, b: Any) -> Pair:
     """`jnp.where` for pairs."""
     return _both(lambda a, b: jnp.where(condition, a, b), [Pair.of(a), Pair.of(b)])

@@ -9,6 +9,7 @@ spin on for a while and slow what follows (2 ×).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -16,10 +17,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg import frame as frames
-from jaxreg import pair, products, tiles
+from jaxreg import products, tiles
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.closed_form import TurningPoint, params_of_coefs
+from jaxreg.closed_form import FromCoefs, TurningPoint
 from jaxreg.frame import Frame, power_of_two
 from jaxreg.inputs import Data
 from jaxreg.precision import float64
@@ -152,7 +153,7 @@ def _design(ansatz: Ansatz, x: Array, w: Array) -> _Design:
     to_coefs, left = _orthonormal(A)
     usable = (left > LEAST_SHARE) & (jnp.sum(there, dtype=jnp.int32) > A.shape[0])
     usable &= jnp.all(finite | ~there) & jnp.all(possible)
-    M, size = params_of_coefs(frames.between(frames.data_units(frame), frame, ansatz, pair.widen), ansatz)
+    M, size = FromCoefs.of(ansatz, replace(frame, y_center=zero, y_scale=zero + 1), single=True).slopes()
     return _Design(
         frame=frame,
         there=there,

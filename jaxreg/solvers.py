@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import Partial
 
 from jaxreg import small
 from jaxreg._typing import Array, Float, Int
@@ -138,7 +139,7 @@ class GradientDescent:
 
     def solve_cost(
         self,
-        cost: Cost,
+        cost: Partial,
         moments: Moments,
         point: TurningPoint,
         data: Data,
@@ -147,12 +148,12 @@ class GradientDescent:
         standard = _Standard.of(moments)
         start = standard.from_coefs(point.coefs)
         own = {"y": data.y, "standard": standard, "frame": moments.frame}
-        shared = {"x": data.x, "weights": data.weights}
+        shared = {"cost": cost, "x": data.x, "weights": data.weights}
         if not data.x_is_shared:
             own["x"] = shared.pop("x")
         if data.weights is not None and data.weights.ndim > 1:
             own["weights"] = shared.pop("weights")
-        found = _minimize(_StandardizedCost(cost, moments.ansatz), self, start, own, shared)
+        found = _minimize(_StandardizedCost(moments.ansatz), self, start, own, shared)
         if self.tol is None:
             found = replace(found, status=self._status(found.params, found.gradient_norm))
         coefs = standard.to_coefs(found.params)
@@ -227,16 +228,17 @@ def _quadratic(a: Array, G: Array) -> Array:
 class _StandardizedCost:
     """A cost as a function of standardized coefficients a."""
 
-    cost: Cost
     ansatz: Ansatz
 
-    def __call__(self, a: Array, t: Array, y: Array, w: Array | None, B: Array, origin: Array) -> Array:
-        return self.cost(origin + small.matvec(B, a), t, y, w, ansatz=self.ansatz)
+    def __call__(
+        self, a: Array, cost: Partial, t: Array, y: Array, w: Array | None, B: Array, origin: Array
+    ) -> Array:
+        return cost(origin + small.matvec(B, a), t, y, w, ansatz=self.ansatz)
 
     def prepare(
-        self, x: Array, y: Array, weights: Array | None, standard: _Standard, frame: Frame
-    ) -> tuple[Array, Array, Array | None, Array, Array]:
-        """What it reads of one data set: t, y, w, and B and θ₀ of θ = B a + θ₀."""
+        self, cost: Partial, x: Array, y: Array, weights: Array | None, standard: _Standard, frame: Frame
+    ) -> tuple[Partial, Array, Array, Array | None, Array, Array]:
+        """The cost and what it reads of one data set: t, y, w, and B and θ₀ of θ = B a + θ₀."""
         t, _ = frame.inside(x, y)
 
         def params(a: Array) -> Array:
@@ -245,7 +247,7 @@ class _StandardizedCost:
             return (frame.y_scale * inside).at[0].add(frame.y_center)  # 0 without an intercept
 
         origin = jnp.zeros_like(standard.deviation[:-1])
-        return t, y, weights, jax.jacfwd(params)(origin), params(origin)
+        return cost, t, y, weights, jax.jacfwd(params)(origin), params(origin)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

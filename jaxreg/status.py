@@ -35,6 +35,8 @@ class Status(IntEnum):
         return _ADVICE[self]
 
 
+MOST_NAMED = 10  # data sets of each kind in an error message
+
 _ADVICE = {
     Status.ok: "fitted.",
     Status.exact_fit: "as many observations as parameters: the fit passes through every point and "
@@ -51,6 +53,25 @@ _ADVICE = {
     Status.diverged: "the descent left the finite numbers; take a smaller learning rate: in fit() any "
     "below 1/p converges for p params, in descend() any below jaxreg.learning_rates(...).largest.",
 }
+
+
+class FitError(ValueError):
+    """Some data sets could not be fitted; the message names how many, which and why."""
+
+
+def raise_for(status: Any) -> None:
+    """Raise a `FitError` if a data set ended otherwise than `ok` or `exact_fit`."""
+    status = np.asarray(status)
+    failed = {code: n for code, n in counts(status).items() if code not in (Status.ok, Status.exact_fit)}
+    if not failed:
+        return
+    lines = [f"{sum(failed.values())} of {status.size} data sets failed"]
+    for code, n in failed.items():
+        where = np.argwhere(status == code)[:MOST_NAMED]
+        named = ", ".join(str(i[0] if len(i) == 1 else tuple(i.tolist())) for i in where if len(i))
+        at = f" at {named}{', …' if n > MOST_NAMED else ''}" if named else ""
+        lines.append(f"{n} {code.name}{at}: {code.advice}")
+    raise FitError("\n".join(lines))
 
 
 def describe(status: Any) -> str:

@@ -82,6 +82,7 @@ def test_an_option_of_a_wrong_kind_is_named(option, message):
         "solver": ClosedForm(),
         "nan_policy": "omit",
         "cov_type": "nonrobust",
+        "precision": "auto",
         "block_size": "auto",
     }
     with pytest.raises(TypeError, match=message):

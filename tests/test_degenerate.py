@@ -1,0 +1,148 @@
+"""Every kind of corruption, planted among healthy data sets, which must not feel it."""
+
+import numpy as np
+import pytest
+
+from jaxreg import FitError, Linear, Polynomial, Status, fit
+
+N, M = 24, 40
+TINY, HUGE = {"float32": (1e-30, 1e30), "float64": (1e-300, 1e150)}, {"float32": 3e38, "float64": 1.7e308}
+
+
+def corruptions(dtype):
+    """name → (function of (x, y, w) of one data set, its status)."""
+    low, high = TINY[dtype.name]
+    subnormal = np.finfo(dtype).smallest_subnormal * 5
+    huge = HUGE[dtype.name]
+    sign = np.where(np.arange(N) % 2, -1, 1)
+
+    def change(x=None, y=None, w=None):
+        def apply(data):
+            for part, new in zip(data, (x, y, w), strict=True):
+                if new is not None:
+                    part[...] = new(part.copy())
+
+        return apply
+
+    def put(value, where=slice(3, 4)):
+        def of(a):
+            a[where] = value
+            return a
+
+        return of
+
+    return {
+        "one NaN in y": (change(y=put(np.nan)), Status.ok),
+        "one NaN in x": (change(x=put(np.nan)), Status.ok),
+        "inf in y": (change(y=put(np.inf)), Status.invalid_data),
+        "-inf in x": (change(x=put(-np.inf)), Status.invalid_data),
+        "all y missing": (change(y=put(np.nan, slice(None))), Status.no_observations),
+        "all x missing": (change(x=put(np.nan, slice(None))), Status.no_observations),
+        "one observation": (change(y=put(np.nan, slice(1, None))), Status.too_few_observations),
+        "two observations": (change(y=put(np.nan, slice(2, None))), Status.exact_fit),
+        "constant x": (change(x=put(0.1, slice(None))), Status.rank_deficient),
+        "constant y": (change(y=put(0.1, slice(None))), Status.ok),
+        "zero weights": (change(w=put(0, slice(None))), Status.no_observations),
+        "one zero weight": (change(w=put(0)), Status.ok),
+        "a negative weight": (change(w=put(-1)), Status.invalid_data),
+        "a NaN weight": (change(w=put(np.nan)), Status.invalid_data),
+        "an infinite weight": (change(w=put(np.inf)), Status.invalid_data),
+        "a subnormal x": (change(x=put(subnormal)), Status.ok),
+        "subnormal y": (change(y=lambda y: y * 0 + subnormal), Status.ok),
+        "x in a tiny range": (change(x=lambda x: x * dtype.type(low)), Status.ok),
+        "x in a huge range": (change(x=lambda x: x * dtype.type(high)), Status.ok),
+        "y near overflow": (change(y=lambda y: huge / 2 * sign * (1 - 0.1 * np.arange(N) / N)), Status.ok),
+        "x near overflow": (change(x=lambda x: huge / 2 * np.linspace(-1, 1, N)), Status.ok),
+    }
+
+
+@pytest.fixture
+def healthy(rng, dtype):
+    x = rng.normal(size=(N, M)).astype(dtype)
+    y = (1 + 2 * x + rng.normal(size=(N, M))).astype(dtype)
+    w = rng.uniform(0.5, 2, size=(N, M)).astype(dtype)
+    return x, y, w
+
+
+FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "digits")
+
+
+def assert_same_bits(a, b, columns):
+    for name in FIELDS:
+        np.testing.assert_array_equal(
+            np.asarray(getattr(a, name))[..., columns], np.asarray(getattr(b, name))[..., columns], err_msg=name
+        )
+
+
+def test_every_corruption_stays_in_its_data_set(healthy, dtype):
+    x, y, w = (a.copy() for a in healthy)
+    wanted = {}
+    for i, (apply, status) in enumerate(corruptions(dtype).values()):
+        column = 1 + i if i % 2 else M - 1 - i
+        apply(tuple(a[:, column] for a in (x, y, w)))
+        wanted[column] = status
+    found, clean = fit(x, y, weights=w), fit(*healthy[:2], weights=healthy[2])
+    assert_same_bits(found, clean, [i for i in range(M) if i not in wanted])
+    names = dict(zip(wanted, corruptions(dtype), strict=True))
+    for column, status in wanted.items():
+        assert found.status[column] == status, names[column]
+        has_params = Status(status).has_params
+        assert np.isfinite(found.params[:, column]).all() == has_params, names[column]
+        assert np.isnan(found.params[:, column]).all() != has_params, names[column]
+        if status not in (Status.ok,):
+            assert np.isnan(found.bse[:, column]).all(), names[column]
+        assert (found.digits[column] > 0) == has_params or "constant y" in names[column], names[column]
+
+
+def test_a_shared_design_keeps_its_healthy_data_sets(rng, dtype):
+    """Gaps and infinities of y in a design of several columns that all data sets share."""
+    x = rng.normal(size=(N, 6)).astype(dtype)
+    y = rng.normal(size=(N, M)).astype(dtype)
+    clean = fit(x, y, ansatz=Linear())
+    broken = y.copy()
+    broken[2, 3], broken[0, 7], broken[:, 11], broken[5:, 17] = np.inf, np.nan, np.nan, np.nan
+    found = fit(x, broken, ansatz=Linear())
+    assert_same_bits(found, clean, [i for i in range(M) if i not in (3, 7, 11, 17)])
+    assert [Status(int(found.status[i])).name for i in (3, 7, 11, 17)] == [
+        "invalid_data",
+        "ok",
+        "no_observations",
+        "too_few_observations",
+    ]
+
+
+@pytest.mark.parametrize("ansatz", [Linear(), Linear(intercept=False), Polynomial(30)])
+def test_more_params_than_observations_are_too_few_observations(rng, dtype, ansatz):
+    x = rng.normal(size=(20, 25) if ansatz.x_is_vector else 20).astype(dtype)
+    found = fit(x, rng.normal(size=(20, 3)).astype(dtype), ansatz=ansatz)
+    assert (found.status == Status.too_few_observations).all()
+    assert np.isnan(found.params).all()
+    assert found.params.shape[1] == 3
+    assert (found.digits == 0).all()
+
+
+def test_duplicate_columns_are_rank_deficient_in_every_data_set(rng, dtype):
+    a = rng.normal(size=(N, 2, M)).astype(dtype)
+    a[:, 1, 5] = a[:, 0, 5]
+    found = fit(a, rng.normal(size=(N, M)).astype(dtype), ansatz=Linear())
+    assert found.status[5] == Status.rank_deficient
+    assert (np.delete(np.asarray(found.status), 5) == Status.ok).all()
+
+
+def test_raise_for_status_names_how_many_and_which(rng):
+    y = rng.normal(size=(N, 3, 5))
+    y[:, 1, 2] = np.nan
+    y[4, 2, 0] = np.inf
+    found = fit(np.arange(float(N)), y)
+    with pytest.raises(FitError, match=r"2 of 15 data sets failed") as error:
+        found.raise_for_status()
+    assert "1 no_observations at (1, 2): not one valid" in str(error.value)
+    assert "1 invalid_data at (2, 0): an infinite" in str(error.value)
+    assert found[0].raise_for_status().shape == (5,)
+
+
+def test_raise_for_status_names_the_first_few_of_many():
+    with pytest.raises(FitError, match=r"20 no_observations at 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …:"):
+        fit(np.arange(3.0), np.full((3, 20), np.nan)).raise_for_status()
+    with pytest.raises(FitError, match=r"1 of 1 data sets failed\n1 no_observations: not"):
+        fit(np.arange(3.0), np.full(3, np.nan)).raise_for_status()
