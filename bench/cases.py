@@ -290,6 +290,46 @@ def memmap(scale: float, on_cpu: bool) -> list[Row]:
     ]
 
 
+def float64(scale: float, on_cpu: bool) -> list[Row]:
+    """float64 data with gaps, where few are in doubt; and each precision on its own."""
+    n, m = 300, int(100_000 * scale)
+    x, _, y = (a.astype("f8") for a in lines(n, m, gaps=True))
+    y += 2 * x[:, None]
+    with jax.enable_x64(True):
+        x_there, y_there = jnp.asarray(x), jnp.asarray(y)
+        few = y_there[:, : max(1, m // 50)]
+        runners = [
+            limit(m, y_there),
+            ours(m, x_there, y_there),
+            Runner("fast", lambda: fit(x_there, y_there, precision="fast"), m, lambda f: f.params),
+            Runner("certified", lambda: fit(x_there, few, precision="certified"), few.shape[1], lambda f: f.params),
+        ]
+        if on_cpu:
+            runners.append(peer("numpy masked", lambda: peers.numpy_lines(x, y), m))
+        return compare("float64", runners, exact(line_design(x), y))
+
+
+def gradient(scale: float, on_cpu: bool) -> list[Row]:
+    """≤ 4 × the fit, compiled as it is inside of a model."""
+    n, m = 300, int(65_536 * scale)
+    x, own, y = lines(n, m, gaps=True)
+    rows = []
+    for name, x_there in (("shared x", jnp.asarray(x)), ("own x", jnp.asarray(own))):
+        y_there = jnp.asarray(y)
+
+        def total(x: Any, y: Any) -> Any:
+            found = fit(x, y)
+            return jnp.sum(found.params) + jnp.sum(found.bse)
+
+        value, pull = jax.jit(total), jax.jit(jax.grad(total, argnums=(0, 1)))
+        runners = [
+            Runner("jaxreg", partial(value, x_there, y_there), m),
+            Runner("its gradient in x and y", partial(pull, x_there, y_there), m),
+        ]
+        rows += compare(f"gradient, {name}", runners, None)
+    return rows
+
+
 def start(scale: float, on_cpu: bool) -> list[Row]:
     """`import jaxreg` ≤ 0.3 s on top of jax; the first line ≤ 1.5 s; a second shape ≤ 1 s. In seconds."""
     names = ("import jaxreg", "first fit of a line", "a second shape")
@@ -325,6 +365,8 @@ CASES: dict[str, Callable[[float, bool], list[Row]]] = {
     "design_gaps": design_gaps,
     "design_own": design_own,
     "growth": growth,
+    "float64": float64,
+    "gradient": gradient,
     "memmap": memmap,
     "start": start,
 }

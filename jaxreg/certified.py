@@ -86,18 +86,20 @@ def locate(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> tuple[M
         rows, unit = _rows(frame, x, y, weights, seen)
         weight = jnp.sum(rows.weight) * unit
         least = _least_share(frame, dtype)
-        last = _refined(ansatz, frame, rows, least, dtype)
+        from_coefs = FromCoefs.of(ansatz, frame, single=False)
+        last = _refined(ansatz, from_coefs, rows, least, dtype)
         found = Solved(last.coefs, last.inverse, last.rest, last.share)
-        point = located(ansatz, frame, found, last.error, least, dtype)
+        point = located(ansatz, frame.y_scale, from_coefs, found, last.error, least, dtype)
         nobs = jnp.sum(seen, dtype=jnp.int32)
         G, weight = pair.narrow(last.G, dtype), weight.astype(dtype)
     return Moments(nobs, weight, G, frame, invalid | ~jnp.isfinite(weight), ansatz), point
 
 
-def _refined(ansatz: Ansatz, frame: Frame, rows: _Rows, least: Array, dtype: np.dtype) -> _Round:
+def _refined(
+    ansatz: Ansatz, from_coefs: FromCoefs, rows: _Rows, least: Array, dtype: np.dtype
+) -> _Round:
     """The turning point of u, then that of what it leaves, until the error is small."""
     p = len(ansatz.names(rows.t.hi.shape[2] if ansatz.x_is_vector else 1))
-    from_coefs = FromCoefs.of(ansatz, frame, single=False)
 
     def refine(before: _Round) -> _Round:
         u, largest = _taken_off(ansatz, rows._replace(u=before.u), before.step)

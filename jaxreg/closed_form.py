@@ -102,23 +102,30 @@ def _solve(moments: Moments) -> TurningPoint:
         found = solve(G, least)
         rounding = PAIR if G.lo is not None else FLOAT32_PAIR
         error, _ = coef_error(found, jnp.sqrt(jnp.abs(small.diagonal(G.hi))), jnp.asarray(rounding))
-        return located(moments.ansatz, moments.frame, found, error, least, dtype)
+        from_coefs = FromCoefs.of(moments.ansatz, moments.frame, single=G.lo is None)
+        return located(moments.ansatz, moments.frame.y_scale, from_coefs, found, error, least, dtype)
 
 
 def located(
-    ansatz: Ansatz, frame: Frame, found: Solved, error: Array, least: float | Array, dtype: np.dtype
+    ansatz: Ansatz,
+    y_scale: Array,
+    from_coefs: FromCoefs,
+    found: Solved,
+    error: Array,
+    least: float | Array,
+    dtype: np.dtype,
 ) -> TurningPoint:
     """The turning point from what solves the normal equations, in single float64 or in pairs of it.
 
     Args:
         ansatz: of the basis ψ.
-        frame: in which the equations are.
-        found: their solution.
+        y_scale: the unit of u.
+        from_coefs: the way from c to θ.
+        found: what solves the equations.
         error: by how much its coefs may be off, (p, *batch).
         least: the share of a basis function above which it does not depend on those before it.
         dtype: of the data.
     """
-    from_coefs = FromCoefs.of(ansatz, frame, single=found.coefs.lo is None)
     params, doubt = from_coefs(found.coefs, error)
     M, size = from_coefs.slopes()
     variances = _variances(M, found.inverse, ansatz).value
@@ -127,7 +134,7 @@ def located(
         return a.astype(dtype)
 
     return TurningPoint(
-        params=rounded(params.scaled(frame.y_scale).value),
+        params=rounded(params.scaled(y_scale).value),
         coefs=rounded(found.coefs.value),
         cost=rounded(jnp.maximum(found.rest.value, 0)),
         inverse=rounded(found.inverse.value),
@@ -185,7 +192,7 @@ class FromCoefs:
 def _variances(M: Pair, inverse: Pair, ansatz: Ansatz) -> Pair:
     """The diagonal of M A⁻¹ Mᵀ."""
     p = M.hi.shape[0]
-    if not (ansatz.basis_is_x and ansatz.has_intercept):
+    if inverse.lo is not None or not (ansatz.basis_is_x and ansatz.has_intercept):
         return pair.total(pair.transpose(pair.matmul(M, inverse) * M))
     # Behind the intercept every param is a coef in other units: M is a first row and a diagonal.
     intercept = pair.matmul(pair.matmul(M[:1], inverse), pair.transpose(M[:1]))[0]

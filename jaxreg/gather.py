@@ -22,7 +22,7 @@ from jaxreg import certified, inputs, pair, products, small, tiles
 from jaxreg import frame as frames
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz, Line
-from jaxreg.closed_form import SINGLE, TurningPoint, located, moved_with, usable_G
+from jaxreg.closed_form import SINGLE, FromCoefs, TurningPoint, located, moved_with, usable_G
 from jaxreg.cost import observed
 from jaxreg.frame import Frame, power_of_two
 from jaxreg.inputs import Data
@@ -203,7 +203,7 @@ def _quick(ansatz: Ansatz, tile: Tile) -> Gathered:
             additions = nobs / tiles.ROWS + tiles.ROWS
         weight, G0 = weight.hi, sums.hi
         finite = reduce(jnp.logical_and, [jnp.isfinite(a) for a in (weight, *small.diagonal(G0))])
-        G0 = G0 / jnp.where(weight > 0, weight, 1)
+        G0 = jnp.where(finite, G0 / jnp.where(weight > 0, weight, 1), jnp.eye(G0.shape[0])[..., None])
         frame, center, size = _centered(ansatz, raw, G0)
         mean = G0[:, 0] if ansatz.has_intercept else jnp.zeros_like(G0[:, 0])
         G = G0 - center[:, None] * mean[None] - center[None] * (mean - center)[:, None]
@@ -238,7 +238,8 @@ def _judged(
     at_most = SINGLE * (additions + fixed)
     likely = SINGLE * (jnp.sqrt(additions) / 4 + 2)
     error, change = coef_error(found, spread, at_most)
-    point = located(ansatz, frame, found, error, least, dtype)
+    from_coefs = FromCoefs.of(ansatz, frame, single=True)
+    point = located(ansatz, frame.y_scale, from_coefs, found, error, least, dtype)
     share = likely / at_most
     worth = WORTH[dtype.name]
     whole = spread[-1] + small.dot(spread[:-1], jnp.abs(found.coefs.hi))

@@ -22,7 +22,6 @@ from jaxreg.pytree import pytree, static
 NAN_POLICIES = ("omit", "propagate", "raise")
 COV_TYPES = ("nonrobust",)
 PRECISIONS = ("auto", "fast", "certified")
-LEAST_PICKED = 64  # data sets at a time
 ALIGNMENT = 64  # bytes: what XLA asks of an array
 ROUNDING = 1e-5  # of the spread of x: what a change to the dtype of y may cost
 
@@ -72,12 +71,18 @@ class Data:
 
         return replace(self.cut()._each(pad), batch=(least,))
 
-    def picked(self, ids: np.ndarray) -> Data:
-        """Some of the data sets, with copies of the last behind them to a number that often comes up."""
-        count = max(LEAST_PICKED, 1 << (len(ids) - 1).bit_length())
-        ids = np.pad(ids, (0, count - len(ids)), mode="edge") + self.first
-        picked = self._each(lambda a: a[..., ids])
-        return replace(picked, first=np.int32(0), batch=(count,))
+    def picked(self, ids: np.ndarray, count: int, rows: int) -> Data:
+        """Some data sets, with copies of the last to make `count` of them, and gaps to make `rows` of each."""
+        columns = np.pad(ids, (0, count - len(ids)), mode="edge") + self.first
+        missing = rows - self.y.shape[0]
+
+        def lengthened(a: Any, value: float) -> np.ndarray:
+            return np.pad(a, ((0, missing), *((0, 0),) * (a.ndim - 1)), constant_values=value)
+
+        picked = self._each(lambda a: np.asarray(a[..., columns]))
+        w = None if picked.weights is None else lengthened(picked.weights, 1.0)
+        x, y = lengthened(picked.x, 0.0), lengthened(picked.y, np.nan)
+        return replace(picked, x=x, y=y, weights=w, first=np.int32(0), batch=(count,))
 
     def _each(self, function: Callable[[Array], Array]) -> Data:
         """A function of every array that has columns for the data sets."""

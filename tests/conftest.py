@@ -1,12 +1,36 @@
 """Annotations of the package are checked while the tests run; what many tests share."""
 
+import os
+from pathlib import Path
+
 import jaxtyping
 
 jaxtyping.install_import_hook("jaxreg", "beartype.beartype")
 
+import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import statsmodels.api as sm  # noqa: E402
+
+# Most of the time of the tests is compilation: workers, modes and runs share what was compiled before.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".pytest_cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+
+
+def pytest_collection_modifyitems(items):
+    """What sets the 64-bit switch by itself, or does not depend on it, runs once: with it off."""
+    if os.environ.get("JAX_ENABLE_X64") == "1":
+        for item in items:
+            if item.get_closest_marker("either_mode"):
+                item.add_marker(pytest.mark.skip(reason="the same with 64 bits off, where it runs"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_what_was_compiled():
+    """Each compiled program holds memory maps, of which a process has a limited number."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(params=["float32", "float64"])

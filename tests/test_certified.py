@@ -7,6 +7,8 @@ from nist import digits, exact
 
 from jaxreg import GradientDescent, Linear, Polynomial, Status, fit
 
+pytestmark = pytest.mark.either_mode
+
 
 def correlated(rng, n, p, condition):
     """Columns whose singular values fall from 1 to 1 / condition."""

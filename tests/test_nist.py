@@ -9,6 +9,8 @@ from nist import DTYPES, MOST, NAMES, SETS, SOLVERS, digits, regression
 
 from jaxreg import fit
 
+pytestmark = pytest.mark.either_mode
+
 ROOT = Path(__file__).parent.parent
 # What the decimals that NIST gives define, where it is less than 13 and 10 digits: see `STORED`.
 ASKED = {"float64": (13, 10), "float32": (6, 6)}
