@@ -302,7 +302,12 @@ def float64(scale: float, on_cpu: bool) -> list[Row]:
             limit(m, y_there),
             ours(m, x_there, y_there),
             Runner("fast", lambda: fit(x_there, y_there, precision="fast"), m, lambda f: f.params),
-            Runner("certified", lambda: fit(x_there, few, precision="certified"), few.shape[1], lambda f: f.params),
+            Runner(
+                "certified",
+                lambda: fit(x_there, few, precision="certified"),
+                few.shape[1],
+                lambda f: f.params,
+            ),
         ]
         if on_cpu:
             runners.append(peer("numpy masked", lambda: peers.numpy_lines(x, y), m))

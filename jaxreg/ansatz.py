@@ -149,7 +149,7 @@ class Polynomial:
         """T_0 … T_K by T_{k+1} = 2t T_k − T_{k−1}."""
         T = [pair.ones_like(t), t]
         twice = t + t
-        if isinstance(t, Pair):
+        if isinstance(twice, Pair):
             return _in_a_loop(twice, T, self.degree + 1)
         while len(T) <= self.degree:
             T.append(twice * T[-1] - T[-2])

@@ -19,8 +19,8 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxreg._typing import Array
-from jaxreg.inputs import ALIGNMENT, Data, Source
 from jaxreg.gather import tile_columns
+from jaxreg.inputs import ALIGNMENT, Data, Source
 from jaxreg.precision import in_own_precision
 
 BLOCK_BYTES = 2**26  # of a block that is copied: far more than a dispatch costs, far less than memory

@@ -51,7 +51,7 @@ class _Rows(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """How far the refinement has come: c and its error, what solved for it, and what is yet to be taken off u."""
+    """How far the refinement has come: c, its error, what solved for it, and the step to be taken off u."""
 
     coefs: Pair
     error: Array
@@ -95,9 +95,7 @@ def locate(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> tuple[M
     return Moments(nobs, weight, G, frame, invalid | ~jnp.isfinite(weight), ansatz), point
 
 
-def _refined(
-    ansatz: Ansatz, from_coefs: FromCoefs, rows: _Rows, least: Array, dtype: np.dtype
-) -> _Round:
+def _refined(ansatz: Ansatz, from_coefs: FromCoefs, rows: _Rows, least: Array, dtype: np.dtype) -> _Round:
     """The turning point of u, then that of what it leaves, until the error is small."""
     p = len(ansatz.names(rows.t.hi.shape[2] if ansatz.x_is_vector else 1))
 
@@ -224,14 +222,14 @@ def _slices(z: Pair) -> Array:
 def _exact_product(a: Array, b: Array) -> Pair:
     """Σ_r a[r] b[r]ᵀ over all rows, from slices (SLICES, q, ROWS)."""
     _, q, rows = a.shape
-    flat = [s.reshape(SLICES * q, rows) for s in (a, b)]
-    products = lax.dot_general(*flat, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
+    a, b = (s.reshape(SLICES * q, rows) for s in (a, b))
+    products = lax.dot_general(a, b, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
     order = np.add.outer(np.arange(SLICES), np.arange(SLICES)).ravel()
     smallest_first = np.argsort(-order, kind="stable")
     products = jnp.swapaxes(products.reshape(SLICES, q, SLICES, q), 1, 2).reshape(-1, q, q)[smallest_first]
 
     def add(total: Pair, a: Array) -> tuple[Pair, None]:
         s, lost = pair.two_sum(total.hi, a)
-        return Pair(s, total.lo + lost), None
+        return Pair(s, jnp.asarray(total.lo) + lost), None
 
     return lax.scan(add, Pair.of(jnp.zeros((q, q))), products)[0]

@@ -133,7 +133,9 @@ class Fit:
         2 no_observations at 0, 1: not one valid observation (all NaN, or all weights 0); nothing to fit.
         """
         if isinstance(self.status, Tracer):
-            raise TypeError("raise_for_status needs values and there are none under jit or vmap; look at status")
+            raise TypeError(
+                "raise_for_status needs values and there are none under jit or vmap; look at status"
+            )
         status.raise_for(self.status)
         return self
 
@@ -245,8 +247,8 @@ def fit(
 
 def _as_pytree(cost: Cost) -> Partial:
     """The cost with the numbers that it holds as leaves, which need not be known to be compiled."""
-    leaves, structure = jax.tree.flatten(cost)
-    return Partial(cost) if jax.tree_util.treedef_is_leaf(structure) else Partial(_called, cost)
+    is_leaf = jax.tree_util.treedef_is_leaf(jax.tree.structure(cost))
+    return Partial(cost) if is_leaf else Partial(_called, cost)
 
 
 def _called(cost: Cost, *args: Any, **options: Any) -> Array:
@@ -299,8 +301,12 @@ def _certified(data: Data, ansatz: Ansatz, ids: np.ndarray) -> Fit:
     for first in range(0, len(ids), count):
         some = ids[first : first + count]
         part, _ = _by_road(data.picked(some, count, rows), ansatz, "certified")
-        parts.append(jax.tree.map(lambda a, k=len(some): np.asarray(a)[..., :k], part))
-    return jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a, axis=-1)), *parts)
+        parts.append(part)
+
+    def together(*of_parts: Array) -> Array:
+        return jnp.asarray(np.concatenate(of_parts, axis=-1)[..., : len(ids)])
+
+    return jax.tree.map(together, *parts)
 
 
 def _with_others(found: Fit, others: Fit, ids: np.ndarray) -> Fit:

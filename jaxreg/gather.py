@@ -40,6 +40,7 @@ CERTIFIED_COLUMNS = 64  # located again at a time, at no more than
 CERTIFIED_ELEMENTS = 2**21  # observations of each
 FIRST_ROWS = 8  # among which a near origin lies
 
+
 class Worth(NamedTuple):
     """What is worth a second look: relative errors of a param, of what is unexplained, and of A⁻¹."""
 
@@ -174,15 +175,13 @@ def _certified(
     axes = [None if a is None or a.shape[-1] == 1 else -1 for a in (x, y, weights)]
     locate = jax.vmap(partial(certified.locate, ansatz), in_axes=axes, out_axes=-1, axis_size=width)
 
-    def columns(a: Array | None, at: Array) -> Array | None:
-        if a is None or a.shape[-1] == 1:
-            return None if a is None else a[..., 0]
-        return jnp.take(a, at + first, axis=-1, mode="clip")
+    def columns(a: Array, at: Array) -> Array:
+        return a[..., 0] if a.shape[-1] == 1 else jnp.take(a, at + first, axis=-1, mode="clip")
 
     def some(state: tuple) -> tuple:
         start, found = state
         at = lax.dynamic_slice_in_dim(ids, start, width)
-        part = locate(*(columns(a, jnp.minimum(at, m - 1)) for a in (x, y, weights)))
+        part = locate(*jax.tree.map(lambda a: columns(a, jnp.minimum(at, m - 1)), (x, y, weights)))
         return start + width, jax.tree.map(lambda a, b: a.at[..., at].set(b, mode="drop"), found, part)
 
     start = (jnp.int32(0), (gathered.moments, gathered.point))
@@ -266,13 +265,13 @@ def _raw_frame(ansatz: Ansatz, tile: Tile) -> Frame:
 
 def _near_frame(ansatz: Ansatz, tile: Tile) -> Frame:
     """The frame of the first few observations."""
-    x, y, _ = tile.rows(jnp.int32(0), min(FIRST_ROWS, tile.y.shape[0]))
+    x, y, w = tile.rows(jnp.int32(0), min(FIRST_ROWS, tile.y.shape[0]))
 
-    def ends(a: Array) -> tuple[Array, Array]:
-        there = jnp.isfinite(a)
+    def ends(a: Array, there: Array) -> tuple[Array, Array]:
         return jnp.where(there, a, jnp.inf).min(axis=0), jnp.where(there, a, -jnp.inf).max(axis=0)
 
-    return frames.of_ranges(ends(x), ends(y), ansatz)
+    seen = jnp.isfinite(y) & observed(x, y, w, ansatz)
+    return frames.of_ranges(ends(x, jnp.isfinite(x)), ends(y, seen), ansatz)
 
 
 def _centered(ansatz: Ansatz, raw: Frame, G: Array) -> tuple[Frame, Array, Array]:
@@ -294,9 +293,7 @@ def _centered(ansatz: Ansatz, raw: Frame, G: Array) -> tuple[Frame, Array, Array
     size = power_of_two(spread.astype(raw.y_scale.dtype)).astype(G.dtype)
     size = jnp.where(moving[:, None], size, 1)
     scale = (unit * size).astype(raw.y_scale.dtype)
-    x_center, x_scale = (
-        jnp.broadcast_to(a, (*a.shape[:-1], width)) for a in (raw.x_center, raw.x_scale)
-    )
+    x_center, x_scale = (jnp.broadcast_to(a, (*a.shape[:-1], width)) for a in (raw.x_center, raw.x_scale))
     if ansatz.basis_is_x:
         x_center, x_scale = new[first:p], scale[first:p]
         if not first:

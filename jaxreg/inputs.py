@@ -72,7 +72,7 @@ class Data:
         return replace(self.cut()._each(pad), batch=(least,))
 
     def picked(self, ids: np.ndarray, count: int, rows: int) -> Data:
-        """Some data sets, with copies of the last to make `count` of them, and gaps to make `rows` of each."""
+        """Some data sets, with copies of the last to make it `count`, and gaps to make it `rows` of each."""
         columns = np.pad(ids, (0, count - len(ids)), mode="edge") + self.first
         missing = rows - self.y.shape[0]
 
@@ -84,7 +84,7 @@ class Data:
         x, y = lengthened(picked.x, 0.0), lengthened(picked.y, np.nan)
         return replace(picked, x=x, y=y, weights=w, first=np.int32(0), batch=(count,))
 
-    def _each(self, function: Callable[[Array], Array]) -> Data:
+    def _each(self, function: Callable[[Array], Any]) -> Data:
         """A function of every array that has columns for the data sets."""
         w = self.weights
         return replace(

@@ -88,7 +88,7 @@ class _Design:
 
 @pytree
 class _Strip:
-    """What is found of the data sets of a strip: see `TurningPoint`, in units of `y_scale` from `y_center`."""
+    """What is found of a strip: see `TurningPoint`, in units of `y_scale` from `y_center`."""
 
     y_center: Array
     y_scale: Array
@@ -132,9 +132,7 @@ def project(data: Data, ansatz: Ansatz) -> Projected:
     frame = Frame(
         for_all(design.frame.x_center), for_all(design.frame.x_scale), found.y_center, found.y_scale
     )
-    return Projected(
-        jnp.where(found.empty, 0, nobs), weight, frame, point, found.trusted | found.empty
-    )
+    return Projected(jnp.where(found.empty, 0, nobs), weight, frame, point, found.trusted | found.empty)
 
 
 def _design(ansatz: Ansatz, x: Array, w: Array) -> _Design:

@@ -78,12 +78,10 @@ def digits(found, exact) -> float:
     return MOST if worst == 0 else max(0.0, min(MOST, float(-mpmath.log10(worst))))
 
 
-
-
 def _powers(r: Regression) -> np.ndarray:
     if r.ansatz.x_is_vector:
         return np.column_stack([np.ones_like(r.y), r.x]) if r.ansatz.has_intercept else r.x
-    return np.vander(r.x, len(r.params), increasing=True)
+    return np.vander(r.x, len(r.params), increasing=True).astype(r.x.dtype)
 
 
 def _sklearn(r: Regression) -> np.ndarray:

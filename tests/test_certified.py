@@ -17,7 +17,10 @@ def correlated(rng, n, p, condition):
     return (U * np.geomspace(1, 1 / condition, p)) @ V.T * np.sqrt(n)
 
 
-@pytest.mark.parametrize("condition", [1e2, 1e5, 1e8, 1e11, 1e13])
+@pytest.mark.parametrize(
+    "condition",
+    [1e2, pytest.param(1e5, marks=pytest.mark.slow), 1e8, pytest.param(1e11, marks=pytest.mark.slow), 1e13],
+)
 @pytest.mark.parametrize("noise", [0.0, 1.0])
 def test_ill_conditioned_designs_are_solved_to_the_last_digit(rng, condition, noise):
     x = correlated(rng, 40, 4, condition)
@@ -31,7 +34,9 @@ def test_ill_conditioned_designs_are_solved_to_the_last_digit(rng, condition, no
         assert digits(found.bse, bse) >= 10
 
 
-@pytest.mark.parametrize("precision", ["auto", "fast", "certified"])
+@pytest.mark.parametrize(
+    "precision", ["auto", *(pytest.param(p, marks=pytest.mark.slow) for p in ("fast", "certified"))]
+)
 def test_digits_are_never_overstated(rng, dtype, precision):
     """Many data sets of all conditions, offsets and sizes of noise, each against mpmath."""
     m, n = 48, 12
@@ -51,7 +56,9 @@ def test_digits_are_never_overstated(rng, dtype, precision):
 
 def test_digits_of_a_shared_design_are_never_overstated(rng):
     x = rng.normal(size=(200, 6)).astype("f4")
-    y = (10.0 ** rng.uniform(-4, 2, 100) * rng.normal(size=(200, 100)) + x.sum(axis=1, keepdims=True)).astype("f4")
+    y = (10.0 ** rng.uniform(-4, 2, 100) * rng.normal(size=(200, 100)) + x.sum(axis=1, keepdims=True)).astype(
+        "f4"
+    )
     found = fit(x, y, ansatz=Linear())
     inverse = np.linalg.pinv(np.column_stack([np.ones(200), x]).astype("f8"))
     wrong = np.abs(np.asarray(found.params) / (inverse @ y.astype("f8")) - 1).max(axis=0)
@@ -59,6 +66,7 @@ def test_digits_of_a_shared_design_are_never_overstated(rng):
     assert (np.asarray(found.digits) >= 1).any()
 
 
+@pytest.mark.slow
 def test_a_descent_has_the_digits_of_the_place_it_reached(rng, dtype):
     x, y = rng.random(30).astype(dtype), rng.random(30).astype(dtype)
     params, _ = exact(Polynomial(1), x, y)
@@ -85,11 +93,16 @@ def test_data_sets_that_need_it_are_found_among_those_that_do_not(rng):
         assert digits(found.params[:, i], exact(Polynomial(1), x[:, i], y[:, i])[0]) >= 13
 
 
-@pytest.mark.parametrize("weights", ["plain", "wide", "tiny"])
+@pytest.mark.parametrize(
+    "weights",
+    ["wide", pytest.param("plain", marks=pytest.mark.slow), pytest.param("tiny", marks=pytest.mark.slow)],
+)
 def test_weights_of_any_size_cost_no_digits(rng, weights):
     x = rng.random(30) + 1e6
     y = rng.normal(size=30) + 1e6
-    w = {"plain": rng.random(30), "wide": 10.0 ** rng.uniform(-20, 20, 30), "tiny": 1e-290 * rng.random(30)}[weights]
+    w = {"plain": rng.random(30), "wide": 10.0 ** rng.uniform(-20, 20, 30), "tiny": 1e-290 * rng.random(30)}[
+        weights
+    ]
     with mpmath.workdps(120):
         root = [mpmath.sqrt(mpmath.mpf(v)) for v in w.tolist()]
         X = mpmath.matrix([[r, r * mpmath.mpf(v)] for r, v in zip(root, x.tolist(), strict=True)])
@@ -100,7 +113,7 @@ def test_weights_of_any_size_cost_no_digits(rng, weights):
     assert found.digits <= digits(found.params, params)
 
 
-@pytest.mark.parametrize("n", [255, 256, 257, 700])
+@pytest.mark.parametrize("n", [257, *(pytest.param(n, marks=pytest.mark.slow) for n in (255, 256, 700))])
 def test_any_number_of_observations_is_exact(rng, n):
     x, y = rng.random(n) + 1e4, rng.normal(size=n)
     found = fit(x, y, precision="certified")

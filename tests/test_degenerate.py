@@ -70,7 +70,9 @@ FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "digits"
 def assert_same_bits(a, b, columns):
     for name in FIELDS:
         np.testing.assert_array_equal(
-            np.asarray(getattr(a, name))[..., columns], np.asarray(getattr(b, name))[..., columns], err_msg=name
+            np.asarray(getattr(a, name))[..., columns],
+            np.asarray(getattr(b, name))[..., columns],
+            err_msg=name,
         )
 
 

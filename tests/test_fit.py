@@ -261,6 +261,7 @@ def test_descent_in_raw_units_reaches_linregress(data, dtype, adam):
     assert adam or (found.status == Status.ok).all()
 
 
+@pytest.mark.slow
 def test_too_few_steps_are_not_converged_and_too_large_ones_diverge(data):
     x, y, _ = data
     short = fit(x, y, solver=GradientDescent(steps=3))
@@ -272,6 +273,7 @@ def test_too_few_steps_are_not_converged_and_too_large_ones_diverge(data):
     assert np.isnan(far.bse).all()
 
 
+@pytest.mark.slow
 def test_one_column_short_of_its_tolerance_leaves_the_others_alone(rng, dtype):
     x = rng.normal(size=N)
     y = 0.2 * x[:, None] + rng.normal(size=(N, M))
@@ -286,6 +288,7 @@ def test_one_column_short_of_its_tolerance_leaves_the_others_alone(rng, dtype):
     np.testing.assert_array_equal(found.params[:, others], again.params[:, others])
 
 
+@pytest.mark.slow
 def test_one_column_that_diverges_leaves_the_others_alone(rng, dtype):
     x = rng.normal(size=(N, 2, 3))
     y = rng.normal(size=(N, 3))

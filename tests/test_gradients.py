@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 from jaxreg import GradientDescent, Line, Linear, Polynomial, descend, fit, mean_squared_error
 
 pytestmark = pytest.mark.either_mode
+LINE = Line()
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,9 @@ def finite_differences(f, a, step=1e-3):
                 down[i] -= k * h
                 total = total + c * (np.asarray(f(up)) - np.asarray(f(down))) / h
         columns.append(total)
-    return np.moveaxis(np.asarray(columns).reshape(*a.shape, *np.asarray(f(a)).shape), range(a.ndim), range(-a.ndim, 0))
+    return np.moveaxis(
+        np.asarray(columns).reshape(*a.shape, *np.asarray(f(a)).shape), range(a.ndim), range(-a.ndim, 0)
+    )
 
 
 def outputs(found):
@@ -46,7 +49,7 @@ def assert_close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * np.abs(b).max())
 
 
-@pytest.fixture(params=["line", "cubic", "linear"])
+@pytest.fixture(params=["line", *(pytest.param(a, marks=pytest.mark.slow) for a in ("cubic", "linear"))])
 def data(request, rng):
     """(ansatz, x, y, w) with a gap, a weight of 0 and far offsets."""
     ansatz = {"line": Line(), "cubic": Polynomial(3), "linear": Linear()}[request.param]
@@ -90,7 +93,14 @@ def ill(rng, dtype=float):
 
 
 @pytest.mark.parametrize(
-    ("solver", "precision"), [(None, "auto"), (None, "certified"), (GradientDescent(), "fast")]
+    ("solver", "precision"),
+    [
+        (None, "auto"),
+        *(
+            pytest.param(s, p, marks=pytest.mark.slow)
+            for s, p in ((None, "certified"), (GradientDescent(), "fast"))
+        ),
+    ],
 )
 def test_failed_data_sets_get_gradient_0_and_their_neighbors_what_they_get_alone(rng, solver, precision):
     x, y, w = ill(rng)
@@ -136,7 +146,7 @@ def test_an_ill_conditioned_neighbor_that_is_located_again(rng):
     np.testing.assert_allclose(jax.grad(slope)(y), centered / (centered**2).sum(axis=0), rtol=1e-6)
 
 
-def ridge(params, x, y, weights=None, *, ansatz=Line(), strength):
+def ridge(params, x, y, weights=None, *, ansatz=LINE, strength):
     return mean_squared_error(params, x, y, weights, ansatz=ansatz) + strength * jnp.sum(params**2)
 
 
@@ -168,7 +178,7 @@ def test_a_penalty_of_the_users_own_can_be_differentiated(rng):
 def test_new_numbers_of_a_cost_compile_nothing_anew(rng):
     traces = []
 
-    def counted(params, x, y, weights=None, *, ansatz=Line(), strength):
+    def counted(params, x, y, weights=None, *, ansatz=LINE, strength):
         traces.append(1)
         return ridge(params, x, y, weights, ansatz=ansatz, strength=strength)
 

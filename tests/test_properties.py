@@ -19,7 +19,7 @@ PROPERTY = settings(
     max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "digits")
-ANSAETZE = [Line(), Polynomial(2), Linear()]
+ANSAETZE = [Line(), *(pytest.param(a, marks=pytest.mark.slow) for a in (Polynomial(2), Linear()))]
 
 
 @st.composite
@@ -98,7 +98,10 @@ def test_weight_2_is_the_row_twice(ansatz, draw):
     x, y, w = draw.draw(regressions(ansatz))
     w = np.maximum(w, 1)
     twice_y = np.concatenate([y, np.where(w == 2, y, np.nan)])
-    weighted, doubled = fit(x, y, weights=w, ansatz=ansatz), fit(np.concatenate([x, x]), twice_y, ansatz=ansatz)
+    weighted, doubled = (
+        fit(x, y, weights=w, ansatz=ansatz),
+        fit(np.concatenate([x, x]), twice_y, ansatz=ansatz),
+    )
     solved = np.asarray(weighted.status) == Status.ok
     for name in ("params", "cost", "ssr"):
         a, b = (np.asarray(getattr(f, name))[..., solved] for f in (weighted, doubled))
@@ -133,7 +136,10 @@ def test_the_order_of_observations_moves_the_last_digits_alone(ansatz, draw):
 def test_the_order_of_data_sets_is_that_of_the_results(ansatz, draw):
     x, y, w = draw.draw(regressions(ansatz))
     order = np.array(draw.draw(st.permutations(range(M))))
-    plain, other = fit(x, y, weights=w, ansatz=ansatz), fit(x, y[:, order], weights=w[:, order], ansatz=ansatz)
+    plain, other = (
+        fit(x, y, weights=w, ansatz=ansatz),
+        fit(x, y[:, order], weights=w[:, order], ansatz=ansatz),
+    )
     for name in FIELDS:
         np.testing.assert_array_equal(np.asarray(getattr(plain, name))[..., order], getattr(other, name))
 
@@ -145,12 +151,16 @@ def test_moments_of_two_halves_are_those_of_the_whole(ansatz, draw):
     x, y, w = draw.draw(regressions(ansatz))
     half = N // 2
     whole = moments(x, y, w, ansatz=ansatz)
-    merged = moments(x[:half], y[:half], w[:half], ansatz=ansatz) + moments(x[half:], y[half:], w[half:], ansatz=ansatz)
+    merged = moments(x[:half], y[:half], w[:half], ansatz=ansatz) + moments(
+        x[half:], y[half:], w[half:], ansatz=ansatz
+    )
     np.testing.assert_array_equal(merged.nobs, whole.nobs)
     np.testing.assert_allclose(merged.weight, whole.weight, rtol=1e-15)
     scale = np.sqrt(np.asarray(whole.square))
     for name in ("gram", "cross", "square"):
-        np.testing.assert_allclose(getattr(merged, name), getattr(whole, name), rtol=1e-10, atol=1e-12 * scale.max())
+        np.testing.assert_allclose(
+            getattr(merged, name), getattr(whole, name), rtol=1e-10, atol=1e-12 * scale.max()
+        )
     solved = np.asarray(fit(x, y, weights=w, ansatz=ansatz).status) == Status.ok
     a, b = (np.asarray(closed_form(m))[:, solved] for m in (merged, whole))
     np.testing.assert_allclose(a, b, rtol=1e-6)
@@ -163,8 +173,6 @@ def test_compiled_is_eager(ansatz, draw):
     x, y, w = draw.draw(regressions(ansatz))
     x, y, w = (a.astype("f4") for a in (x, y, w))
     assert_same(fit(x, y, weights=w, ansatz=ansatz), compiled(x, y, w, ansatz))
-
-
 
 
 compiled = jax.jit(lambda x, y, w, ansatz: fit(x, y, weights=w, ansatz=ansatz), static_argnums=3)
