@@ -32,6 +32,7 @@ from jaxreg.status import Status
 
 LEAST_PICKED = 64  # data sets that take the next road together
 CERTIFIED_COUNTS = (64, 1024)  # the same on the last road, of few and of many
+CERTIFIED_ELEMENTS = 2**22  # of an array that is copied for it
 CERTIFIED_ROWS = 64  # at least: shorter ones are lengthened by gaps
 MOST_PICKED = 0.25  # of the data sets of a block: of more, all take the next road, which spares the copy
 LEAST_WIDTH = 16  # computed at once: a compiler makes other code for fewer, with other last bits
@@ -293,8 +294,9 @@ def _by_roads(data: Data, ansatz: Ansatz, roads: tuple[str, ...]) -> Fit:
 
 def _certified(data: Data, ansatz: Ansatz, ids: np.ndarray) -> Fit:
     """Some data sets, one after the other in programs of few shapes: what is compiled is used again."""
-    count = CERTIFIED_COUNTS[len(ids) > CERTIFIED_COUNTS[0]]
     n = data.y.shape[0]
+    count = CERTIFIED_COUNTS[len(ids) > CERTIFIED_COUNTS[0]]
+    count = max(1, min(count, CERTIFIED_ELEMENTS // n))
     rows = max(CERTIFIED_ROWS, 1 << (n - 1).bit_length())
     rows = rows * 3 // 4 if n <= rows * 3 // 4 else rows
     parts = []
@@ -314,7 +316,7 @@ def _with_others(found: Fit, others: Fit, ids: np.ndarray) -> Fit:
     axes = len(found.shape)
 
     def placed(a: Array, b: Array) -> Array:
-        whole = np.array(a)
+        whole = np.array(a, order="C")
         whole.reshape(*a.shape[: a.ndim - axes], -1)[..., ids] = np.asarray(b)[..., : len(ids)]
         return jnp.asarray(whole)
 

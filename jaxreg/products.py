@@ -67,10 +67,10 @@ def sums(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Array, Pair, Pair]:
     nobs, weight, square = tiles.square(ansatz, frame, tile, Pair(jnp.zeros(()), None))
     first = weight.hi[None] if ansatz.has_intercept else A[:1]  # Σ w itself
     lower = jnp.concatenate([first, A[1:], b, square.hi[None]])
-    return nobs, weight, Pair(lower[_of_triangle(q)], None)
+    return nobs, weight, Pair(lower[of_triangle(q)], None)
 
 
-def _of_triangle(q: int) -> np.ndarray:
+def of_triangle(q: int) -> np.ndarray:
     """Where the entries of a symmetric matrix are in its lower triangle, listed row by row."""
     i, j = np.indices((q, q))
     i, j = np.maximum(i, j), np.minimum(i, j)

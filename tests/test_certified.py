@@ -54,6 +54,7 @@ def test_digits_are_never_overstated(rng, dtype, precision):
             assert np.median(np.asarray(found.digits)) == {"float32": 7, "float64": 15}[dtype.name]
 
 
+@pytest.mark.slow
 def test_digits_of_a_shared_design_are_never_overstated(rng):
     x = rng.normal(size=(200, 6)).astype("f4")
     y = (10.0 ** rng.uniform(-4, 2, 100) * rng.normal(size=(200, 100)) + x.sum(axis=1, keepdims=True)).astype(
@@ -120,6 +121,7 @@ def test_any_number_of_observations_is_exact(rng, n):
     assert digits(found.params, exact(Polynomial(1), x, y)[0]) >= 15
 
 
+@pytest.mark.slow
 def test_columns_that_depend_on_each_other_but_for_rounding_do(rng, dtype):
     a, b = rng.normal(size=(2, 50)).astype(dtype)
     for third in (a + b, dtype.type(0.3) * a - dtype.type(0.7) * b, a * dtype.type(3)):

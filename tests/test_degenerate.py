@@ -113,6 +113,7 @@ def test_a_shared_design_keeps_its_healthy_data_sets(rng, dtype):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ansatz", [Linear(), Linear(intercept=False), Polynomial(30)])
 def test_more_params_than_observations_are_too_few_observations(rng, dtype, ansatz):
     x = rng.normal(size=(20, 25) if ansatz.x_is_vector else 20).astype(dtype)
@@ -123,6 +124,7 @@ def test_more_params_than_observations_are_too_few_observations(rng, dtype, ansa
     assert (found.digits == 0).all()
 
 
+@pytest.mark.slow
 def test_duplicate_columns_are_rank_deficient_in_every_data_set(rng, dtype):
     a = rng.normal(size=(N, 2, M)).astype(dtype)
     a[:, 1, 5] = a[:, 0, 5]

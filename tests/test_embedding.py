@@ -71,6 +71,7 @@ def test_new_data_of_one_shape_trace_a_users_function_once(curves):
 
 
 @pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
+@pytest.mark.slow
 def test_donated_arguments(curves):
     x, y = curves
     expected = fit(x, y).params
@@ -116,6 +117,7 @@ class Head(nn.Module):
         return fit(features, y, ansatz=Linear()).predict(features)
 
 
+@pytest.mark.slow
 def test_a_flax_module(curves):
     x, y = curves
     model = Head()
@@ -141,6 +143,7 @@ def test_a_flax_module(curves):
         ),
     ],
 )
+@pytest.mark.slow
 def test_debug_nans_is_silent_on_healthy_data(rng, dtype, solver, precision):
     x, y = rng.normal(size=20).astype(dtype), rng.normal(size=(20, 3)).astype(dtype)
     with jax.debug_nans(True):
