@@ -74,6 +74,7 @@ def test_derivatives_of_params_bse_and_cost(data, solver):
     assert_close(jax.jacfwd(f)(flat), expected)
 
 
+@pytest.mark.slow
 def test_the_hessian_is_the_derivative_of_the_gradient(data):
     ansatz, x, y, w = data
 
@@ -135,6 +136,7 @@ def test_a_shared_design_with_failed_data_sets(rng):
     assert (of_y[:, 2:] == 0).all()
 
 
+@pytest.mark.slow
 def test_an_ill_conditioned_neighbor_that_is_located_again(rng):
     x, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 3))
     x[:, 1] = 1e9 + x[:, 1]
@@ -159,6 +161,9 @@ def ridge_solution(x, y, strength):
     return jnp.linalg.solve(A + strength * jnp.eye(2), b)
 
 
+@pytest.mark.xfail(
+    strict=True, reason="a cost sees x and params in the frame of the data: a penalty is in its units"
+)
 def test_a_penalty_of_the_users_own_can_be_differentiated(rng):
     x, y, strength = rng.normal(size=20), rng.normal(size=20), 0.3
     y[7] = np.nan

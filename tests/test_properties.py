@@ -60,6 +60,7 @@ def test_a_change_of_the_units_of_y_by_a_power_of_2_is_exact(ansatz, draw):
     assert_same(plain, scaled, ("nobs", "status", "digits"))
 
 
+@pytest.mark.slow
 @by_ansatz
 @PROPERTY
 @given(draw=st.data())
@@ -91,6 +92,7 @@ def test_an_affine_change_of_x_moves_the_line(draw):
     assert (np.abs(moved.params[0] - intercept) <= 1e-11 * size)[np.isfinite(slope)].all()
 
 
+@pytest.mark.slow
 @by_ansatz
 @PROPERTY
 @given(draw=st.data())
@@ -117,6 +119,7 @@ def test_weight_0_is_a_row_that_is_missing(ansatz, draw):
     assert_same(fit(x, y, weights=w, ansatz=ansatz), fit(x, missing, weights=np.maximum(w, 1), ansatz=ansatz))
 
 
+@pytest.mark.slow
 @by_ansatz
 @PROPERTY
 @given(draw=st.data())
@@ -130,6 +133,7 @@ def test_the_order_of_observations_moves_the_last_digits_alone(ansatz, draw):
     np.testing.assert_allclose(plain.params[:, solved], other.params[:, solved], rtol=1e-10)
 
 
+@pytest.mark.slow
 @by_ansatz
 @PROPERTY
 @given(draw=st.data())
@@ -144,6 +148,7 @@ def test_the_order_of_data_sets_is_that_of_the_results(ansatz, draw):
         np.testing.assert_array_equal(np.asarray(getattr(plain, name))[..., order], getattr(other, name))
 
 
+@pytest.mark.slow
 @by_ansatz
 @PROPERTY
 @given(draw=st.data())
@@ -166,6 +171,7 @@ def test_moments_of_two_halves_are_those_of_the_whole(ansatz, draw):
     np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
+@pytest.mark.slow
 @by_ansatz
 @PROPERTY
 @given(draw=st.data())
