@@ -203,9 +203,9 @@ def fit(
         y: (n, *batch). NaN is a gap, as is an element that a NumPy masked array masks.
         ansatz: `Line()`, `Polynomial(degree)` or `Linear(intercept=True)`.
         cost: `mean_squared_error` or any function with its signature. Numbers that are to be differentiated
-            or to change without compiling anew, such as a threshold, are leaves of a pytree
-            that is called: `jax.tree_util.Partial(clipped, threshold=0.1)`. It sees x, and params, centered
-            and scaled: a penalty on params is in those units; `descend` takes a cost as it is.
+            or to change without compiling anew, such as the strength of a penalty, are leaves of a
+            pytree that is called: `jax.tree_util.Partial(ridge, strength=0.1)`. It sees x and params in the
+            units of the data, in float64.
         solver: `ClosedForm()` if not given, or `GradientDescent(...)`, which any other cost needs.
         weights: inverse variances of the observations, (n,) or (n, *batch). Weight 0 is a gap.
         sigma: their standard deviations instead, weights = 1/sigma².

@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from jaxreg import small
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz
-from jaxreg.closed_form import TurningPoint, moved, usable_G
+from jaxreg.closed_form import FromCoefs, TurningPoint, moved, usable_G
 from jaxreg.cost import Cost
 from jaxreg.descent import Descent, check_steps, in_lanes, loop
 from jaxreg.flow import iterated
@@ -23,6 +23,7 @@ from jaxreg.frame import Frame
 from jaxreg.inputs import Data
 from jaxreg.moments import Moments
 from jaxreg.pair import Pair
+from jaxreg.precision import float64
 from jaxreg.pytree import pytree, static, tangent
 from jaxreg.status import Status
 
@@ -147,19 +148,29 @@ class GradientDescent:
         """Descend on any cost of (x, y, weights), data sets in the columns of y."""
         standard = _Standard.of(moments)
         start = standard.from_coefs(point.coefs)
-        own = {"y": data.y, "standard": standard, "frame": moments.frame}
+        with float64():  # the cost is computed in the units of the data, whose offsets float32 does not bear
+            found = self._minimized(
+                cost, *jax.tree.map(_wide, (moments.frame, standard, start, data)), moments.ansatz
+            )
+        found = jax.tree.map(lambda a: a.astype(start.dtype) if a.dtype == jnp.float64 else a, found)
+        coefs = standard.to_coefs(found.params)
+        params, least_squares = moved(point, coefs, moments)
+        cost_in_frame = found.cost * standard.deviation[-1] ** 2
+        return Solution(params, coefs, cost_in_frame, least_squares, found.status)
+
+    def _minimized(
+        self, cost: Partial, frame: Frame, standard: _Standard, start: Array, data: Data, ansatz: Ansatz
+    ) -> Descent:
+        own = {"y": data.y, "standard": standard, "frame": frame}
         shared = {"cost": cost, "x": data.x, "weights": data.weights}
         if not data.x_is_shared:
             own["x"] = shared.pop("x")
         if data.weights is not None and data.weights.ndim > 1:
             own["weights"] = shared.pop("weights")
-        found = _minimize(_StandardizedCost(moments.ansatz), self, start, own, shared)
+        found = _minimize(_StandardizedCost(ansatz), self, start, own, shared)
         if self.tol is None:
             found = replace(found, status=self._status(found.params, found.gradient_norm))
-        coefs = standard.to_coefs(found.params)
-        params, least_squares = moved(point, coefs, moments)
-        cost_in_frame = found.cost * standard.deviation[-1] ** 2
-        return Solution(params, coefs, cost_in_frame, least_squares, found.status)
+        return found
 
     def _descend(self, cost: Callable[..., Array], start: Array, *data: Any) -> Descent:
         found = loop(cost, start, data, self._ready_optimizer, self.steps, self.tol, history=False)
@@ -218,6 +229,10 @@ class _Standard:
         return c * self.deviation[:-1] / self.deviation[-1]
 
 
+def _wide(a: Any) -> Any:
+    return a.astype(jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+
 def _quadratic(a: Array, G: Array) -> Array:
     """S = (−a, 1)ᵀ G (−a, 1)."""
     v = jnp.concatenate([-a, jnp.ones_like(a[:1])])
@@ -231,23 +246,22 @@ class _StandardizedCost:
     ansatz: Ansatz
 
     def __call__(
-        self, a: Array, cost: Partial, t: Array, y: Array, w: Array | None, B: Array, origin: Array
+        self, a: Array, cost: Partial, x: Array, y: Array, w: Array | None, B: Array, origin: Array
     ) -> Array:
-        return cost(origin + small.matvec(B, a), t, y, w, ansatz=self.ansatz)
+        return cost(origin + small.matvec(B, a), x, y, w, ansatz=self.ansatz)
 
     def prepare(
         self, cost: Partial, x: Array, y: Array, weights: Array | None, standard: _Standard, frame: Frame
     ) -> tuple[Partial, Array, Array, Array | None, Array, Array]:
-        """The cost and what it reads of one data set: t, y, w, and B and θ₀ of θ = B a + θ₀."""
-        t, _ = frame.inside(x, y)
+        """The cost and what it reads of one data set: x, y, w, and B and θ₀ of θ = B a + θ₀."""
+        P = FromCoefs.of(self.ansatz, frame, single=True).P.hi
 
         def params(a: Array) -> Array:
             c = standard.to_coefs(a)
-            inside = self.ansatz.basis_in_features(c.shape[0]).T.astype(c.dtype) @ c
-            return (frame.y_scale * inside).at[0].add(frame.y_center)  # 0 without an intercept
+            return frame.y_scale * small.matvec(P, jnp.concatenate([-c, jnp.ones_like(c[:1])]))
 
         origin = jnp.zeros_like(standard.deviation[:-1])
-        return cost, t, y, weights, jax.jacfwd(params)(origin), params(origin)
+        return cost, x, y, weights, jax.jacfwd(params)(origin), params(origin)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -161,9 +161,6 @@ def ridge_solution(x, y, strength):
     return jnp.linalg.solve(A + strength * jnp.eye(2), b)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a cost sees x and params in the frame of the data: a penalty is in its units"
-)
 def test_a_penalty_of_the_users_own_can_be_differentiated(rng):
     x, y, strength = rng.normal(size=20), rng.normal(size=20), 0.3
     y[7] = np.nan
