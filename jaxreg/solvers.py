@@ -149,9 +149,8 @@ class GradientDescent:
         standard = _Standard.of(moments)
         start = standard.from_coefs(point.coefs)
         with float64():  # the cost is computed in the units of the data, whose offsets float32 does not bear
-            found = self._minimized(
-                cost, *jax.tree.map(_wide, (moments.frame, standard, start, data)), moments.ansatz
-            )
+            frame, wide, start_wide, data = jax.tree.map(_wide, (moments.frame, standard, start, data))
+            found = self._minimized(cost, frame, wide, start_wide, data, moments.ansatz)
         found = jax.tree.map(lambda a: a.astype(start.dtype) if a.dtype == jnp.float64 else a, found)
         coefs = standard.to_coefs(found.params)
         params, least_squares = moved(point, coefs, moments)
