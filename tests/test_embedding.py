@@ -34,7 +34,7 @@ def hidden(weights, x):
 
 def test_a_training_loop_of_optax_learns_features_for_the_fit(curves):
     x, y = curves
-    weights = {"slope": jnp.array([0.1, -0.2, 0.3], "f4"), "bias": jnp.array([0.0, 0.1, -0.1], "f4")}
+    weights = {"slope": jnp.array([1.0, -1.5, 0.5], "f4"), "bias": jnp.array([0.0, 0.5, -0.5], "f4")}
     optimizer = optax.adam(0.05)
     traces = []
 
@@ -50,8 +50,7 @@ def test_a_training_loop_of_optax_learns_features_for_the_fit(curves):
         weights, memory, loss = step(weights, memory, x, y)
         losses.append(float(loss))
     assert np.isfinite(losses).all()
-    assert losses[-1] < losses[0]
-    assert min(losses[20:]) < 0.9 * losses[0]
+    assert losses[-1] < losses[0] / 2
     assert len(traces) == 1
 
 
