@@ -7,10 +7,11 @@ from jaxreg.ansatz import Line, Linear, Polynomial
 from jaxreg.closed_form import closed_form
 from jaxreg.cost import mean_squared_error, residuals
 from jaxreg.descent import Descent, descend
-from jaxreg.fit import Fit, fit
+from jaxreg.fit import fit
 from jaxreg.flow import learning_rates, momentum
 from jaxreg.gather import moments
 from jaxreg.moments import Moments
+from jaxreg.result import Fit
 from jaxreg.solvers import ClosedForm, GradientDescent
 from jaxreg.status import FitError, Status, describe
 

@@ -21,7 +21,8 @@ except ModuleNotFoundError as error:
     sys.exit(f'jaxreg: the command needs {error.name}: python -m pip install "jaxreg[cli]"')
 
 from jaxreg.ansatz import Line, Polynomial
-from jaxreg.fit import Fit, fit
+from jaxreg.fit import fit
+from jaxreg.result import Fit
 from jaxreg.solvers import ClosedForm, GradientDescent
 from jaxreg.status import Status, counts
 

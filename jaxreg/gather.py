@@ -186,7 +186,7 @@ def _sums(ansatz: Ansatz, frame: Frame, x: Array, y: Array, weights: Array | Non
     z = tiles.z(ansatz, frame, x, y)
     wz = [w * a for a in z]
     lower = [jnp.sum(a * b, axis=0) for i, a in enumerate(wz) for b in z[: i + 1]]
-    return jnp.sum(w, axis=0), jnp.stack(lower)[products.of_triangle(len(z))]
+    return jnp.sum(w, axis=0), jnp.stack(lower)[small.of_triangle(len(z))]
 
 
 def _certified(
@@ -220,12 +220,11 @@ def _quick(ansatz: Ansatz, tile: Tile) -> Gathered:
     raw = _raw_frame(ansatz, tile)
     with float64():
         if products.apply_to(ansatz, tile.x, tile.x.shape[-1] == 1):
-            nobs, weight, sums = products.sums(ansatz, raw, tile)
+            nobs, weight, G0 = products.sums(ansatz, raw, tile)
             additions = nobs.astype(jnp.float64)
         else:
-            nobs, weight, sums = tiles.sums(ansatz, raw, tile, Pair(jnp.zeros((), jnp.float64), None))
+            nobs, weight, G0 = tiles.sums(ansatz, raw, tile)
             additions = nobs / tiles.ROWS + tiles.ROWS
-        weight, G0 = weight.hi, sums.hi
         finite = reduce(jnp.logical_and, [jnp.isfinite(a) for a in (weight, *small.diagonal(G0))])
         G0 = jnp.where(finite, G0 / jnp.where(weight > 0, weight, 1), jnp.eye(G0.shape[0])[..., None])
         frame, center, size = _centered(ansatz, raw, G0)

@@ -85,11 +85,13 @@ def _by_cholesky(G: Array, least: float | Array) -> Solved:
             start = jnp.full_like(share, float(i == j))
             inverse_L[i, j] = _minus(start, [L[i, k] * inverse_L[k, j] for k in range(j, i)]) / L[i, i]
     inverse = [
-        sum(inverse_L[k, i] * inverse_L[k, j] for k in range(i, p)) for i in range(p) for j in range(i + 1)
+        jnp.asarray(sum(inverse_L[k, i] * inverse_L[k, j] for k in range(i, p)))
+        for i in range(p)
+        for j in range(i + 1)
     ]
     return Solved(
         Pair(jnp.stack([coefs[i] for i in range(p)]), None),
-        pair.symmetric([Pair(jnp.asarray(a), None) for a in inverse]),
+        Pair(small.symmetric(inverse), None),
         Pair(left(p, p), None),
         share,
     )

@@ -16,7 +16,6 @@ Algorithms, 2nd ed., sections 4.3 and 27.9.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -191,13 +190,6 @@ def matrix(rows: list[list[Any]]) -> Pair:
     zero = Pair.of(jnp.zeros(shape, entries[-1].hi.dtype))
     full = [[*row, *[zero] * (len(rows) - len(row))] for row in rows]
     return stack([stack([_broadcast(entry, shape) for entry in row]) for row in full])
-
-
-def symmetric(lower: list[Pair]) -> Pair:
-    """The symmetric matrix whose lower triangle is listed row by row."""
-    size = range(math.isqrt(2 * len(lower)))
-    at = {(i, j): lower[i * (i + 1) // 2 + j] for i in size for j in range(i + 1)}
-    return stack([stack([at[max(i, j), min(i, j)] for j in size]) for i in size])
 
 
 def _broadcast(a: Any, shape: tuple[int, ...]) -> Pair:

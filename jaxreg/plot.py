@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.fit import Fit
+from jaxreg.result import Fit
 
 try:
     import matplotlib.pyplot as plt

@@ -19,12 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxreg import tiles
+from jaxreg import small, tiles
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import observed
 from jaxreg.frame import Frame
-from jaxreg.pair import Pair
 from jaxreg.tiles import Tile
 
 STRIP = 2048  # columns: wider is hardly faster, and wasted on few data sets
@@ -40,8 +39,8 @@ def apply_to(ansatz: Ansatz, x: Array, x_is_shared: bool) -> bool:
     return x_is_shared and tiles.size(ansatz, x) >= FEWEST
 
 
-def sums(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Array, Pair, Pair]:
-    """What `tiles.sums` gives, in single floats of 64 bits."""
+def sums(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Array, Array, Array]:
+    """What `tiles.sums` gives."""
     design, finite = design_of(ansatz, frame, tile.x)
     q = design.shape[1] + 1
     row, column = np.tril_indices(q - 1)
@@ -64,26 +63,17 @@ def sums(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Array, Pair, Pair]:
     nothing = jnp.zeros((products.shape[1], STRIP)), jnp.zeros((q - 1, STRIP))
     y_frame = (jnp.broadcast_to(a.astype(jnp.float64), tile.width) for a in (frame.y_center, frame.y_scale))
     A, b = over_strips(tile, of_strip, *y_frame)
-    nobs, weight, square = tiles.square(ansatz, frame, tile, Pair(jnp.zeros(()), None))
-    first = weight.hi[None] if ansatz.has_intercept else A[:1]  # Σ w itself
-    lower = jnp.concatenate([first, A[1:], b, square.hi[None]])
-    return nobs, weight, Pair(lower[of_triangle(q)], None)
-
-
-def of_triangle(q: int) -> np.ndarray:
-    """Where the entries of a symmetric matrix are in its lower triangle, listed row by row."""
-    i, j = np.indices((q, q))
-    i, j = np.maximum(i, j), np.minimum(i, j)
-    return i * (i + 1) // 2 + j
+    nobs, weight, square = tiles.square(ansatz, frame, tile)
+    first = weight[None] if ansatz.has_intercept else A[:1]  # Σ w itself
+    lower = jnp.concatenate([first, A[1:], b, square[None]])
+    return nobs, weight, lower[small.of_triangle(q)]
 
 
 def design_of(ansatz: Ansatz, frame: Frame, x: Array) -> tuple[Array, Array]:
     """ψ of a shared x, (n, p) in float64, and which of its rows are finite; the others are 0."""
     finite = jnp.isfinite(x[..., 0])
     finite = finite.all(axis=1) if ansatz.x_is_vector else finite
-    t, _ = frame.inside(x.astype(jnp.float64), jnp.zeros((), jnp.float64))
-    psi = jnp.stack(jnp.broadcast_arrays(*ansatz.basis(t)), axis=1)[..., 0]
-    return jnp.where(finite[:, None], psi, 0), finite
+    return jnp.where(finite[:, None], tiles.design(ansatz, frame, x)[..., 0], 0), finite
 
 
 def over_strips(tile: Tile, function: Callable[..., Result], *columns: Array) -> Result:

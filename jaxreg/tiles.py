@@ -19,12 +19,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxreg import pair
+from jaxreg import small
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz, Linear
 from jaxreg.cost import observed
 from jaxreg.frame import Frame
-from jaxreg.pair import Pair
 from jaxreg.pytree import pytree, static
 
 ROWS = 4  # read at a time: 2 and 8 take 1.2 times as long
@@ -91,29 +90,29 @@ def size(ansatz: Ansatz, x: Array) -> int:
     return 1 + len(ansatz.names(x.shape[1] if ansatz.x_is_vector else 1))
 
 
-def sums(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, Pair, Pair]:
-    """nobs, Σ w and Σ w z zᵀ in the order of axis 0, added up as what `zero` is."""
+def sums(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Array, Array, Array]:
+    """nobs, Σ w and Σ w z zᵀ, added up in float64 in the order of axis 0."""
     q = size(ansatz, tile.x)
     if q > UNROLLED:
-        return _sums_of_many(ansatz, frame, tile, zero, q)
+        return _sums_of_many(ansatz, frame, tile, q)
 
     def triangle(z: list[Array], w: Array) -> list[Array]:
         products = [w * (a * b) for i, a in enumerate(z) for b in z[: i + 1]]
         return products[int(ansatz.has_intercept) :]  # the first is Σ w itself
 
     numbers = [()] * (q * (q + 1) // 2 - ansatz.has_intercept)
-    nobs, sums = _added(ansatz, frame, tile, zero, triangle, numbers)
-    weight = _total_weight(tile, zero, nobs, sums)
-    return nobs, weight, pair.symmetric([weight, *sums] if ansatz.has_intercept else sums)
+    nobs, sums = _added(ansatz, frame, tile, triangle, numbers)
+    weight = _total_weight(tile, nobs, sums)
+    return nobs, weight, small.symmetric([weight, *sums] if ansatz.has_intercept else sums)
 
 
-def square(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair) -> tuple[Array, Pair, Pair]:
+def square(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Array, Array, Array]:
     """nobs, Σ w and Σ w u²."""
-    nobs, sums = _added(ansatz, frame, tile, zero, lambda z, w: [w * (z[-1] * z[-1])], [()])
-    return nobs, _total_weight(tile, zero, nobs, sums), sums[0]
+    nobs, sums = _added(ansatz, frame, tile, lambda z, w: [w * (z[-1] * z[-1])], [()])
+    return nobs, _total_weight(tile, nobs, sums), sums[0]
 
 
-def _sums_of_many(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair, q: int) -> tuple[Array, Pair, Pair]:
+def _sums_of_many(ansatz: Ansatz, frame: Frame, tile: Tile, q: int) -> tuple[Array, Array, Array]:
     """The sums of so many z_i that a kernel for each pair of them would take too long to compile.
 
     Those of a shared design are the same for every data set without gaps, and are gathered once.
@@ -128,28 +127,27 @@ def _sums_of_many(ansatz: Ansatz, frame: Frame, tile: Tile, zero: Pair, q: int) 
         basis = _stacked(z[:-1])
         return [w * (basis[:, None] * basis)]
 
-    nobs, sums = _added(ansatz, frame, tile, zero, of_y, [(q,)])
-    weight = _total_weight(tile, zero, nobs, sums)
+    nobs, sums = _added(ansatz, frame, tile, of_y, [(q,)])
+    weight = _total_weight(tile, nobs, sums)
     last = sums[0]
 
-    def x_part(tile: Tile, frame: Frame) -> Pair:
-        return _added(ansatz, frame, tile, zero, of_x, [(q - 1, q - 1)])[1][-1]
+    def x_part(tile: Tile, frame: Frame) -> Array:
+        return _added(ansatz, frame, tile, of_x, [(q - 1, q - 1)])[1][-1]
 
     if tile.x.shape[-1] > 1 or (tile.weights is not None and tile.weights.shape[-1] > 1):
-        G = x_part(tile, frame)
+        A = x_part(tile, frame)
     else:
         nothing = jnp.zeros_like(tile.y[:, :1])
         alone = Tile(tile.x, nothing, tile.weights, 0, 1)
         no_y = replace(frame, y_center=nothing[0], y_scale=nothing[0] + 1)
-        rows, _ = _added(ansatz, no_y, alone, zero, lambda z, w: [], [])
+        rows, _ = _added(ansatz, no_y, alone, lambda z, w: [], [])
 
-        def once() -> Pair:
-            whole = (q - 1, q - 1, tile.width)
-            return x_part(alone, no_y).map(lambda a: jnp.broadcast_to(a, whole))
+        def once() -> Array:
+            return jnp.broadcast_to(x_part(alone, no_y), (q - 1, q - 1, tile.width))
 
-        G = lax.cond(jnp.all(nobs == rows), once, lambda: x_part(tile, frame))
-    G = pair.concatenate([G, last[None, :-1]])
-    return nobs, weight, pair.transpose(pair.concatenate([pair.transpose(G), last[None]]))
+        A = lax.cond(jnp.all(nobs == rows), once, lambda: x_part(tile, frame))
+    G = jnp.concatenate([jnp.concatenate([A, last[:-1, None]], axis=1), last[None]])
+    return nobs, weight, G
 
 
 def _designed(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Tile, Frame]:
@@ -159,29 +157,33 @@ def _designed(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Tile, Frame]:
         return a if a.shape[-1] == 1 else lax.dynamic_slice_in_dim(a, tile.start, tile.width, axis=-1)
 
     x, y, weights = jax.tree.map(columns, (tile.x, tile.y, tile.weights))
-    t = (x.astype(jnp.float64) - frame.x_center) * (1 / frame.x_scale)
-    zero = jnp.zeros((), t.dtype)
-    design = jnp.stack(ansatz.basis(t), axis=1)
-    return Tile(design, y, weights, 0, tile.width), replace(frame, x_center=zero, x_scale=zero + 1)
+    zero = jnp.zeros((), jnp.float64)
+    frame_of_y = replace(frame, x_center=zero, x_scale=zero + 1)
+    return Tile(design(ansatz, frame, x), y, weights, 0, tile.width), frame_of_y
+
+
+def design(ansatz: Ansatz, frame: Frame, x: Array) -> Array:
+    """ψ(t) of every row of x, (n, p, width), in float64."""
+    t, _ = frame.inside(x.astype(jnp.float64), jnp.zeros((), jnp.float64))
+    return jnp.stack(jnp.broadcast_arrays(*ansatz.basis(t)), axis=1)
 
 
 def _stacked(z: list[Array]) -> Array:
     return jnp.stack(jnp.broadcast_arrays(*z))
 
 
-def _total_weight(tile: Tile, zero: Pair, nobs: Array, sums: list[Pair]) -> Pair:
+def _total_weight(tile: Tile, nobs: Array, sums: list[Array]) -> Array:
     """Σ w, taken from the front of the sums or, without weights, from nobs."""
-    return zero + nobs.astype(jnp.float64) if tile.weights is None else sums.pop(0)
+    return nobs.astype(jnp.float64) if tile.weights is None else sums.pop(0)
 
 
 def _added(
     ansatz: Ansatz,
     frame: Frame,
     tile: Tile,
-    zero: Pair,
     terms: Callable[[list[Array], Array], list[Array]],
     shapes: list[tuple[int, ...]],
-) -> tuple[Array, list[Pair]]:
+) -> tuple[Array, list[Array]]:
     """nobs, and the sums over the valid observations of terms of these shapes, behind that of w.
 
     Every addition is written out, so that the sum of a column is the same to the last bit whatever
@@ -197,48 +199,20 @@ def _added(
         weight = [] if w is None else [jnp.where(w > 0, w, jnp.nan)]  # NaN for an impossible one
         return [seen[0].astype(jnp.int32)] + [jnp.where(seen, a, 0)[..., 0, :] for a in (*weight, *found)]
 
-    def step(totals: list[Pair], rows: list[tuple]) -> list[Pair]:
+    def step(totals: list[Array], rows: list[tuple]) -> list[Array]:
         each = [masked(*row) for row in rows]
-        return [_plus(t, reduce(add, a)) for t, *a in zip(totals, *each, strict=True)]
+        return [total + reduce(add, a) for total, *a in zip(totals, *each, strict=True)]
 
-    none = Pair(jnp.zeros(tile.width, jnp.int32), None)
     all_shapes = [*([] if tile.weights is None else [()]), *shapes]
-    nothing = [zero.map(lambda a, s=s: jnp.broadcast_to(a, (*s, tile.width))) for s in all_shapes]
-    nobs, *sums = tile.over_rows(step, [none, *nothing])
-    return nobs.hi, sums
-
-
-def _plus(total: Pair, a: Array) -> Pair:
-    if total.lo is None:
-        return Pair(total.hi + a, None)
-    s, lost = pair.two_sum(total.hi, a)
-    return Pair(s, total.lo + lost)
+    nothing = [jnp.zeros((*shape, tile.width), jnp.float64) for shape in all_shapes]
+    nobs, *sums = tile.over_rows(step, [jnp.zeros(tile.width, jnp.int32), *nothing])
+    return nobs, sums
 
 
 def z(ansatz: Ansatz, frame: Frame, x: Array, y: Array) -> list[Array]:
     """z = (ψ(t), u) of each observation."""
     t, u = frame.inside(x, y)
     return [*ansatz.basis(t), u]
-
-
-def ranges(ansatz: Ansatz, tile: Tile) -> tuple[tuple[Array, Array], tuple[Array, Array], Array]:
-    """(lowest, highest) of x and of y over the valid observations, and whether there are any."""
-
-    def step(state: tuple, rows: list[tuple]) -> tuple:
-        for x, y, w in rows:
-            seen = observed(x, y, w, ansatz)
-            seen_x = seen[:, None] if ansatz.x_is_vector else seen
-            x_range, y_range, any_seen = state
-            state = (_widened(x_range, x, seen_x), _widened(y_range, y, seen), any_seen | seen[0])
-        return state
-
-    dtype, width = tile.y.dtype, tile.width
-    x_shape = (*tile.x.shape[1:-1], width)
-
-    def nothing(shape: tuple[int, ...]) -> tuple[Array, Array]:
-        return jnp.full(shape, jnp.inf, dtype), jnp.full(shape, -jnp.inf, dtype)
-
-    return tile.over_rows(step, (nothing(x_shape), nothing((width,)), jnp.zeros(width, bool)))
 
 
 def _widened(ends: tuple[Array, Array], a: Array, seen: Array) -> tuple[Array, Array]:

@@ -34,8 +34,15 @@ def regressions(draw, ansatz):
     return x, y, rng.integers(0, 3, size=(N, M)).astype(float)
 
 
-def by_ansatz(test):
-    return pytest.mark.parametrize("ansatz", ANSAETZE, ids=str)(test)
+def for_all_regressions(test):
+    """`test(ansatz, x, y, w, draw)` for every ansatz and what hypothesis draws of it."""
+
+    def check(ansatz, draw):
+        test(ansatz, *draw.draw(regressions(ansatz)), draw)
+
+    check.__name__ = check.__qualname__ = test.__name__
+    check = PROPERTY(given(draw=st.data())(check))
+    return pytest.mark.parametrize("ansatz", ANSAETZE, ids=str)(check)
 
 
 def assert_same(a, b, fields=FIELDS, **tolerance):
@@ -47,11 +54,8 @@ def assert_same(a, b, fields=FIELDS, **tolerance):
             np.testing.assert_array_equal(left, right, err_msg=name)
 
 
-@by_ansatz
-@PROPERTY
-@given(draw=st.data())
-def test_a_change_of_the_units_of_y_by_a_power_of_2_is_exact(ansatz, draw):
-    x, y, _ = draw.draw(regressions(ansatz))
+@for_all_regressions
+def test_a_change_of_the_units_of_y_by_a_power_of_2_is_exact(ansatz, x, y, w, draw):
     k = draw.draw(st.integers(-20, 20))
     plain, scaled = fit(x, y, ansatz=ansatz), fit(x, y * 2.0**k, ansatz=ansatz)
     np.testing.assert_array_equal(scaled.params, np.asarray(plain.params) * 2.0**k)
@@ -61,11 +65,8 @@ def test_a_change_of_the_units_of_y_by_a_power_of_2_is_exact(ansatz, draw):
 
 
 @pytest.mark.slow
-@by_ansatz
-@PROPERTY
-@given(draw=st.data())
-def test_an_affine_change_of_y_moves_the_params(ansatz, draw):
-    x, y, _ = draw.draw(regressions(ansatz))
+@for_all_regressions
+def test_an_affine_change_of_y_moves_the_params(ansatz, x, y, w, draw):
     a, b = draw.draw(st.floats(0.1, 10)), draw.draw(st.floats(-10, 10))
     scale = np.nanstd(y)
     plain, moved = fit(x, y / scale, ansatz=ansatz), fit(x, a * (y / scale) + b, ansatz=ansatz)
@@ -93,11 +94,8 @@ def test_an_affine_change_of_x_moves_the_line(draw):
 
 
 @pytest.mark.slow
-@by_ansatz
-@PROPERTY
-@given(draw=st.data())
-def test_weight_2_is_the_row_twice(ansatz, draw):
-    x, y, w = draw.draw(regressions(ansatz))
+@for_all_regressions
+def test_weight_2_is_the_row_twice(ansatz, x, y, w, draw):
     w = np.maximum(w, 1)
     twice_y = np.concatenate([y, np.where(w == 2, y, np.nan)])
     weighted, doubled = (
@@ -110,21 +108,15 @@ def test_weight_2_is_the_row_twice(ansatz, draw):
         np.testing.assert_allclose(a, b, rtol=1e-9, err_msg=name)
 
 
-@by_ansatz
-@PROPERTY
-@given(draw=st.data())
-def test_weight_0_is_a_row_that_is_missing(ansatz, draw):
-    x, y, w = draw.draw(regressions(ansatz))
+@for_all_regressions
+def test_weight_0_is_a_row_that_is_missing(ansatz, x, y, w, draw):
     missing = np.where(w == 0, np.nan, y)
     assert_same(fit(x, y, weights=w, ansatz=ansatz), fit(x, missing, weights=np.maximum(w, 1), ansatz=ansatz))
 
 
 @pytest.mark.slow
-@by_ansatz
-@PROPERTY
-@given(draw=st.data())
-def test_the_order_of_observations_moves_the_last_digits_alone(ansatz, draw):
-    x, y, w = draw.draw(regressions(ansatz))
+@for_all_regressions
+def test_the_order_of_observations_moves_the_last_digits_alone(ansatz, x, y, w, draw):
     order = np.array(draw.draw(st.permutations(range(N))))
     plain = fit(x, y, weights=w, ansatz=ansatz)
     other = fit(x[order], y[order], weights=w[order], ansatz=ansatz)
@@ -134,11 +126,8 @@ def test_the_order_of_observations_moves_the_last_digits_alone(ansatz, draw):
 
 
 @pytest.mark.slow
-@by_ansatz
-@PROPERTY
-@given(draw=st.data())
-def test_the_order_of_data_sets_is_that_of_the_results(ansatz, draw):
-    x, y, w = draw.draw(regressions(ansatz))
+@for_all_regressions
+def test_the_order_of_data_sets_is_that_of_the_results(ansatz, x, y, w, draw):
     order = np.array(draw.draw(st.permutations(range(M))))
     plain, other = (
         fit(x, y, weights=w, ansatz=ansatz),
@@ -149,11 +138,8 @@ def test_the_order_of_data_sets_is_that_of_the_results(ansatz, draw):
 
 
 @pytest.mark.slow
-@by_ansatz
-@PROPERTY
-@given(draw=st.data())
-def test_moments_of_two_halves_are_those_of_the_whole(ansatz, draw):
-    x, y, w = draw.draw(regressions(ansatz))
+@for_all_regressions
+def test_moments_of_two_halves_are_those_of_the_whole(ansatz, x, y, w, draw):
     half = N // 2
     whole = moments(x, y, w, ansatz=ansatz)
     merged = moments(x[:half], y[:half], w[:half], ansatz=ansatz) + moments(
@@ -172,11 +158,8 @@ def test_moments_of_two_halves_are_those_of_the_whole(ansatz, draw):
 
 
 @pytest.mark.slow
-@by_ansatz
-@PROPERTY
-@given(draw=st.data())
-def test_compiled_is_eager(ansatz, draw):
-    x, y, w = draw.draw(regressions(ansatz))
+@for_all_regressions
+def test_compiled_is_eager(ansatz, x, y, w, draw):
     x, y, w = (a.astype("f4") for a in (x, y, w))
     assert_same(fit(x, y, weights=w, ansatz=ansatz), compiled(x, y, w, ansatz))
 

@@ -1,0 +1,192 @@
+"""`Fit`: what `fit` returns, the params of every data set and what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxreg import inputs, status
+from jaxreg._typing import Array, Float, Int
+from jaxreg.ansatz import Ansatz
+from jaxreg.frame import Frame
+from jaxreg.precision import in_own_precision
+from jaxreg.pytree import pytree, static
+from jaxreg.status import Status
+
+
+@pytree
+class Fit:
+    """The fitted params of every data set and what is known about them; `fit(...)` makes it.
+
+    A pytree: it goes through `jit`, `vmap` (with `out_axes=-1`) and `jax.tree.map`. `fit[i]` is the fit
+    of one data set, `fit[i, j]` of one in a grid, `fit[2:5]` of some.
+
+    Attributes:
+        params: θ, (p, *batch); for a line `intercept, slope = fit.params`.
+        bse: standard errors of the params, (p, *batch).
+        cost: S(θ), the mean over the valid observations, (*batch).
+        ssr: Σ w ε(θ)², in units of y² (times weight), (*batch).
+        nobs: how many observations are valid, (*batch).
+        df_resid: nobs − p, at least 0, (*batch).
+        status: a `jaxreg.Status` code, (*batch).
+        digits: how many decimal digits of every param are certainly correct, against the exact solution
+            for the numbers that were given, (*batch); at most 7 in float32 and 15 in float64. A bound,
+            not an estimate: often there are more. 0 where there are no params, and for costs whose exact
+            solution is not known.
+        coefs: θ in the basis and frame in which it was found, (p, *batch).
+        frame: that frame.
+        ansatz: the ansatz that was fitted.
+    """
+
+    params: Float[Array, "p *batch"]
+    bse: Float[Array, "p *batch"]
+    cost: Float[Array, "*batch"]
+    ssr: Float[Array, "*batch"]
+    nobs: Int[Array, "*batch"]
+    df_resid: Int[Array, "*batch"]
+    status: Int[Array, "*batch"]
+    digits: Int[Array, "*batch"]
+    coefs: Float[Array, "p *batch"]
+    frame: Frame
+    ansatz: Ansatz = static()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the data sets, () for a single one."""
+        if self.params.shape[1:] != self.status.shape:
+            raise ValueError(
+                f"params {self.params.shape} and data sets {self.status.shape} do not go together; a fit "
+                "under vmap keeps the params in front with out_axes=-1"
+            )
+        return self.status.shape
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the params."""
+        return self.ansatz.names(self._columns)
+
+    @property
+    def _columns(self) -> int:
+        """How many columns x has where it is a vector."""
+        return self.coefs.shape[0] - self.ansatz.has_intercept
+
+    def predict(self, x: Any) -> Array:
+        """f(θ, x) of every data set; NaN where there are no params.
+
+        Computed in the frame of the fit, where no digit is lost to a large offset of x.
+
+        Args:
+            x: one number, (n,) for all data sets or (n, *batch) for each its own; where the ansatz
+                takes vectors (n, k) or (n, k, *batch).
+
+        Returns:
+            (n, *batch) in units of y, (*batch) for one number.
+
+        >>> from jaxreg import fit
+        >>> fit(np.arange(3.0), np.array([1.0, 3.0, 5.0])).predict(np.array([10.0])).tolist()
+        [21.0]
+        """
+        return _predict(self, inputs.new_x(x, self.params.dtype, self.ansatz, self.shape, self._columns))
+
+    def describe(self) -> str:
+        """How many data sets ended how, with a sentence of advice for each code.
+
+        >>> print(fit(np.arange(3.0), np.array([1.0, 3.0, 5.0])).describe())
+        1 ok: fitted.
+        """
+        return status.describe(self.status)
+
+    def raise_for_status(self) -> Fit:
+        """The fit itself if every data set has params and the search for them ended.
+
+        Raises:
+            FitError: if one ended otherwise than `ok` or `exact_fit`; says how many, which and why.
+
+        >>> fit(np.arange(3.0), np.ones((3, 2))).raise_for_status().shape
+        (2,)
+        >>> fit(np.arange(3.0), np.full((3, 2), np.nan)).raise_for_status()
+        Traceback (most recent call last):
+        ...
+        jaxreg.status.FitError: 2 of 2 data sets failed
+        2 no_observations at 0, 1: not one valid observation (all NaN, or all weights 0); nothing to fit.
+        """
+        if isinstance(self.status, Tracer):
+            raise TypeError(
+                "raise_for_status needs values and there are none under jit or vmap; look at status"
+            )
+        status.raise_for(self.status)
+        return self
+
+    def __getitem__(self, index: Any) -> Fit:
+        if not self.shape:
+            raise TypeError("this is the fit of a single data set; there is nothing to index")
+        index = index if isinstance(index, tuple) else (index,)
+        if not any(isinstance(i, Tracer) for i in index):
+            np.broadcast_to(False, self.shape)[index]  # JAX would clamp an index that is out of range
+
+        def of(leaf: Array) -> Array:
+            if leaf.ndim == len(self.shape):
+                return leaf[(*index, ...)]
+            return jnp.moveaxis(jnp.moveaxis(leaf, 0, -1)[(*index, ..., slice(None))], -1, 0)
+
+        return in_own_precision(jax.tree.map)(of, self)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("this is the fit of a single data set; it has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Fit]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        if isinstance(self.params, Tracer):
+            return f"<Fit of {self.ansatz} to data sets {self.shape}, traced>"
+        arrays = isinstance(self.params, jax.Array | np.ndarray)
+        if not arrays or self.params.shape[1:] != self.status.shape:
+            return f"Fit(params={self.params!r}, …)"
+        return _many(self) if self.shape else _single(self)
+
+
+@in_own_precision
+@jax.jit
+def _predict(found: Fit, x: Array) -> Array:
+    """y_center + y_scale Σ c_k ψ_k(t), where a shared x has axes of length 1 for the data sets."""
+    shared_axes = 1 + found.ansatz.x_is_vector
+    if x.ndim == shared_axes:
+        x = x.reshape(*x.shape, *(1,) * len(found.shape))
+    t, _ = found.frame.inside(x, jnp.zeros((), x.dtype))
+    terms = [c * psi for c, psi in zip(found.coefs, found.ansatz.basis(t), strict=True)]
+    return found.frame.y_center + found.frame.y_scale * sum(terms[1:], terms[0])
+
+
+def _single(found: Fit) -> str:
+    """The repr of one data set: a line per param, with its standard error."""
+    code = Status(int(found.status))
+    head = f"Fit of {found.ansatz} to {int(found.nobs)} observations, {code.name}"
+    errors = np.asarray(found.bse)
+    return "\n".join(
+        [head]
+        + [
+            f"  {name:<9} {value: .6g} ± {error:.2g}"
+            for name, value, error in zip(found.names, np.asarray(found.params), errors, strict=True)
+        ]
+    )
+
+
+def _many(found: Fit) -> str:
+    """The repr of many data sets: how they ended and the quartiles of each param."""
+    counted = ", ".join(f"{n} {code.name}" for code, n in status.counts(found.status).items())
+    head = f"Fit of {found.ansatz} to {' × '.join(map(str, found.shape))} data sets: {counted}"
+    lines = [head]
+    for name, values in zip(found.names, np.asarray(found.params), strict=True):
+        known = values[np.isfinite(values)]
+        if known.size:
+            low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
+            lines.append(f"  {name:<9} median {middle: .4g}, half of them in [{low:.4g}, {high:.4g}]")
+    return "\n".join(lines)
