@@ -1,0 +1,60 @@
+"""How the distributions take their arguments: float64 inside, the dtype that came in outside."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg._typing import Array
+from jaxreg.precision import float64, in_own_precision
+
+
+def in_float64(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A function of float64 arrays, for numbers and arrays of any dtype, broadcast together.
+
+    Its result has the dtype of the first argument where that is a float, JAX's default where not. The
+    name of that dtype is its last argument.
+    """
+    compiled = jax.jit(function, static_argnums=-1)
+
+    @in_own_precision
+    @functools.wraps(function)
+    def of_any(*args: Any) -> Array:
+        given = [a if isinstance(a, jax.Array | np.ndarray | np.generic) else jnp.asarray(a) for a in args]
+        first = given[0].dtype
+        dtype = first if jnp.issubdtype(first, jnp.floating) else jnp.result_type(float)
+        with float64():
+            wide = [jnp.asarray(a).astype(jnp.float64) for a in given]
+            return compiled(*wide, jnp.dtype(dtype).name).astype(dtype)
+
+    return of_any
+
+
+def by_its_density(slope: Callable[..., Array], value: Callable[..., Array]) -> Callable[..., Array]:
+    """`value(x, *parameters, dtype)` with `slope(result, x, *parameters)` as its derivative in x.
+
+    The parameters are not differentiated: a tangent of theirs is an error, not a silent zero.
+    """
+    counted = value.__code__.co_argcount
+    wrapped = functools.partial(jax.custom_jvp, nondiff_argnums=(counted - 1,))(value)
+
+    def jvp(dtype: str, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+        for name, dot in zip(value.__code__.co_varnames[1:], tangents[1:], strict=False):
+            if not isinstance(dot, jax.custom_derivatives.SymbolicZero):
+                raise NotImplementedError(
+                    f"derivatives in {name} are not known; stop_gradient({name}) leaves them out"
+                )
+        with float64():
+            result = wrapped(*primals, dtype)
+            dot = tangents[0]
+            if isinstance(dot, jax.custom_derivatives.SymbolicZero):
+                return result, jnp.zeros_like(result)
+            return result, slope(result, *primals) * dot
+
+    wrapped.defjvp(jvp, symbolic_zeros=True)
+    return wrapped
