@@ -84,15 +84,32 @@ def locate(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> tuple[M
     frame = _frame(ansatz, x, y, seen)
     with float64():
         rows, unit = _rows(frame, x, y, weights, seen)
-        weight = jnp.sum(rows.weight) * unit
+        weight = jnp.sum(rows.weight)
+        mean = jnp.sum(rows.weight * rows.u.hi) / jnp.where(weight > 0, weight, 1)
+        weight *= unit
         least = _least_share(frame, dtype)
         from_coefs = FromCoefs.of(ansatz, frame, single=False)
         last = _refined(ansatz, from_coefs, rows, least, dtype)
         found = Solved(last.coefs, last.inverse, last.rest, last.share)
-        point = located(ansatz, frame.y_scale, from_coefs, found, last.error, least, dtype)
-        nobs = jnp.sum(seen, dtype=jnp.int32)
-        G, weight = pair.narrow(last.G, dtype), weight.astype(dtype)
-    return Moments(nobs, weight, G, frame, invalid | ~jnp.isfinite(weight), ansatz), point
+        b = last.G[:-1, -1]
+        explained = small.dot(b.hi, last.coefs.hi) - (jnp.square(mean) if ansatz.has_intercept else 0)
+        point = located(ansatz, frame.y_scale, from_coefs, found, explained, last.error, least, dtype)
+        log_weight = jnp.zeros(()) if weights is None else _log_weight(weights, seen)
+        moments = Moments(
+            nobs=jnp.sum(seen, dtype=jnp.int32),
+            weight=weight.astype(dtype),
+            log_weight=log_weight.astype(dtype),
+            G=pair.narrow(last.G, dtype),
+            mean=mean.astype(dtype),
+            frame=frame,
+            invalid=invalid | ~jnp.isfinite(weight.astype(dtype)),
+            ansatz=ansatz,
+        )
+    return moments, point
+
+
+def _log_weight(weights: Array, seen: Array) -> Array:
+    return jnp.sum(jnp.log(jnp.where(seen, weights, 1).astype(jnp.float64)))
 
 
 def _refined(ansatz: Ansatz, from_coefs: FromCoefs, rows: _Rows, least: Array, dtype: np.dtype) -> _Round:

@@ -37,6 +37,8 @@ class TurningPoint:
         params: θ in the units of the data, (p, *batch).
         coefs: the same point in the frame of the moments, c with u ≈ cᵀψ(t), (p, *batch).
         cost: S there, in units of u², (*batch).
+        explained: by how much S is lower there than at the best constant, or at 0 without an intercept,
+            in units of u², (*batch).
         inverse: ⟨ψ ψᵀ⟩⁻¹, (p, p, *batch).
         unit_errors: √diag(⟨φ φᵀ⟩⁻¹) in units of y_scale, (p, *batch): standard errors but for the
             factor √(S / df_resid).
@@ -49,6 +51,7 @@ class TurningPoint:
     params: Float[Array, "p *batch"]
     coefs: Float[Array, "p *batch"]
     cost: Float[Array, "*batch"]
+    explained: Float[Array, "*batch"]
     inverse: Float[Array, "p p *batch"]
     unit_errors: Float[Array, "p *batch"]
     doubt: Float[Array, "p *batch"]
@@ -103,7 +106,16 @@ def _solve(moments: Moments) -> TurningPoint:
         rounding = PAIR if G.lo is not None else FLOAT32_PAIR
         error, _ = coef_error(found, jnp.sqrt(jnp.abs(small.diagonal(G.hi))), jnp.asarray(rounding))
         from_coefs = FromCoefs.of(moments.ansatz, moments.frame, single=G.lo is None)
-        return located(moments.ansatz, moments.frame.y_scale, from_coefs, found, error, least, dtype)
+        explained = explained_by(found, G, moments.ansatz)
+        return located(
+            moments.ansatz, moments.frame.y_scale, from_coefs, found, explained, error, least, dtype
+        )
+
+
+def explained_by(found: Solved, G: Pair, ansatz: Ansatz) -> Array:
+    """bᵀc − ⟨u⟩², without ⟨u⟩ where there is no intercept."""
+    explained = small.dot(G.value[:-1, -1], found.coefs.value)
+    return explained - jnp.square(G.value[0, -1]) if ansatz.has_intercept else explained
 
 
 def located(
@@ -111,6 +123,7 @@ def located(
     y_scale: Array,
     from_coefs: FromCoefs,
     found: Solved,
+    explained: Array,
     error: Array,
     least: float | Array,
     dtype: np.dtype,
@@ -122,6 +135,7 @@ def located(
         y_scale: the unit of u.
         from_coefs: the way from c to θ.
         found: what solves the equations.
+        explained: see `TurningPoint`.
         error: by how much its coefs may be off, (p, *batch).
         least: the share of a basis function above which it does not depend on those before it.
         dtype: of the data.
@@ -137,6 +151,7 @@ def located(
         params=rounded(params.scaled(y_scale).value),
         coefs=rounded(found.coefs.value),
         cost=rounded(jnp.maximum(found.rest.value, 0)),
+        explained=rounded(jnp.maximum(explained, 0)),
         inverse=rounded(found.inverse.value),
         unit_errors=rounded(size * jnp.sqrt(jnp.maximum(variances, 0))),
         doubt=rounded(doubt),
@@ -204,11 +219,11 @@ def _variances(M: Pair, inverse: Pair, ansatz: Ansatz) -> Pair:
 def _solve_jvp(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[TurningPoint, TurningPoint]:
     (moments,) = primals
     point = _solve(moments)
-    return point, moved_with(moments, point, tangents[0].G.hi)
+    return point, moved_with(moments, point, tangents[0].G.hi, tangents[0].mean)
 
 
-def moved_with(moments: Moments, point: TurningPoint, change: Array) -> TurningPoint:
-    """The tangent of the turning point for that of G, by the implicit function theorem at A c = b.
+def moved_with(moments: Moments, point: TurningPoint, change: Array, mean: Array) -> TurningPoint:
+    """The tangent of the turning point for those of G and ⟨u⟩, by the implicit function theorem at A c = b.
 
     ċ = A⁻¹(ḃ − Ȧ c), (A⁻¹)˙ = −A⁻¹ Ȧ A⁻¹, and Ṡ = vᵀĠv with v = (−c, 1).
     """
@@ -220,11 +235,13 @@ def moved_with(moments: Moments, point: TurningPoint, change: Array) -> TurningP
     M, size = _coefs_to_params(moments)
     half_variances = small.dot(jnp.swapaxes(small.matmul(M, inverse), 0, 1), jnp.swapaxes(M, 0, 1)) / 2
     errors = point.unit_errors / size
+    whole = change[p, p] - (2 * moments.mean * mean if moments.ansatz.has_intercept else 0)
     return tangent(
         point,
         params=moments.frame.y_scale * size * small.matvec(M, coefs),
         coefs=coefs,
         cost=small.dot(v, force),
+        explained=whole - small.dot(v, force),
         inverse=inverse,
         unit_errors=size * half_variances / jnp.where(errors > 0, errors, 1),
     )

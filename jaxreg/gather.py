@@ -22,7 +22,15 @@ from jaxreg import certified, inputs, pair, products, small, tiles
 from jaxreg import frame as frames
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz, Line
-from jaxreg.closed_form import SINGLE, FromCoefs, TurningPoint, located, moved_with, usable_G
+from jaxreg.closed_form import (
+    SINGLE,
+    FromCoefs,
+    TurningPoint,
+    explained_by,
+    located,
+    moved_with,
+    usable_G,
+)
 from jaxreg.cost import observed
 from jaxreg.frame import Frame, power_of_two
 from jaxreg.inputs import Data
@@ -142,7 +150,7 @@ def _gather_jvp(
     frame = jax.tree.map(lax.stop_gradient, found.frame)
     *data, first = primals
 
-    def sums(*data: Array | None) -> tuple[Array, Array]:
+    def sums(*data: Array | None) -> tuple[Array, Array, Array, Array]:
         def columns(a: Array) -> Array:
             if a.shape[-1] == 1:
                 return _spread(m, a)
@@ -150,15 +158,18 @@ def _gather_jvp(
 
         return _sums(ansatz, frame, *jax.tree.map(columns, data))
 
-    _, (weight, S) = jax.jvp(sums, tuple(data), tuple(tangents[:-1]))
-    G = S / jnp.where(found.weight > 0, found.weight, 1)
+    _, (weight, log_weight, S, U) = jax.jvp(sums, tuple(data), tuple(tangents[:-1]))
+    share = 1 / jnp.where(found.weight > 0, found.weight, 1)
+    G, mean = S * share, U * share
     if data[-1] is None:
-        weight = jnp.zeros_like(found.weight)
+        weight = log_weight = jnp.zeros_like(found.weight)
     else:
-        G -= usable_G(found).value * (weight / jnp.where(found.weight > 0, found.weight, 1))
+        G -= usable_G(found).value * (weight * share)
+        mean -= found.mean * (weight * share)
+    usable = replace(found, G=usable_G(found))
     return gathered, Gathered(
-        tangent(found, weight=weight, G=tangent(found.G, hi=G)),
-        moved_with(replace(found, G=usable_G(found)), gathered.point, G),
+        tangent(found, weight=weight, log_weight=log_weight, G=tangent(found.G, hi=G), mean=mean),
+        moved_with(usable, gathered.point, G, mean),
         jax.custom_derivatives.zero_from_primal(gathered.doubtful),
     )
 
@@ -178,15 +189,19 @@ def _spread_jvp(m: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[
     )
 
 
-def _sums(ansatz: Ansatz, frame: Frame, x: Array, y: Array, weights: Array | None) -> tuple[Array, Array]:
-    """Σ w and Σ w z zᵀ in a given frame, the definition of what is gathered."""
+def _sums(
+    ansatz: Ansatz, frame: Frame, x: Array, y: Array, weights: Array | None
+) -> tuple[Array, Array, Array, Array]:
+    """Σ w, Σ log w, Σ w z zᵀ and Σ w u in a given frame, the definition of what is gathered."""
     seen = observed(x, y, weights, ansatz)
     x, y, weights = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, 0), (x, y, weights))
     w = jnp.where(seen, 1 if weights is None else weights, 0).astype(y.dtype)
     z = tiles.z(ansatz, frame, x, y)
     wz = [w * a for a in z]
     lower = [jnp.sum(a * b, axis=0) for i, a in enumerate(wz) for b in z[: i + 1]]
-    return jnp.sum(w, axis=0), jnp.stack(lower)[small.of_triangle(len(z))]
+    log_weight = jnp.sum(jnp.log(jnp.where(seen & (w > 0), w, 1)), axis=0)
+    zz = jnp.stack(lower)[small.of_triangle(len(z))]
+    return jnp.sum(w, axis=0), log_weight, zz, jnp.sum(wz[-1], axis=0)
 
 
 def _certified(
@@ -220,11 +235,12 @@ def _quick(ansatz: Ansatz, tile: Tile) -> Gathered:
     raw = _raw_frame(ansatz, tile)
     with float64():
         if products.apply_to(ansatz, tile.x, tile.x.shape[-1] == 1):
-            nobs, weight, G0 = products.sums(ansatz, raw, tile)
-            additions = nobs.astype(jnp.float64)
+            sums = products.sums(ansatz, raw, tile)
+            additions = sums.nobs.astype(jnp.float64)
         else:
-            nobs, weight, G0 = tiles.sums(ansatz, raw, tile)
-            additions = nobs / tiles.ROWS + tiles.ROWS
+            sums = tiles.sums(ansatz, raw, tile)
+            additions = sums.nobs / tiles.ROWS + tiles.ROWS
+        nobs, weight, G0 = sums.nobs, sums.weight, sums.zz
         finite = reduce(jnp.logical_and, [jnp.isfinite(a) for a in (weight, *small.diagonal(G0))])
         G0 = jnp.where(finite, G0 / jnp.where(weight > 0, weight, 1), jnp.eye(G0.shape[0])[..., None])
         frame, center, size = _centered(ansatz, raw, G0)
@@ -234,10 +250,19 @@ def _quick(ansatz: Ansatz, tile: Tile) -> Gathered:
         spread = jnp.sqrt(jnp.abs(small.diagonal(G0))) / size  # of the sums, before they were centered
         least = rank_tolerance(dtype)
         found = solve(Pair(G, None), least)
-        point, doubtful = _judged(ansatz, frame, found, spread, nobs, additions, least, dtype)
+        explained = explained_by(found, Pair(G, None), ansatz)
+        point, doubtful = _judged(ansatz, frame, found, explained, spread, nobs, additions, least, dtype)
         doubtful = (doubtful & finite) | (~finite if dtype == jnp.float64 else False)
+        y_mean = jnp.where(finite, sums.u / jnp.where(weight > 0, weight, 1), 0)
         found_moments = Moments(
-            nobs, weight.astype(dtype), pair.narrow(Pair(G, None), dtype), frame, ~finite, ansatz
+            nobs=nobs,
+            weight=weight.astype(dtype),
+            log_weight=jnp.where(finite, sums.log_weight, 0).astype(dtype),
+            G=pair.narrow(Pair(G, None), dtype),
+            mean=((y_mean - center[-1]) / size[-1]).astype(dtype),
+            frame=frame,
+            invalid=~finite,
+            ansatz=ansatz,
         )
     return Gathered(found_moments, point, doubtful & (nobs > 0))
 
@@ -246,6 +271,7 @@ def _judged(
     ansatz: Ansatz,
     frame: Frame,
     found: Solved,
+    explained: Array,
     spread: Array,
     nobs: Array,
     additions: Array,
@@ -262,7 +288,7 @@ def _judged(
     likely = SINGLE * (jnp.sqrt(additions) / 4 + 2)
     error, change = coef_error(found, spread, at_most)
     from_coefs = FromCoefs.of(ansatz, frame, single=True)
-    point = located(ansatz, frame.y_scale, from_coefs, found, error, least, dtype)
+    point = located(ansatz, frame.y_scale, from_coefs, found, explained, error, least, dtype)
     share = likely / at_most
     worth = WORTH[dtype.name]
     whole = spread[-1] + small.dot(spread[:-1], jnp.abs(found.coefs.hi))

@@ -28,7 +28,9 @@ class Moments:
     Attributes:
         nobs: how many observations are valid, (*batch).
         weight: Σ w, equal to nobs without weights, (*batch).
+        log_weight: Σ log w, 0 without weights, (*batch).
         G: ⟨z zᵀ⟩ in the frame, (p + 1, p + 1, *batch), to twice the digits of the data.
+        mean: ⟨u⟩ in the frame, (*batch).
         frame: what t and u are in units of x and y.
         invalid: whether an observation was infinite or had an impossible weight, (*batch).
         ansatz: whose basis it is.
@@ -44,7 +46,9 @@ class Moments:
 
     nobs: Int[Array, "*batch"]
     weight: Float[Array, "*batch"]
+    log_weight: Float[Array, "*batch"]
     G: Pair
+    mean: Float[Array, "*batch"]
     frame: Frame
     invalid: Bool[Array, "*batch"]
     ansatz: Ansatz = static()
@@ -84,9 +88,24 @@ class Moments:
         weight = a.weight + b.weight
         safe = jnp.where(weight > 0, weight, 1)
         G = _seen_from(a, frame) * a.weight / safe + _seen_from(b, frame) * b.weight / safe
-        return Moments(a.nobs + b.nobs, weight, G, frame, a.invalid | b.invalid, ansatz)
+        mean = (_mean_from(a, frame) * a.weight + _mean_from(b, frame) * b.weight) / safe
+        return Moments(
+            nobs=a.nobs + b.nobs,
+            weight=weight,
+            log_weight=a.log_weight + b.log_weight,
+            G=G,
+            mean=mean,
+            frame=frame,
+            invalid=a.invalid | b.invalid,
+            ansatz=ansatz,
+        )
 
 
 def _seen_from(m: Moments, frame: Frame) -> Pair:
     """G in another frame."""
     return pair.congruence(frames.between(m.frame, frame, m.ansatz), m.G)
+
+
+def _mean_from(m: Moments, frame: Frame) -> Array:
+    """⟨u⟩ in another frame."""
+    return (m.frame.y_center - frame.y_center + m.frame.y_scale * m.mean) / frame.y_scale

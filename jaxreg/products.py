@@ -24,7 +24,7 @@ from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import observed
 from jaxreg.frame import Frame
-from jaxreg.tiles import Tile
+from jaxreg.tiles import Sums, Tile
 
 STRIP = 2048  # columns: wider is hardly faster, and wasted on few data sets
 CHUNK = 512  # rows
@@ -39,7 +39,7 @@ def apply_to(ansatz: Ansatz, x: Array, x_is_shared: bool) -> bool:
     return x_is_shared and tiles.size(ansatz, x) >= FEWEST
 
 
-def sums(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Array, Array, Array]:
+def sums(ansatz: Ansatz, frame: Frame, tile: Tile) -> Sums:
     """What `tiles.sums` gives."""
     design, finite = design_of(ansatz, frame, tile.x)
     q = design.shape[1] + 1
@@ -63,10 +63,10 @@ def sums(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Array, Array, Array]
     nothing = jnp.zeros((products.shape[1], STRIP)), jnp.zeros((q - 1, STRIP))
     y_frame = (jnp.broadcast_to(a.astype(jnp.float64), tile.width) for a in (frame.y_center, frame.y_scale))
     A, b = over_strips(tile, of_strip, *y_frame)
-    nobs, weight, square = tiles.square(ansatz, frame, tile)
-    first = weight[None] if ansatz.has_intercept else A[:1]  # Σ w itself
+    counts, square, u = tiles.sums_of_y(ansatz, frame, tile)
+    first = counts.weight[None] if ansatz.has_intercept else A[:1]  # Σ w itself
     lower = jnp.concatenate([first, A[1:], b, square[None]])
-    return nobs, weight, lower[small.of_triangle(q)]
+    return Sums(*counts, lower[small.of_triangle(q)], u)
 
 
 def design_of(ansatz: Ansatz, frame: Frame, x: Array) -> tuple[Array, Array]:

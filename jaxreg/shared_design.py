@@ -43,6 +43,8 @@ class Projected:
     Attributes:
         nobs: of each data set, (m,).
         weight: Σ w, (m,).
+        log_weight: Σ log w, (m,).
+        mean: ⟨u⟩, (m,).
         frame: of each data set.
         point: the turning points.
         sure: whether a data set is empty, or complete and lost no digits; what stands here for the
@@ -51,6 +53,8 @@ class Projected:
 
     nobs: Array
     weight: Array
+    log_weight: Array
+    mean: Array
     frame: Frame
     point: TurningPoint
     sure: Array
@@ -69,6 +73,7 @@ class _Design:
         frame: of x.
         there: which rows are, (n,).
         weight: Σ w of these, ().
+        log_weight: Σ log w of these, ().
         share: w / Σ w, (n,).
         Q: ψ(t) R⁻¹, of which ⟨Q Qᵀ⟩ is the unit matrix, (n, p).
         to_coefs: R⁻¹, (p, p).
@@ -79,6 +84,7 @@ class _Design:
     frame: Frame
     there: Array
     weight: Array
+    log_weight: Array
     share: Array
     Q: Array
     to_coefs: Array
@@ -94,7 +100,9 @@ class _Strip:
     y_scale: Array
     coefs: Array
     params: Array
+    mean: Array
     cost: Array
+    explained: Array
     doubt: Array
     trusted: Array
     empty: Array
@@ -124,15 +132,32 @@ def project(data: Data, ansatz: Ansatz) -> Projected:
         found = products.over_strips(tile, partial(_strip, ansatz.has_intercept, design))
         inverse = products.dot(design.to_coefs.T, design.to_coefs.T)
         errors = jnp.sqrt(jnp.sum(design.to_params**2, axis=1))
-        inverse, errors, weight = (for_all(a.astype(jnp.float32)) for a in (inverse, errors, design.weight))
+        inverse, errors, weight, log_weight = (
+            for_all(a.astype(jnp.float32)) for a in (inverse, errors, design.weight, design.log_weight)
+        )
         nobs = jnp.sum(design.there, dtype=jnp.int32)
     point = TurningPoint(
-        found.params, found.coefs, found.cost, inverse, errors, found.doubt, full_rank=found.trusted
+        params=found.params,
+        coefs=found.coefs,
+        cost=found.cost,
+        explained=found.explained,
+        inverse=inverse,
+        unit_errors=errors,
+        doubt=found.doubt,
+        full_rank=found.trusted,
     )
     frame = Frame(
         for_all(design.frame.x_center), for_all(design.frame.x_scale), found.y_center, found.y_scale
     )
-    return Projected(jnp.where(found.empty, 0, nobs), weight, frame, point, found.trusted | found.empty)
+    return Projected(
+        nobs=jnp.where(found.empty, 0, nobs),
+        weight=weight,
+        log_weight=log_weight,
+        mean=found.mean,
+        frame=frame,
+        point=point,
+        sure=found.trusted | found.empty,
+    )
 
 
 def _design(ansatz: Ansatz, x: Array, w: Array) -> _Design:
@@ -156,6 +181,7 @@ def _design(ansatz: Ansatz, x: Array, w: Array) -> _Design:
         frame=frame,
         there=there,
         weight=weight,
+        log_weight=jnp.sum(jnp.log(jnp.where(there, w, 1))),
         share=share,
         Q=products.dot(psi.T, to_coefs),
         to_coefs=to_coefs,
@@ -184,13 +210,13 @@ def _strip(has_intercept: bool, design: _Design, strip: Tile) -> _Strip:
     mean, gap, nothing = _first_look(design, strip)
     y0 = mean if has_intercept else jnp.zeros_like(mean)
 
-    def projected() -> tuple[Array, Array, Array, Array]:
+    def projected() -> tuple[Array, ...]:
         return _projected_once_or_twice(design, strip, y0)
 
-    def skipped() -> tuple[Array, Array, Array, Array]:
+    def skipped() -> tuple[Array, ...]:
         return jax.tree.map(jnp.zeros_like, jax.eval_shape(projected))
 
-    b, rest, error, trusted = lax.cond(jnp.all(gap), skipped, projected)
+    b, away, rest, error, trusted = lax.cond(jnp.all(gap), skipped, projected)
     empty = lax.cond(jnp.any(nothing), lambda: _is_empty(design, strip), lambda: nothing)
     whole = rest + jnp.sum(b**2, axis=0)
     unit = power_of_two(jnp.sqrt(whole).astype(y0.dtype)).astype(whole.dtype)
@@ -208,7 +234,9 @@ def _strip(has_intercept: bool, design: _Design, strip: Tile) -> _Strip:
         y_scale=rounded(unit),
         coefs=rounded(products.dot(design.to_coefs.T, b)),
         params=rounded(params),
+        mean=rounded(away / unit),
         cost=rounded(rest),
+        explained=rounded(jnp.sum(b[int(has_intercept) :] ** 2, axis=0)),
         doubt=rounded(doubt),
         trusted=trusted,
         empty=empty,
@@ -230,31 +258,33 @@ def _first_look(design: _Design, strip: Tile) -> tuple[Array, Array, Array]:
     return mean, count < jnp.sum(there, dtype=jnp.int32), count == 0
 
 
-def _projected_once_or_twice(design: _Design, strip: Tile, y0: Array) -> tuple[Array, Array, Array, Array]:
-    """⟨Q y⟩ and what is left of ⟨y²⟩, with y from y₀, how far ⟨Q y⟩ is off at most, and where to trust it.
+def _projected_once_or_twice(design: _Design, strip: Tile, y0: Array) -> tuple[Array, ...]:
+    """⟨Q y⟩, ⟨y⟩ and what is left of ⟨y²⟩, with y from y₀, how far ⟨Q y⟩ may be off, and where to trust it.
 
     That is where a data set is complete and lost no digits.
     """
-    b, rest = _projected(design, strip, y0, None)
+    b, mean, rest = _projected(design, strip, y0, None)
     whole = rest + jnp.sum(b**2, axis=0)
     complete = jnp.isfinite(whole) & ((whole > SMALLEST) | (whole == 0)) & design.usable
     explained = complete & (rest < ENOUGH * whole)
 
     def again() -> tuple[Array, Array]:
-        refined = _projected(design, strip, y0, b)
-        return jax.tree.map(partial(jnp.where, explained), refined, (b, rest))
+        finer, _, left = _projected(design, strip, y0, b)
+        return jnp.where(explained, finer, b), jnp.where(explained, left, rest)
 
     b, rest = lax.cond(jnp.any(explained), again, lambda: (b, rest))
     terms = float(min(strip.y.shape[0], products.CHUNK))
     projected = jnp.where(explained, rest, whole)
     error = DEVIATIONS * FLOAT32 * (jnp.sqrt(terms * projected) + jnp.sqrt(whole))
-    return b, rest, error, complete & ((rest > LEAST * whole) | (whole == 0))
+    return b, mean, rest, error, complete & ((rest > LEAST * whole) | (whole == 0))
 
 
-def _projected(design: _Design, strip: Tile, y0: Array, b: Array | None) -> tuple[Array, Array]:
-    """b + ⟨Q r⟩ with r = y − y₀ − Qb, or b = 0 where there is none yet, and ⟨r²⟩ − ⟨Q r⟩²."""
+def _projected(design: _Design, strip: Tile, y0: Array, b: Array | None) -> tuple[Array, Array, Array]:
+    """b + ⟨Q r⟩ with r = y − y₀ − Qb, or b = 0 where there is none yet, ⟨r⟩ and ⟨r²⟩ − ⟨Q r⟩²."""
     b = None if b is None else b.astype(jnp.float32)
-    once = [a.astype(jnp.float32) for a in (design.Q, design.Q * design.share[:, None])]
+    p = design.Q.shape[1]
+    rows = jnp.concatenate([design.Q, jnp.ones_like(design.Q[:, :1])], axis=1)  # the last one for the mean
+    once = [a.astype(jnp.float32) for a in (design.Q, rows * design.share[:, None])]
 
     def add(state: tuple[Array, Array], first: Array, rows: tuple) -> tuple[Array, Array]:
         _, y, _ = rows
@@ -264,9 +294,10 @@ def _projected(design: _Design, strip: Tile, y0: Array, b: Array | None) -> tupl
         square = jnp.sum(w[:, None] * jnp.square(r.astype(jnp.float64)), axis=0)
         return state[0] + products.dot(wQ, r), state[1] + square
 
-    nothing = jnp.zeros((design.Q.shape[1], products.STRIP)), jnp.zeros(products.STRIP)
-    more, square = products.over_chunks(strip, add, nothing)
-    return more if b is None else b + more, jnp.maximum(square - jnp.sum(more**2, axis=0), 0)
+    nothing = jnp.zeros((p + 1, products.STRIP)), jnp.zeros(products.STRIP)
+    sums, square = products.over_chunks(strip, add, nothing)
+    more, mean = sums[:p], sums[p]
+    return more if b is None else b + more, mean, jnp.maximum(square - jnp.sum(more**2, axis=0), 0)
 
 
 def _is_empty(design: _Design, strip: Tile) -> Array:

@@ -16,7 +16,6 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import ndtri
 
 from jaxreg._typing import Array
