@@ -69,7 +69,11 @@ def _by_methods(data: Data, ansatz: Ansatz, methods: tuple[str, ...]) -> Fit:
     if others == ("certified",):
         return _with_others(found, _certified(data, ansatz, ids), ids)
     if len(ids) > MOST_PICKED * data.width:
-        return _with_others(found, _reshaped(_by_methods(data, ansatz, others), (data.width,))[ids], ids)
+        every = _by_methods(data, ansatz, others)
+        if len(ids) == data.width:
+            return every
+        sure = ~np.asarray(doubtful).reshape(data.batch)
+        return in_own_precision(jax.tree.map)(partial(jnp.where, sure), found, every)
     picked = data.picked(ids, max(LEAST_PICKED, 1 << (len(ids) - 1).bit_length()), data.y.shape[0])
     return _with_others(found, _by_methods(picked, ansatz, others), ids)
 
