@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from jaxreg import datasets
+from jaxreg import datasets, distributions
 from jaxreg.ansatz import Line, Linear, Polynomial
 from jaxreg.closed_form import closed_form
 from jaxreg.cost import mean_squared_error, residuals
@@ -11,6 +11,7 @@ from jaxreg.fit import fit
 from jaxreg.flow import learning_rates, momentum
 from jaxreg.gather import moments
 from jaxreg.moments import Moments
+from jaxreg.multiple_testing import false_discovery
 from jaxreg.result import Fit
 from jaxreg.solvers import ClosedForm, GradientDescent
 from jaxreg.status import FitError, Status, describe
@@ -32,6 +33,8 @@ __all__ = [
     "datasets",
     "descend",
     "describe",
+    "distributions",
+    "false_discovery",
     "fit",
     "learning_rates",
     "mean_squared_error",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from jaxreg.ansatz import Ansatz, Line
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.methods import fit_some
 from jaxreg.result import Fit
+from jaxreg.robust import sandwich
 from jaxreg.solvers import ClosedForm, GradientDescent
 
 
@@ -29,6 +31,9 @@ def fit(
     sigma: Any = None,
     nan_policy: str = "omit",
     cov_type: str = "nonrobust",
+    groups: Any = None,
+    maxlags: int | None = None,
+    use_t: bool | None = None,
     precision: str = "auto",
     block_size: int | np.integer | str = "auto",
     progress: bool = False,
@@ -53,7 +58,15 @@ def fit(
         sigma: their standard deviations instead, weights = 1/sigma².
         nan_policy: "omit" leaves NaN out data set by data set, "propagate" gives data sets with a NaN
             the status `invalid_data`, "raise" raises a ValueError.
-        cov_type: "nonrobust": one variance for all observations of a data set (divided by the weight).
+        cov_type: what bse and all tests are made with. "nonrobust": one variance for all observations of a
+            data set (divided by the weight); "HC0", "HC1", "HC2", "HC3": a variance of its own for each;
+            "cluster": any correlation within groups; "HAC": between observations that follow each
+            other. All but the first take one more pass over the data, and are those of statsmodels.
+        groups: (n,), the cluster that each observation belongs to, labels of any kind.
+        maxlags: of "HAC", the largest lag, counted in valid observations, with Bartlett's weights
+            1 − lag / (maxlags + 1). ⌊4 (nobs / 100)^(2/9)⌋ of each data set if not given.
+        use_t: whether params are tested with Student's t, or as normal numbers. As in statsmodels, t
+            with a nonrobust covariance and normal otherwise, if not given.
         precision: which data sets are computed in twice the digits of float64, at 20 to 50 µs each.
             "auto": those whose params would feel the rounding of plain float64 sums, a share that depends
             on offsets and correlations and is 2 % of lines through float64 noise and none through float32.
@@ -82,11 +95,13 @@ def fit(
     [1.7   0.643] [0.173 0.124] [4 3]
     """
     solver = ClosedForm() if solver is None else solver
-    inputs.check_options(ansatz, cost, solver, nan_policy, cov_type, precision, block_size)
+    inputs.check_options(ansatz, cost, solver, nan_policy, precision, block_size)
     source = inputs.source(x, y, weights, sigma, nan_policy, ansatz)
     other_cost = None if cost is mean_squared_error else _as_pytree(cost)
-    fit_block = partial(fit_some, ansatz=ansatz, cost=other_cost, solver=solver, precision=precision)
-    return blocks.over_columns(fit_block, source, block_size, progress)
+    how = sandwich(cov_type, groups, maxlags, source.y.shape[0])
+    fit_block = partial(fit_some, ansatz=ansatz, cost=other_cost, solver=solver, precision=precision, how=how)
+    found = blocks.over_columns(fit_block, source, block_size, progress)
+    return replace(found, use_t=how is None if use_t is None else use_t)
 
 
 def _as_pytree(cost: Cost) -> Partial:

@@ -96,11 +96,7 @@ def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> 
 @partial(jax.jit, static_argnums=(1, 2))
 def gather(data: Data, ansatz: Ansatz, precision: str = "auto") -> Gathered:
     """Moments and turning points of data that were checked, and which of them stay in doubt, (*batch)."""
-    x = data.x[..., None] if data.x_is_shared else data.x
-    weights = data.weights
-    if weights is not None and weights.ndim == 1:
-        weights = weights[:, None]
-    columns = _gather(ansatz, precision, data.width, x, data.y, weights, data.first)
+    columns = _gather(ansatz, precision, data.width, *data.arrays(), data.first)
     return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], *data.batch), columns)
 
 
@@ -109,8 +105,7 @@ def _gather(
     ansatz: Ansatz, precision: str, m: int, x: Array, y: Array, weights: Array | None, first: Any
 ) -> Gathered:
     """Those of m columns of y, tile by tile."""
-    count = -(-m // tile_columns(ansatz, x, x.shape[-1] == 1))
-    width = -(-m // count)
+    width = tiles.even_width(m, tile_columns(ansatz, x, x.shape[-1] == 1))
 
     def tile(start: Array | int) -> Gathered:
         return _quick(ansatz, Tile(x, y, weights, first + jnp.int32(start), width))

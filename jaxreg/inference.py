@@ -1,11 +1,33 @@
-"""What the fit knows about its params: standard errors."""
+"""What a fit knows about its params beside their values: errors, tests, intervals, and how good it is.
+
+Names and numbers are those of statsmodels, one for every data set. All of it is computed when it is asked
+for, from what the one pass over the data gathered; where a data set has no residual degree of freedom it
+is NaN.
+"""
 
 from __future__ import annotations
 
-import jax.numpy as jnp
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxreg._typing import Array, Float
-from jaxreg.closed_form import TurningPoint
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.scipy.linalg import solve_triangular
+
+from jaxreg import small
+from jaxreg._typing import Array, Float, Int
+from jaxreg.closed_form import FromCoefs, TurningPoint
+from jaxreg.distributions import f, t
+from jaxreg.precision import float64, in_own_precision
+
+if TYPE_CHECKING:
+    from jaxreg.ansatz import Ansatz
+    from jaxreg.frame import Frame
+
+MOST_TABLED = 2**16  # degrees of freedom whose quantiles are looked up instead of computed per data set
 
 
 def standard_errors(
@@ -27,3 +49,382 @@ def standard_errors(
     deviation = jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, variance)))
     bse = point.unit_errors * y_scale * deviation
     return jnp.where(df_resid > 0, bse, jnp.nan)
+
+
+def _mahalanobis(effect: Array, rows: Array, V: Array) -> Array:
+    """eᵀ (G V Gᵀ)⁻¹ e as |R⁻ᵀe|² with V = L Lᵀ and (G L)ᵀ = Q R, which does not square the condition of G."""
+    if rows.shape[0] == 1:
+        return jnp.square(effect[0]) / small.dot(rows[0], small.matvec(V, rows[0]))
+    effect = jnp.moveaxis(effect, 0, -1)[..., None]
+    V, rows = (jnp.moveaxis(a, (0, 1), (-2, -1)) for a in (V, rows))
+    known = jnp.isfinite(V).all(axis=(-2, -1))[..., None, None]
+    root = jnp.linalg.cholesky(jnp.where(known, V, jnp.eye(V.shape[-1])))
+    R = jnp.linalg.qr(jnp.swapaxes(rows @ root, -2, -1), mode="r")
+    z = solve_triangular(R, jnp.where(known, effect, 0), trans=1)
+    return jnp.where(known[..., 0, 0], jnp.sum(jnp.square(z[..., 0]), axis=-1), jnp.nan)
+
+
+def computed(function: Callable[[Any], Array]) -> property:
+    """A property that is compiled, in the precision of the fit."""
+    return property(in_own_precision(jax.jit(function)))
+
+
+class TTest(NamedTuple):
+    """Tests of linear combinations of the params.
+
+    Attributes:
+        effect: cᵀθ − value, (*batch) or (q, *batch) for q combinations, as all the others.
+        sd: its standard error.
+        tvalue: effect / sd.
+        pvalue: of both tails.
+        df_denom: degrees of freedom of Student's t, infinite for the normal distribution.
+    """
+
+    effect: Array
+    sd: Array
+    tvalue: Array
+    pvalue: Array
+    df_denom: Array
+
+    def conf_int(self, alpha: float = 0.05) -> Array:
+        """(lower, upper) limits of the combinations with confidence 1 − alpha, (2, …)."""
+        return _around(self.effect, self.sd, _quantiles(self.df_denom, alpha))
+
+
+class FTest(NamedTuple):
+    """A test that several combinations of the params vanish together.
+
+    Attributes:
+        fvalue: (*batch).
+        pvalue: P(F > fvalue), (*batch).
+        df_num: how many combinations.
+        df_denom: degrees of freedom of the denominator, (*batch).
+    """
+
+    fvalue: Array
+    pvalue: Array
+    df_num: int
+    df_denom: Array
+
+
+class Prediction(NamedTuple):
+    """f(θ, x) and an interval around it, each (n, *batch)."""
+
+    mean: Array
+    lower: Array
+    upper: Array
+
+
+class Inference:
+    """The part of `Fit` that draws conclusions."""
+
+    params: Array
+    bse: Array
+    cost: Array
+    ssr: Array
+    ess: Array
+    nobs: Array
+    df_resid: Array
+    coefs: Array
+    ss_mean: Array
+    log_weight: Array
+    unit_cov: Array
+    groups: Array | None
+    frame: Frame
+    ansatz: Ansatz
+    cov_type: str
+    use_t: bool
+
+    @property
+    def df_model(self) -> Int[Array, "*batch"]:
+        """How many params there are but for the intercept."""
+        return jnp.full_like(self.nobs, self._regressors)
+
+    @computed
+    def scale(self) -> Float[Array, "*batch"]:
+        """σ̂² = ssr / df_resid, the variance of an observation of weight 1."""
+        return self._over_df(self.ssr, self.df_resid)
+
+    @computed
+    def centered_tss(self) -> Float[Array, "*batch"]:
+        """Σ w (y − ȳ)²."""
+        if self.ansatz.has_intercept:
+            return self.ess + self.ssr
+        return jnp.maximum(self.ess + self.ssr - self.ss_mean, 0)
+
+    @computed
+    def uncentered_tss(self) -> Float[Array, "*batch"]:
+        """Σ w y²."""
+        about_0 = self.ess + self.ssr
+        return about_0 + self.ss_mean if self.ansatz.has_intercept else about_0
+
+    @computed
+    def rsquared(self) -> Float[Array, "*batch"]:
+        """R² = ess / tss: the share of the variance, or of Σ w y² without an intercept, that is explained.
+
+        NaN where there is no variance.
+
+        >>> from jaxreg import fit
+        >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).rsquared)
+        0.852631...
+        """
+        tss = self.ess + self.ssr
+        return jnp.where(tss > 0, self.ess / tss, jnp.nan)
+
+    @computed
+    def rsquared_adj(self) -> Float[Array, "*batch"]:
+        """1 − (1 − R²) (nobs − 1) / df_resid; nobs itself without an intercept."""
+        unexplained = 1 - self.rsquared
+        return 1 - self._over_df(unexplained * (self.nobs - self.ansatz.has_intercept), self.df_resid)
+
+    @computed
+    def tvalues(self) -> Float[Array, "p *batch"]:
+        """params / bse."""
+        return self.params / self.bse
+
+    @computed
+    def pvalues(self) -> Float[Array, "p *batch"]:
+        """P(|T| > |t|), of params that are 0; the normal distribution stands for T where `use_t` is False.
+
+        >>> from jaxreg import fit
+        >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).pvalues)
+        [0.808... 0.0766...]
+        """
+        return jnp.exp(t.log_p(self.tvalues, self._df_t))
+
+    @computed
+    def log10_pvalues(self) -> Float[Array, "p *batch"]:
+        """log₁₀ of the p-values, which does not underflow where these do."""
+        return t.log_p(self.tvalues, self._df_t) / math.log(10)
+
+    def conf_int(self, alpha: float = 0.05) -> Float[Array, "2 p *batch"]:
+        """(lower, upper) limits of the params with confidence 1 − alpha: `low, high = fit.conf_int()`."""
+        return _around(self.params, self.bse, self._quantile(alpha))
+
+    @in_own_precision
+    @jax.jit
+    def cov_params(self) -> Float[Array, "p p *batch"]:
+        """The covariance of the params."""
+        with float64():
+            rows, unit = self._to_params()
+            V = self._cov_of_coefs()
+            whole = small.matmul(small.matmul(rows, V), jnp.swapaxes(rows, 0, 1))
+            cov = unit[:, None] * unit[None] * whole
+        return cov.astype(self.params.dtype)
+
+    @computed
+    def fvalue(self) -> Float[Array, "*batch"]:
+        """The F statistic of all params but the intercept together; a robust one makes it an `f_test`."""
+        if self._regressors == 0:
+            return jnp.full_like(self.ssr, jnp.nan)
+        if self.cov_type == "nonrobust":
+            return self.ess / self._regressors / self.scale
+        return _f_of(self, np.eye(self.params.shape[0])[int(self.ansatz.has_intercept) :], 0.0)[0]
+
+    @computed
+    def f_pvalue(self) -> Float[Array, "*batch"]:
+        """P(F > fvalue)."""
+        return self._tail_of_f(self.fvalue, self._regressors)
+
+    @computed
+    def llf(self) -> Float[Array, "*batch"]:
+        """The log-likelihood −nobs/2 (log(2π ssr / nobs) + 1) + ½ Σ log w of normal errors."""
+        n = self.nobs.astype(self.ssr.dtype)
+        return -n / 2 * (jnp.log(2 * math.pi * self.ssr / n) + 1) + self.log_weight / 2
+
+    @computed
+    def aic(self) -> Float[Array, "*batch"]:
+        """Akaike's −2 llf + 2p."""
+        return -2 * self.llf + 2 * self.params.shape[0]
+
+    @computed
+    def bic(self) -> Float[Array, "*batch"]:
+        """Schwarz's −2 llf + p log nobs."""
+        return -2 * self.llf + self.params.shape[0] * jnp.log(self.nobs.astype(self.ssr.dtype))
+
+    def t_test(self, contrast: Any, value: Any = 0.0) -> TTest:
+        """Test cᵀθ = value, for every data set.
+
+        Args:
+            contrast: c, (p,), or (q, p) for q tests, each on its own.
+            value: a number, or (q,).
+
+        >>> from jaxreg import fit
+        >>> found = fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0]))
+        >>> print(found.t_test([1, 10]).effect)  # the line at x = 10
+        8.9
+        """
+        C = self._contrasts(contrast)
+        effect, sd, pvalue, df = _t_tests(self, np.atleast_2d(C), value)
+        each = (effect, sd, in_own_precision(jnp.divide)(effect, sd), pvalue, df)
+        return TTest(*(each if C.ndim == 2 else (a[0] for a in each)))
+
+    def f_test(self, contrasts: Any, value: Any = 0.0) -> FTest:
+        """Test that C θ = value in all its rows: F = (Cθ − v)ᵀ (C cov Cᵀ)⁻¹ (Cθ − v) / q.
+
+        Args:
+            contrasts: C, (q, p), of independent rows.
+            value: a number, or (q,).
+
+        >>> from jaxreg import fit
+        >>> found = fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0]))
+        >>> print(found.f_test([[0, 1]]).fvalue, found.fvalue)
+        11.571... 11.571...
+        """
+        C = np.atleast_2d(self._contrasts(contrasts))
+        q = C.shape[0]
+        if np.linalg.matrix_rank(C) < q:
+            raise ValueError(f"the {q} rows of the contrasts depend on each other; leave out those that do")
+        return FTest(*_f_of(self, C, value), q, self._df_denom)
+
+    def compare(self, restricted: Any) -> FTest:
+        """Does this fit explain more than a restricted one of the same data? F = Δssr / Δp / scale.
+
+        Args:
+            restricted: a fit of the same data sets with fewer params, such as a lower degree.
+
+        Raises:
+            ValueError: if it has not fewer params or other data sets, or if a covariance is robust, for
+                which F is not what this is: use `f_test`.
+
+        >>> from jaxreg import Polynomial, fit
+        >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
+        >>> print(fit(x, y, ansatz=Polynomial(2)).compare(fit(x, y)).pvalue)
+        0.0047...
+        """
+        more = self.params.shape[0] - restricted.params.shape[0]
+        if more <= 0 or restricted.nobs.shape != self.nobs.shape:
+            raise ValueError(
+                f"compare takes a fit of fewer params to the same data sets; this one has params "
+                f"{self.params.shape}, the restricted one {restricted.params.shape}"
+            )
+        if self.cov_type != "nonrobust" or restricted.cov_type != "nonrobust":
+            raise ValueError("compare is for nonrobust covariances; test the params in question with f_test")
+        return FTest(*_gain_over(self, restricted), more, self._df_denom)
+
+    def _deviation(self, psi: list[Array], weights: Any) -> Array:
+        """√var f(θ, x) where the basis is ψ; of a new observation, if a weight of it is given."""
+        with float64():
+            V = self._cov_of_coefs()
+            p = len(psi)
+            variance = sum(V[i, j] * psi[i] * psi[j] for i in range(p) for j in range(p))
+            sd = self.frame.y_scale * jnp.sqrt(jnp.maximum(jnp.asarray(variance), 0))
+            return sd if weights is None else jnp.hypot(sd, jnp.sqrt(self.scale / weights))
+
+    @property
+    def _regressors(self) -> int:
+        return self.params.shape[0] - self.ansatz.has_intercept
+
+    @property
+    def _df_denom(self) -> Array:
+        return self.df_resid if self.groups is None else self.groups - 1
+
+    @property
+    def _df_t(self) -> Array:
+        """Degrees of freedom of Student's t; infinite for the normal distribution."""
+        return _as_float(self._df_denom, self.params, self.use_t)
+
+    def _over_df(self, a: Array, df: Array) -> Array:
+        return jnp.where(df > 0, a / jnp.maximum(df, 1), jnp.nan)
+
+    def _tail_of_f(self, fvalue: Array, q: int) -> Array:
+        df = self._df_denom.astype(fvalue.dtype)
+        if q == 1:  # F is T²
+            return jnp.exp(t.log_p(jnp.sqrt(fvalue), df))
+        return f.sf(fvalue, q, df)
+
+    def _quantile(self, alpha: float) -> Array:
+        """Of Student's t at 1 − alpha/2; few numbers of degrees of freedom are those of many data sets."""
+        if not isinstance(alpha, Tracer) and not 0 < alpha < 1:
+            raise ValueError(f"alpha is a probability between 0 and 1, such as 0.05; got {alpha}")
+        if isinstance(self.nobs, Tracer) or not self.use_t or not 0 < int(self._df_denom.max()) < MOST_TABLED:
+            return _quantiles(self._df_t, alpha)
+        df = np.asarray(self._df_denom)
+        table = _quantiles(np.arange(df.max() + 1).astype(self.params.dtype), alpha)
+        return in_own_precision(jnp.take)(table, np.maximum(df, 0))
+
+    def _cov_of_coefs(self) -> Array:
+        """The covariance of c in the frame, in units of u², (p, p, *batch), float64."""
+        p = self.coefs.shape[0]
+        unit = jnp.asarray(self.unit_cov).astype(jnp.float64)
+        V = jnp.stack([jnp.stack([unit[k] for k in row]) for row in small.of_triangle(p)])
+        if self.cov_type != "nonrobust":
+            return V
+        deviation = jnp.sqrt(jnp.asarray(self.cost).astype(jnp.float64)) / self.frame.y_scale
+        return V * self._over_df(jnp.square(deviation), self.df_resid)
+
+    def _to_params(self) -> tuple[Array, Array]:
+        """M and units with θ = units · M c but for the offset of y, float64."""
+        M, size = FromCoefs.of(self.ansatz, self.frame, single=True).slopes()
+        return M.hi, self.frame.y_scale * size
+
+    def _combined(self, C: Array, value: Any) -> tuple[Array, Array, Array]:
+        """Cθ − value, and rows g and a unit of (Cθ)˙ = unit · g ċ; in the frame, where no digit is lost."""
+        P = FromCoefs.of(self.ansatz, self.frame, single=True).P.hi
+        C = C.reshape(*C.shape, *(1,) * (P.ndim - 2)).astype(jnp.float64)
+        rows = jnp.stack([small.dot(C[i][:, None], P) for i in range(C.shape[0])])
+        unit = jnp.asarray(self.frame.y_scale).astype(jnp.float64)
+        coefs = jnp.asarray(self.coefs).astype(jnp.float64)
+        values = jnp.asarray(value, jnp.float64)
+        values = values.reshape(*values.shape, *(1,) * (P.ndim - 2)) if values.ndim else values
+        effect = unit * (rows[:, -1] - small.matvec(rows[:, :-1], coefs)) - values
+        return effect, -rows[:, :-1], unit
+
+    def _contrasts(self, given: Any) -> np.ndarray:
+        p = self.params.shape[0]
+        C = np.asarray(given, np.float64)
+        if C.ndim not in (1, 2) or C.shape[-1] != p or not np.isfinite(C).all():
+            raise ValueError(f"contrasts are numbers of shape ({p},) or (q, {p}), got shape {C.shape}")
+        return C
+
+
+@in_own_precision
+def _as_float(df: Array, like: Array, use_t: bool) -> Array:
+    df = df.astype(like.dtype)
+    return df if use_t else jnp.where(df > 0, jnp.inf, jnp.nan).astype(like.dtype)
+
+
+@in_own_precision
+def _quantiles(df: Array, alpha: float) -> Array:
+    return t.isf(jnp.full_like(df, alpha / 2), df)
+
+
+@in_own_precision
+@jax.jit
+def _around(center: Array, sd: Array, quantile: Array) -> Array:
+    """(lower, upper)."""
+    return jnp.stack([center - quantile * sd, center + quantile * sd])
+
+
+@in_own_precision
+@jax.jit
+def _t_tests(fit: Inference, C: Array, value: Array) -> tuple[Array, Array, Array, Array]:
+    with float64():
+        effect, rows, unit = fit._combined(C, value)
+        V = small.matmul(small.matmul(rows, fit._cov_of_coefs()), jnp.swapaxes(rows, 0, 1))
+        sd = unit * jnp.sqrt(jnp.maximum(small.diagonal(V), 0))
+        effect, sd = (a.astype(fit.params.dtype) for a in (effect, sd))
+    df = jnp.broadcast_to(fit._df_t, sd.shape)
+    return effect, sd, jnp.exp(t.log_p(effect / sd, df)), df
+
+
+@in_own_precision
+@jax.jit
+def _f_of(fit: Inference, C: Array, value: Array) -> tuple[Array, Array]:
+    with float64():
+        effect, rows, unit = fit._combined(C, value)
+        fvalue = _mahalanobis(effect / unit, rows, fit._cov_of_coefs()) / C.shape[0]
+        fvalue = fvalue.astype(fit.params.dtype)
+    return fvalue, fit._tail_of_f(fvalue, C.shape[0])
+
+
+@in_own_precision
+@jax.jit
+def _gain_over(fit: Inference, restricted: Inference) -> tuple[Array, Array]:
+    more = fit.params.shape[0] - restricted.params.shape[0]
+    gain = restricted.ssr - fit.ssr
+    if fit.ansatz.has_intercept == restricted.ansatz.has_intercept:  # the smaller numbers lose less
+        gain = jnp.where(fit.ess < fit.ssr, fit.ess - restricted.ess, gain)
+    same = (fit.nobs == restricted.nobs) & (fit.df_resid > 0)
+    fvalue = jnp.where(same, jnp.maximum(gain, 0) / more / fit.scale, jnp.nan)
+    return fvalue, fit._tail_of_f(fvalue, more)

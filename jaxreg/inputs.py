@@ -20,7 +20,6 @@ from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree, static
 
 NAN_POLICIES = ("omit", "propagate", "raise")
-COV_TYPES = ("nonrobust",)
 PRECISIONS = ("auto", "fast", "certified")
 ALIGNMENT = 64  # bytes: what XLA asks of an array
 ROUNDING = 1e-5  # of the spread of x: what a change to the dtype of y may cost
@@ -52,6 +51,15 @@ class Data:
     def width(self) -> int:
         """How many data sets there are."""
         return math.prod(self.batch)
+
+    def arrays(self) -> tuple[Array, Array, Array | None]:
+        """x, y and weights with the data sets behind the observations, one column of what all share."""
+        w = self.weights
+        return (
+            self.x[..., None] if self.x_is_shared else self.x,
+            self.y,
+            w[:, None] if w is not None and w.ndim == 1 else w,
+        )
 
     def cut(self) -> Data:
         """The same data sets without the columns beside them."""
@@ -229,7 +237,7 @@ def new_x(x: Any, dtype: Any, ansatz: Ansatz, batch: tuple[int, ...], columns: i
 
 
 def check_options(
-    ansatz: Any, cost: Any, solver: Any, nan_policy: Any, cov_type: Any, precision: Any, block_size: Any
+    ansatz: Any, cost: Any, solver: Any, nan_policy: Any, precision: Any, block_size: Any
 ) -> None:
     """Raise on an option that does not exist or does not go with the others."""
     if isinstance(ansatz, type) or not hasattr(ansatz, "basis"):
@@ -240,8 +248,6 @@ def check_options(
         raise TypeError(f"solver is an object such as GradientDescent(), got {solver!r}")
     if nan_policy not in NAN_POLICIES:
         raise ValueError(f"nan_policy is one of {NAN_POLICIES}, got {nan_policy!r}")
-    if cov_type not in COV_TYPES:
-        raise ValueError(f"cov_type is one of {COV_TYPES}, got {cov_type!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision is one of {PRECISIONS}, got {precision!r}")
     whole = isinstance(block_size, int | np.integer) and not isinstance(block_size, bool) and block_size > 0

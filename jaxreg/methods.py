@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from jaxreg.inputs import Data
 from jaxreg.moments import Moments
 from jaxreg.precision import in_own_precision
 from jaxreg.result import Fit
+from jaxreg.robust import Sandwich, with_sandwich
 from jaxreg.shared_design import Projected
 from jaxreg.solvers import ClosedForm, GradientDescent, Solution
 from jaxreg.status import Status
@@ -39,9 +41,23 @@ LEAST_WIDTH = 16  # computed at once: a compiler makes other code for fewer, wit
 
 
 def fit_some(
-    data: Data, *, ansatz: Ansatz, cost: Partial | None, solver: ClosedForm | GradientDescent, precision: str
+    data: Data,
+    *,
+    ansatz: Ansatz,
+    cost: Partial | None,
+    solver: ClosedForm | GradientDescent,
+    precision: str,
+    how: Sandwich | None,
 ) -> Fit:
-    """The fit of some data sets.
+    """The fit of some data sets, with the covariance that was asked for."""
+    found = _fit_some(data, ansatz, cost, solver, precision)
+    return found if how is None else with_sandwich(data, found, how)
+
+
+def _fit_some(
+    data: Data, ansatz: Ansatz, cost: Partial | None, solver: ClosedForm | GradientDescent, precision: str
+) -> Fit:
+    """The fit with a nonrobust covariance.
 
     In closed form, quick methods go first, and the data sets that these leave in doubt get the next. A
     method is compiled when it is needed; where there are no values to decide by, all are, in one.
@@ -61,6 +77,7 @@ def _by_methods(data: Data, ansatz: Ansatz, methods: tuple[str, ...]) -> Fit:
     if method == "certified":
         return _reshaped(_certified(data, ansatz, np.arange(data.width)), data.batch)
     found, doubtful = _by_method(data, ansatz, method)
+    found = replace(found, unit_cov=_for_each(found.unit_cov, found.shape))
     if not others:
         return found
     ids = np.flatnonzero(doubtful)
@@ -127,7 +144,18 @@ def _by_method(data: Data, ansatz: Ansatz, method: str) -> tuple[Fit, Array]:
     else:
         gathered = gather(data, ansatz, "fast" if method == "sums" else method)
         found, doubtful = _located(ansatz, data, gathered), gathered.doubtful
-    return _shaped(found, m, batch), doubtful[:m]
+    found = _shaped(found, m, batch)
+    if method == "projection":  # one for all data sets, p² numbers of which each need not store
+        of_one = found.unit_cov.reshape(len(found.unit_cov), -1)[:, :1]
+        found = replace(found, unit_cov=of_one.reshape(-1, *(1,) * len(batch)))
+    return found, doubtful[:m]
+
+
+def _for_each(unit_cov: Any, batch: tuple[int, ...]) -> Any:
+    """What all data sets share, as a view of it for each."""
+    if unit_cov.shape[1:] == batch:
+        return unit_cov
+    return np.broadcast_to(np.asarray(unit_cov), (len(unit_cov), *batch))
 
 
 @in_own_precision
@@ -184,7 +212,12 @@ def _by_moments(
         ansatz, moments, point, solver.solve_cost(cost, moments, point, data.cut()), data.sigma_unit
     )
     unknown = jnp.full_like(found.bse, jnp.nan)
-    return replace(found, bse=unknown, digits=jnp.zeros_like(found.digits))
+    return replace(
+        found,
+        bse=unknown,
+        unit_cov=jnp.full_like(found.unit_cov, jnp.nan),
+        digits=jnp.zeros_like(found.digits),
+    )
 
 
 def _located(ansatz: Ansatz, data: Data, gathered: Gathered) -> Fit:
@@ -206,6 +239,9 @@ def _assembled(
     solved = sum((code == end for end in Status if end.has_params), jnp.zeros((), bool))
     df_resid = jnp.maximum(gathered.nobs - p, 0)
     y_unit = gathered.frame.y_scale
+    weight = gathered.weight * (y_unit / sigma_unit) ** 2
+    explained = point.explained + (point.cost - found.least_squares)
+    y_mean = gathered.frame.y_center + y_unit * gathered.mean
 
     def if_solved(a: Array) -> Array:
         return jnp.where(solved, a, jnp.nan)
@@ -214,13 +250,18 @@ def _assembled(
         params=if_solved(found.params),
         bse=if_solved(standard_errors(point, found.least_squares, df_resid, y_unit)),
         cost=if_solved(found.cost * y_unit * y_unit),
-        ssr=if_solved(found.least_squares * gathered.weight * (y_unit / sigma_unit) ** 2),
+        ssr=if_solved(found.least_squares * weight),
+        ess=if_solved(jnp.maximum(explained, 0) * weight),
         nobs=gathered.nobs,
         df_resid=df_resid,
         status=code,
         digits=jnp.where(solved, _digits(found.params, point), 0).astype(jnp.int8),
         coefs=if_solved(found.coefs),
         frame=gathered.frame,
+        ss_mean=if_solved(gathered.weight * jnp.square(y_mean / sigma_unit)),
+        log_weight=if_solved(gathered.log_weight - 2 * gathered.nobs * jnp.log(sigma_unit)),
+        unit_cov=jnp.stack([point.inverse[i, j] for i in range(p) for j in range(i + 1)]),
+        groups=None,
         ansatz=ansatz,
     )
 

@@ -84,10 +84,10 @@ def over_strips(tile: Tile, function: Callable[..., Result], *columns: Array) ->
 
     def strip(start: Array | int) -> Result:
         cut = replace(tile, start=tile.start + jnp.int32(start), width=min(STRIP, tile.width))
-        return function(cut, *(lax.dynamic_slice_in_dim(a, start, STRIP) for a in columns))
+        return function(cut, *(lax.dynamic_slice_in_dim(a, start, STRIP, axis=-1) for a in columns))
 
     if tile.width <= STRIP:
-        columns = tuple(jnp.pad(a, (0, STRIP - tile.width), constant_values=1) for a in columns)
+        columns = tuple(_widened(a, 1) for a in columns)
         return jax.tree.map(lambda a: a[..., : tile.width], strip(0))
     return tiles.put_together(strip, tile.width, STRIP)
 
@@ -108,7 +108,11 @@ def over_chunks(tile: Tile, add: Callable[[State, Array, tuple], State], state: 
 
 def padded(a: Array) -> Array:
     """With columns of 0 to the width of a strip."""
-    return jnp.pad(a, ((0, 0), (0, STRIP - a.shape[-1])))
+    return _widened(a, 0)
+
+
+def _widened(a: Array, value: float) -> Array:
+    return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, STRIP - a.shape[-1])], constant_values=value)
 
 
 def chunk_of(a: Array, first: Array, like: Array) -> Array:

@@ -14,13 +14,14 @@ from jaxreg import inputs, status
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz
 from jaxreg.frame import Frame
+from jaxreg.inference import Inference, Prediction
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree, static
 from jaxreg.status import Status
 
 
 @pytree
-class Fit:
+class Fit(Inference):
     """The fitted params of every data set and what is known about them; `fit(...)` makes it.
 
     A pytree: it goes through `jit`, `vmap` (with `out_axes=-1`) and `jax.tree.map`. `fit[i]` is the fit
@@ -31,6 +32,7 @@ class Fit:
         bse: standard errors of the params, (p, *batch).
         cost: S(θ), the mean over the valid observations, (*batch).
         ssr: Σ w ε(θ)², in units of y² (times weight), (*batch).
+        ess: by how much ssr is lower than that of the best constant, or of 0 without an intercept, (*batch).
         nobs: how many observations are valid, (*batch).
         df_resid: nobs − p, at least 0, (*batch).
         status: a `jaxreg.Status` code, (*batch).
@@ -40,20 +42,34 @@ class Fit:
             solution is not known.
         coefs: θ in the basis and frame in which it was found, (p, *batch).
         frame: that frame.
+        ss_mean: Σ w ȳ², what the mean of y explains, (*batch).
+        log_weight: Σ log w, (*batch).
+        unit_cov: the covariance of coefs, that of a nonrobust one for σ = 1, its lower triangle row by
+            row, (p (p + 1) / 2, *batch).
+        groups: how many clusters have valid observations, (*batch), or None.
         ansatz: the ansatz that was fitted.
+        cov_type: what kind of covariance bse and tests are made with.
+        use_t: whether tests of params are Student's, or normal.
     """
 
     params: Float[Array, "p *batch"]
     bse: Float[Array, "p *batch"]
     cost: Float[Array, "*batch"]
     ssr: Float[Array, "*batch"]
+    ess: Float[Array, "*batch"]
     nobs: Int[Array, "*batch"]
     df_resid: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
     digits: Int[Array, "*batch"]
     coefs: Float[Array, "p *batch"]
     frame: Frame
+    ss_mean: Float[Array, "*batch"]
+    log_weight: Float[Array, "*batch"]
+    unit_cov: Float[Array, "triangle *#batch"]
+    groups: Int[Array, "*batch"] | None
     ansatz: Ansatz = static()
+    cov_type: str = static(default="nonrobust")
+    use_t: bool = static(default=True)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,23 +91,40 @@ class Fit:
         """How many columns x has where it is a vector."""
         return self.coefs.shape[0] - self.ansatz.has_intercept
 
-    def predict(self, x: Any) -> Array:
-        """f(θ, x) of every data set; NaN where there are no params.
+    def predict(
+        self, x: Any, interval: str | None = None, alpha: float = 0.05, weights: Any = None
+    ) -> Array | Prediction:
+        """f(θ, x) of every data set, and an interval around it; NaN where there are no params.
 
         Computed in the frame of the fit, where no digit is lost to a large offset of x.
 
         Args:
             x: one number, (n,) for all data sets or (n, *batch) for each its own; where the ansatz
                 takes vectors (n, k) or (n, k, *batch).
+            interval: "confidence" for limits of f(θ, x), "prediction" for those of a new observation.
+            alpha: 1 − the confidence.
+            weights: of the new observations, 1 if not given: a number, or of the shape of the result.
 
         Returns:
-            (n, *batch) in units of y, (*batch) for one number.
+            (n, *batch) in units of y, (*batch) for one number; with an interval a `Prediction` of
+            mean, lower and upper.
 
-        >>> from jaxreg import fit
-        >>> fit(np.arange(3.0), np.array([1.0, 3.0, 5.0])).predict(np.array([10.0])).tolist()
-        [21.0]
+        >>> found = fit(np.arange(3.0), np.array([1.0, 3.0, 6.0]))
+        >>> found.predict(np.array([10.0])).round(3).tolist()
+        [25.833]
+        >>> found.predict(1.0, "prediction").upper.round(3).tolist()
+        9.329
         """
-        return _predict(self, inputs.new_x(x, self.params.dtype, self.ansatz, self.shape, self._columns))
+        if interval not in (None, "confidence", "prediction"):
+            raise ValueError(f'interval is "confidence", "prediction" or None, got {interval!r}')
+        x = inputs.new_x(x, self.params.dtype, self.ansatz, self.shape, self._columns)
+        if interval is None:
+            return _predict(self, x)
+        if interval == "confidence":
+            weights = None
+        elif weights is None:
+            weights = 1.0
+        return Prediction(*_limits(self, x, weights, self._quantile(alpha)))
 
     def describe(self) -> str:
         """How many data sets ended how, with a sentence of advice for each code.
@@ -130,9 +163,10 @@ class Fit:
             np.broadcast_to(False, self.shape)[index]  # JAX would clamp an index that is out of range
 
         def of(leaf: Array) -> Array:
+            xp: Any = np if isinstance(leaf, np.ndarray) else jnp  # which would copy a view of one entry
             if leaf.ndim == len(self.shape):
                 return leaf[(*index, ...)]
-            return jnp.moveaxis(jnp.moveaxis(leaf, 0, -1)[(*index, ..., slice(None))], -1, 0)
+            return xp.moveaxis(xp.moveaxis(leaf, 0, -1)[(*index, ..., slice(None))], -1, 0)
 
         return in_own_precision(jax.tree.map)(of, self)
 
@@ -156,13 +190,26 @@ class Fit:
 @in_own_precision
 @jax.jit
 def _predict(found: Fit, x: Array) -> Array:
-    """y_center + y_scale Σ c_k ψ_k(t), where a shared x has axes of length 1 for the data sets."""
+    """y_center + y_scale Σ c_k ψ_k(t)."""
+    terms = [c * psi for c, psi in zip(found.coefs, _basis(found, x), strict=True)]
+    return found.frame.y_center + found.frame.y_scale * sum(terms[1:], terms[0])
+
+
+@in_own_precision
+@jax.jit
+def _limits(found: Fit, x: Array, weights: Any, quantile: Array) -> tuple[Array, Array, Array]:
+    mean = _predict(found, x)
+    reach = (quantile * found._deviation(_basis(found, x), weights)).astype(mean.dtype)
+    return mean, mean - reach, mean + reach
+
+
+def _basis(found: Fit, x: Array) -> list[Array]:
+    """ψ(t) of new x, where a shared x has axes of length 1 for the data sets."""
     shared_axes = 1 + found.ansatz.x_is_vector
     if x.ndim == shared_axes:
         x = x.reshape(*x.shape, *(1,) * len(found.shape))
     t, _ = found.frame.inside(x, jnp.zeros((), x.dtype))
-    terms = [c * psi for c, psi in zip(found.coefs, found.ansatz.basis(t), strict=True)]
-    return found.frame.y_center + found.frame.y_scale * sum(terms[1:], terms[0])
+    return found.ansatz.basis(t)
 
 
 def _single(found: Fit) -> str:

@@ -119,6 +119,11 @@ class LogProduct(NamedTuple):
         return jnp.log(self.mantissa) + self.exponent * math.log(2)
 
 
+def even_width(m: int, most: int) -> int:
+    """The width of tiles that are as few as can be, and equal."""
+    return -(-m // -(-m // most))
+
+
 def put_together(function: Callable[[Array | int], Result], m: int, width: int) -> Result:
     """`function(start)` of every `width` of m columns, along the last axis; the last may overlap."""
     if width >= m:
@@ -288,12 +293,13 @@ def _widened(ends: tuple[Array, Array], a: Array, seen: Array) -> tuple[Array, A
 
 
 def x_range(tile: Tile) -> tuple[Array, Array]:
-    """(lowest, highest) of x over all its finite values, (1,) or (width,)."""
+    """(lowest, highest) of x over all its finite values, (1,) or (width,), (k, …) of vectors."""
 
     def step(ends: tuple[Array, Array], rows: list[tuple]) -> tuple[Array, Array]:
         for x, *_ in rows:
             ends = _widened(ends, x, jnp.isfinite(x))
         return ends
 
-    start = jnp.full(1 if tile.x.shape[-1] == 1 else tile.width, jnp.inf, tile.x.dtype)
+    width = 1 if tile.x.shape[-1] == 1 else tile.width
+    start = jnp.full((*tile.x.shape[1:-1], width), jnp.inf, tile.x.dtype)
     return tile.over_rows(step, (start, -start))
