@@ -252,11 +252,9 @@ def _in_a_loop(twice: Pair, first: list[Pair], count: int) -> list[Pair]:
 def _times_t(c: Pair) -> Pair:
     """Chebyshev coefficients of t·f from those of f, by 2 t T_k = T_{k+1} + T_{|k−1|}, up to degree p − 1."""
 
-    def up_and_down(c: Array) -> Array:
-        up = jnp.concatenate([jnp.zeros_like(c[:1]), c[:1], c[1:-1] / 2])[: c.shape[0]]
-        return up.at[:-1].add(c[1:] / 2)
-
-    return c.map(up_and_down)
+    up = c.map(lambda a: jnp.concatenate([jnp.zeros_like(a[:1]), a[:1], a[1:-1] / 2])[: a.shape[0]])
+    down = c.map(lambda a: jnp.concatenate([a[1:] / 2, jnp.zeros_like(a[:1])]))
+    return up + down
 
 
 def _facing(params: Array, x: Array) -> Array:

@@ -80,6 +80,7 @@ def locate(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> tuple[M
     if weights is not None:
         possible &= (weights > 0) & jnp.isfinite(weights)
     invalid = jnp.any(seen & ~possible)
+    nobs = jnp.sum(seen, dtype=jnp.int32)
     seen &= possible
     frame = _frame(ansatz, x, y, seen)
     with float64():
@@ -96,7 +97,7 @@ def locate(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> tuple[M
         point = located(ansatz, frame.y_scale, from_coefs, found, explained, last.error, least, dtype)
         log_weight = jnp.zeros(()) if weights is None else _log_weight(weights, seen)
         moments = Moments(
-            nobs=jnp.sum(seen, dtype=jnp.int32),
+            nobs=nobs,
             weight=weight.astype(dtype),
             log_weight=log_weight.astype(dtype),
             G=pair.narrow(last.G, dtype),

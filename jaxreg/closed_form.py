@@ -141,6 +141,7 @@ def located(
         dtype: of the data.
     """
     params, doubt = from_coefs(found.coefs, error)
+    params = params.scaled(y_scale).value
     M, size = from_coefs.slopes()
     variances = _variances(M, found.inverse, ansatz).value
 
@@ -148,15 +149,22 @@ def located(
         return a.astype(dtype)
 
     return TurningPoint(
-        params=rounded(params.scaled(y_scale).value),
+        params=rounded(params),
         coefs=rounded(found.coefs.value),
         cost=rounded(jnp.maximum(found.rest.value, 0)),
         explained=rounded(jnp.maximum(explained, 0)),
         inverse=rounded(found.inverse.value),
         unit_errors=rounded(size * jnp.sqrt(jnp.maximum(variances, 0))),
-        doubt=rounded(doubt),
+        doubt=rounded(doubt + lost_in(params, dtype)),
         full_rank=found.share > least,
     )
+
+
+def lost_in(params: Array, dtype: np.dtype) -> Array:
+    """The relative error of params that leave the range of the dtype, 0 for others."""
+    size, info = jnp.abs(params), jnp.finfo(dtype)
+    inside = (size == 0) | ((size >= float(info.tiny)) & (size <= float(info.max)))
+    return jnp.where(inside, 0.0, jnp.inf)
 
 
 @pytree

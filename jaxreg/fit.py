@@ -54,7 +54,8 @@ def fit(
             pytree that is called: `jax.tree_util.Partial(ridge, strength=0.1)`. It sees x and params in the
             units of the data, in float64.
         solver: `ClosedForm()` if not given, or `GradientDescent(...)`, which any other cost needs.
-        weights: inverse variances of the observations, (n,) or (n, *batch). Weight 0 is a gap.
+        weights: inverse variances of the observations, (n,) or (n, *batch). Weight 0 is a gap, and so is
+            a subnormal one.
         sigma: their standard deviations instead, weights = 1/sigma².
         nan_policy: "omit" leaves NaN out data set by data set, "propagate" gives data sets with a NaN
             the status `invalid_data`, "raise" raises a ValueError.
@@ -71,7 +72,8 @@ def fit(
             "auto": those whose params would feel the rounding of plain float64 sums, a share that depends
             on offsets and correlations and is 2 % of lines through float64 noise and none through float32.
             NIST's eleven certified sets keep 15 or more digits in float64 and 7 in float32, where LAPACK
-            keeps 6 to 13 and 0 to 5. "certified": all. "fast": none; `digits` tells what is left.
+            keeps 6 to 13 and 0 to 5. "certified": all. "fast": none; `digits` tells what is left, and
+            columns that plain sums cannot tell apart are `rank_deficient`.
         block_size: how many data sets are worked on at once. "auto" bounds the memory: arrays that are
             not on the device, NumPy arrays, memory maps and whatever else gives numbers when it is sliced
             (h5py, zarr, dask), are read and copied block by block, the next while the present one is

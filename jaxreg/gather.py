@@ -27,6 +27,7 @@ from jaxreg.closed_form import (
     FromCoefs,
     TurningPoint,
     explained_by,
+    is_usable,
     located,
     moved_with,
     usable_G,
@@ -142,14 +143,16 @@ def _gather_jvp(
     """
     gathered = _gather(ansatz, precision, m, *primals)
     found = gathered.moments
-    frame = jax.tree.map(lax.stop_gradient, found.frame)
+    usable = is_usable(found)
+    frame = jax.tree.map(lambda a: jnp.where(usable, lax.stop_gradient(a), 1), found.frame)
     *data, first = primals
 
     def sums(*data: Array | None) -> tuple[Array, Array, Array, Array]:
         def columns(a: Array) -> Array:
             if a.shape[-1] == 1:
-                return _spread(m, a)
-            return a if a.shape[-1] == m else lax.dynamic_slice_in_dim(a, first, m, axis=-1)
+                a = _spread(m, a)
+            a = a if a.shape[-1] == m else lax.dynamic_slice_in_dim(a, first, m, axis=-1)
+            return jnp.where(usable, a, 0)  # what overflows has NaN for a derivative
 
         return _sums(ansatz, frame, *jax.tree.map(columns, data))
 
@@ -161,10 +164,10 @@ def _gather_jvp(
     else:
         G -= usable_G(found).value * (weight * share)
         mean -= found.mean * (weight * share)
-    usable = replace(found, G=usable_G(found))
+    in_full = replace(found, G=usable_G(found))
     return gathered, Gathered(
         tangent(found, weight=weight, log_weight=log_weight, G=tangent(found.G, hi=G), mean=mean),
-        moved_with(usable, gathered.point, G, mean),
+        moved_with(in_full, gathered.point, G, mean),
         jax.custom_derivatives.zero_from_primal(gathered.doubtful),
     )
 
@@ -236,7 +239,8 @@ def _quick(ansatz: Ansatz, tile: Tile) -> Gathered:
             sums = tiles.sums(ansatz, raw, tile)
             additions = sums.nobs / tiles.ROWS + tiles.ROWS
         nobs, weight, G0 = sums.nobs, sums.weight, sums.zz
-        finite = reduce(jnp.logical_and, [jnp.isfinite(a) for a in (weight, *small.diagonal(G0))])
+        finite = [jnp.isfinite(a) for a in (weight.astype(dtype), *small.diagonal(G0))]
+        finite = reduce(jnp.logical_and, finite)
         G0 = jnp.where(finite, G0 / jnp.where(weight > 0, weight, 1), jnp.eye(G0.shape[0])[..., None])
         frame, center, size = _centered(ansatz, raw, G0)
         mean = G0[:, 0] if ansatz.has_intercept else jnp.zeros_like(G0[:, 0])
@@ -337,7 +341,9 @@ def _centered(ansatz: Ansatz, raw: Frame, G: Array) -> tuple[Frame, Array, Array
     spread = jnp.sqrt(jnp.maximum(diagonal - (2 * mean - center) * center, 0))
     size = power_of_two(spread.astype(raw.y_scale.dtype)).astype(G.dtype)
     size = jnp.where(moving[:, None], size, 1)
-    scale = (unit * size).astype(raw.y_scale.dtype)
+    largest = 2.0 ** (jnp.finfo(raw.y_scale.dtype).maxexp - 3)  # whose inverse is a normal number
+    scale = jnp.minimum(unit * size, largest).astype(raw.y_scale.dtype)
+    size = scale.astype(G.dtype) / unit
     x_center, x_scale = (jnp.broadcast_to(a, (*a.shape[:-1], width)) for a in (raw.x_center, raw.x_scale))
     if ansatz.basis_is_x:
         x_center, x_scale = new[first:p], scale[first:p]

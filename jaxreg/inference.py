@@ -275,7 +275,8 @@ class Inference:
         q = C.shape[0]
         if np.linalg.matrix_rank(C) < q:
             raise ValueError(f"the {q} rows of the contrasts depend on each other; leave out those that do")
-        return FTest(*_f_of(self, C, value), q, self._df_denom)
+        fvalue, pvalue = _f_of(self, C, value)
+        return FTest(fvalue, pvalue, q, self._df_denom)
 
     def compare(self, restricted: Any) -> FTest:
         """Does this fit explain more than a restricted one of the same data? F = Δssr / Δp / scale.
@@ -300,7 +301,8 @@ class Inference:
             )
         if self.cov_type != "nonrobust" or restricted.cov_type != "nonrobust":
             raise ValueError("compare is for nonrobust covariances; test the params in question with f_test")
-        return FTest(*_gain_over(self, restricted), more, self._df_denom)
+        fvalue, pvalue = _gain_over(self, restricted)
+        return FTest(fvalue, pvalue, more, self._df_denom)
 
     def _deviation(self, psi: list[Array], weights: Any) -> Array:
         """√var f(θ, x) where the basis is ψ; of a new observation, if a weight of it is given."""

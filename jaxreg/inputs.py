@@ -22,6 +22,7 @@ from jaxreg.pytree import pytree, static
 NAN_POLICIES = ("omit", "propagate", "raise")
 PRECISIONS = ("auto", "fast", "certified")
 ALIGNMENT = 64  # bytes: what XLA asks of an array
+MOST_IN_FLOAT32 = 2**24  # the integers up to it are float32
 ROUNDING = 1e-5  # of the spread of x: what a change to the dtype of y may cost
 
 
@@ -33,7 +34,7 @@ class Data:
         x: (n,) or (n, m); (n, k) or (n, k, m) where the ansatz takes vectors.
         y: (n, m).
         weights: (n,), (n, m) or None.
-        sigma_unit: the weights are (sigma_unit / sigma)², 1 where weights were given.
+        sigma_unit: the weights are (sigma_unit / sigma)², 1 where weights were given; () or (m,).
         first: the column that the data sets start at.
         batch: the shape that they came in.
         x_is_shared: whether x lacks the axis of the data sets.
@@ -100,6 +101,7 @@ class Data:
             x=self.x if self.x_is_shared else function(self.x),
             y=function(self.y),
             weights=w if w is None or w.ndim == 1 else function(w),
+            sigma_unit=function(self.sigma_unit) if self.sigma_unit.ndim else self.sigma_unit,
         )
 
 
@@ -210,6 +212,7 @@ class Source:
             x = x.reshape(*x.shape[: 1 + self.ansatz.x_is_vector], m)
         if w is not None and w.ndim > 1:
             w = w.reshape(-1, m)  # shared weights stay (n,)
+            sigma_unit = sigma_unit.reshape(-1) if sigma_unit.ndim else sigma_unit
         return Data(x, y.reshape(-1, m), w, sigma_unit, np.int32(0), (m,), self.x_is_shared)
 
 
@@ -285,11 +288,18 @@ def _is_sliceable(a: Any) -> bool:
 
 
 def _dtype(x: Any, y: Any) -> np.dtype:
-    """The dtype of y; integers y take that of x, and integers alone JAX's or NumPy's default."""
+    """The dtype of y; integers y take that of x if it holds them, and integers alone the default one."""
     for a in (y, x):
         if jnp.issubdtype(a.dtype, jnp.floating):
-            return _native(a.dtype)
+            return np.dtype(np.float64) if _is_too_large(y, a.dtype) else _native(a.dtype)
     return np.dtype(jnp.result_type(float) if isinstance(y, jax.Array) else np.float64)
+
+
+def _is_too_large(y: Any, dtype: Any) -> bool:
+    """Whether y holds integers that a float32 would round."""
+    if not isinstance(y, np.ndarray) or y.dtype.kind not in "iu" or np.dtype(dtype).itemsize > 4:
+        return False
+    return y.size > 0 and max(int(y.max()), -int(y.min())) > MOST_IN_FLOAT32
 
 
 def _native(dtype: Any) -> np.dtype:
@@ -335,16 +345,35 @@ def _weights(weights: Any, sigma: Any, y: Any) -> Any:
     if given is None:
         return None
     w = _array(given, name)
+    _check_range(w, _dtype(y, y), name)
     if w.shape not in ((y.shape[0],), y.shape):
         raise ValueError(f"{name} has shape {w.shape}: pass ({y.shape[0]},), shared, or {y.shape}, own")
     return w
 
 
+def _check_range(w: Any, dtype: np.dtype, name: str) -> None:
+    """Raise where the dtype of y has not the range of the weights."""
+    if isinstance(w, np.ndarray) and w.dtype.itemsize > dtype.itemsize:
+        with np.errstate(over="ignore", under="ignore"):
+            cast = w.astype(dtype)
+        lost = np.isfinite(w) & (w != 0) & ((cast == 0) | np.isinf(cast))
+        if lost.any():
+            raise ValueError(
+                f"{name} has values such as {w[lost][0]:.3g}, beyond the range of {dtype}, the dtype of y; "
+                f"pass y as float64 or {name} in other units"
+            )
+
+
 def _inverse_variance(sigma: Array) -> tuple[Array, Array]:
-    """(unit/σ)² and the unit, a power of two that lets no square overflow; NaN where σ is not positive."""
+    """(unit/σ)² and the unit of each data set, a power of two near its least σ; NaN where σ is not positive.
+
+    The weight of an observation that is far less sure than others stays above 0: it is there.
+    """
     usable = (sigma > 0) & (sigma < jnp.inf)
-    unit = power_of_two(jnp.max(jnp.where(usable, sigma, 0)))
-    return jnp.where(sigma > 0, jnp.square(unit / sigma), jnp.nan), unit
+    least = jnp.min(jnp.where(usable, sigma, jnp.inf), axis=0)
+    unit = power_of_two(jnp.where(least < jnp.inf, least, 1))
+    weights = jnp.maximum(jnp.square(unit / sigma), jnp.finfo(sigma.dtype).tiny)
+    return jnp.where(usable, weights, jnp.where(sigma == jnp.inf, 0, jnp.nan)), unit
 
 
 def _nan_to_inf(a: Array) -> Array:

@@ -239,7 +239,7 @@ def _assembled(
     solved = sum((code == end for end in Status if end.has_params), jnp.zeros((), bool))
     df_resid = jnp.maximum(gathered.nobs - p, 0)
     y_unit = gathered.frame.y_scale
-    weight = gathered.weight * (y_unit / sigma_unit) ** 2
+    unit = y_unit / sigma_unit
     explained = point.explained + (point.cost - found.least_squares)
     y_mean = gathered.frame.y_center + y_unit * gathered.mean
 
@@ -250,15 +250,15 @@ def _assembled(
         params=if_solved(found.params),
         bse=if_solved(standard_errors(point, found.least_squares, df_resid, y_unit)),
         cost=if_solved(found.cost * y_unit * y_unit),
-        ssr=if_solved(found.least_squares * weight),
-        ess=if_solved(jnp.maximum(explained, 0) * weight),
+        ssr=if_solved(found.least_squares * unit * gathered.weight * unit),  # no square that overflows
+        ess=if_solved(jnp.maximum(explained, 0) * unit * gathered.weight * unit),
         nobs=gathered.nobs,
         df_resid=df_resid,
         status=code,
         digits=jnp.where(solved, _digits(found.params, point), 0).astype(jnp.int8),
         coefs=if_solved(found.coefs),
         frame=gathered.frame,
-        ss_mean=if_solved(gathered.weight * jnp.square(y_mean / sigma_unit)),
+        ss_mean=if_solved(y_mean / sigma_unit * gathered.weight * (y_mean / sigma_unit)),
         log_weight=if_solved(gathered.log_weight - 2 * gathered.nobs * jnp.log(sigma_unit)),
         unit_cov=jnp.stack([point.inverse[i, j] for i in range(p) for j in range(i + 1)]),
         groups=None,

@@ -121,7 +121,7 @@ class Pair:
         return self.map(lambda a: a * power_of_two)
 
     def map(self, function: Callable[[Array], Array]) -> Pair:
-        """A function that is linear and rounds nothing, such as taking a slice, of both halves."""
+        """A function that rounds nothing, such as a slice, of both halves: no sum, which is for `+`."""
         return Pair(function(self.hi), None if self.lo is None else function(self.lo))
 
     __radd__ = __add__

@@ -36,10 +36,10 @@ class Fit(Inference):
         nobs: how many observations are valid, (*batch).
         df_resid: nobs − p, at least 0, (*batch).
         status: a `jaxreg.Status` code, (*batch).
-        digits: how many decimal digits of every param are certainly correct, against the exact solution
-            for the numbers that were given, (*batch); at most 7 in float32 and 15 in float64. A bound,
-            not an estimate: often there are more. 0 where there are no params, and for costs whose exact
-            solution is not known.
+        digits: how many decimal digits of every param are correct, against the exact solution for the
+            data in the dtype of y, (*batch); at most 7 in float32 and 15 in float64. Bounded, not
+            estimated: often there are more. 0 where there are no params, where these leave the range of
+            the dtype, and for costs whose exact solution is not known. Subnormal numbers count as 0.
         coefs: θ in the basis and frame in which it was found, (p, *batch).
         frame: that frame.
         ss_mean: Σ w ȳ², what the mean of y explains, (*batch).

@@ -20,7 +20,7 @@ from jaxreg import frame as frames
 from jaxreg import products, tiles
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.closed_form import FromCoefs, TurningPoint
+from jaxreg.closed_form import FromCoefs, TurningPoint, lost_in
 from jaxreg.frame import Frame, power_of_two
 from jaxreg.inputs import Data
 from jaxreg.precision import float64
@@ -33,7 +33,7 @@ SMALLEST = 2.0**-180  # ⟨y²⟩ above which products stay among the normal num
 LEAST_SHARE = 2.0**-8  # of a column of the design that those before it do not explain: below, params
 # would feel the float32 of the products
 FLOAT32 = 2.0**-24  # relative error of an operation
-DEVIATIONS = 8.0  # of the roundings that add up: more than will ever occur
+DEVIATIONS = 8.0  # standard deviations of the roundings that add up
 
 
 @pytree
@@ -237,7 +237,7 @@ def _strip(has_intercept: bool, design: _Design, strip: Tile) -> _Strip:
         mean=rounded(away / unit),
         cost=rounded(rest),
         explained=rounded(jnp.sum(b[int(has_intercept) :] ** 2, axis=0)),
-        doubt=rounded(doubt),
+        doubt=rounded(doubt + lost_in(params, jnp.dtype(jnp.float32))),
         trusted=trusted,
         empty=empty,
     )

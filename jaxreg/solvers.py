@@ -148,12 +148,11 @@ class GradientDescent:
         """Descend on any cost of (x, y, weights), data sets in the columns of y."""
         standard = _Standard.of(moments)
         start = standard.from_coefs(point.coefs)
-        with float64():  # the cost is computed in the units of the data, whose offsets float32 does not bear
-            frame, wide, start_wide, data = jax.tree.map(_wide, (moments.frame, standard, start, data))
-            found = self._minimized(cost, frame, wide, start_wide, data, moments.ansatz)
-        found = jax.tree.map(lambda a: a.astype(start.dtype) if a.dtype == jnp.float64 else a, found)
-        coefs = standard.to_coefs(found.params)
+        found = self._minimized(cost, moments.frame, standard, start, data, moments.ansatz)
+        finite = jnp.isfinite(found.params).all(axis=0)
+        coefs = standard.to_coefs(jnp.where(finite, found.params, 0))  # NaN has NaN for a derivative
         params, least_squares = moved(point, coefs, moments)
+        params, coefs = (jnp.where(finite, a, jnp.nan) for a in (params, coefs))
         cost_in_frame = found.cost * standard.deviation[-1] ** 2
         return Solution(params, coefs, cost_in_frame, least_squares, found.status)
 
@@ -253,7 +252,8 @@ class _StandardizedCost:
         self, cost: Partial, x: Array, y: Array, weights: Array | None, standard: _Standard, frame: Frame
     ) -> tuple[Partial, Array, Array, Array | None, Array, Array]:
         """The cost and what it reads of one data set: x, y, w, and B and θ₀ of θ = B a + θ₀."""
-        P = FromCoefs.of(self.ansatz, frame, single=True).P.hi
+        with float64():
+            P = FromCoefs.of(self.ansatz, frame, single=True).P.hi.astype(standard.deviation.dtype)
 
         def params(a: Array) -> Array:
             c = standard.to_coefs(a)
@@ -267,17 +267,23 @@ class _StandardizedCost:
 def _minimize(
     cost: _StandardizedCost, solver: GradientDescent, start: Array, own: dict, shared: dict
 ) -> Descent:
-    """Descend on the cost of every data set, in units of the variance of y."""
-    return in_lanes(
-        cost,
-        _unit(own),
-        start,
-        own,
-        lambda own: cost.prepare(**own, **shared),
-        solver._ready_optimizer,
-        solver.steps,
-        solver.tol,
-    )
+    """Descend on the cost of every data set, in units of the variance of y.
+
+    The cost is computed in the units of the data, whose offsets float32 does not bear.
+    """
+    with float64():
+        wide_start, wide_own, wide_shared = jax.tree.map(_wide, (start, own, shared))
+        found = in_lanes(
+            cost,
+            _unit(wide_own),
+            wide_start,
+            wide_own,
+            lambda own: cost.prepare(**own, **wide_shared),
+            solver._ready_optimizer,
+            solver.steps,
+            solver.tol,
+        )
+        return jax.tree.map(lambda a: a.astype(start.dtype) if a.dtype == jnp.float64 else a, found)
 
 
 def _unit(own: dict) -> Array:
@@ -287,7 +293,10 @@ def _unit(own: dict) -> Array:
 
 @_minimize.defjvp
 def _minimize_jvp(cost: _StandardizedCost, primals: tuple, tangents: tuple) -> tuple[Descent, Descent]:
-    """The implicit function theorem at ∇S = 0: ȧ = −H⁻¹ (∇S)˙, and Ṡ is that of the data alone."""
+    """The implicit function theorem at ∇S = 0: ȧ = −H⁻¹ (∇S)˙, and Ṡ is that of the data alone.
+
+    In the precision of the data: a gradient is pulled back where float64 may not exist.
+    """
     found = _minimize(cost, *primals)
     ended = jnp.isfinite(found.cost) & jnp.isfinite(found.gradient_norm)
     _, _, own, shared = primals
@@ -310,6 +319,7 @@ def _minimize_jvp(cost: _StandardizedCost, primals: tuple, tangents: tuple) -> t
 
     _, (value, force) = jax.jvp(slopes, (own, shared), tangents[2:])
     H = jax.vmap(curvature, in_axes=-1)(a, own)
-    H = jnp.where(ended[:, None, None], H, jnp.eye(a.shape[0], dtype=a.dtype))
+    regular = ended & jnp.isfinite(jnp.linalg.inv(H)).all(axis=(1, 2))
+    H = jnp.where(regular[:, None, None], H, jnp.eye(a.shape[0], dtype=a.dtype))
     moved = -jnp.linalg.solve(H, force.T[..., None])[..., 0].T
     return found, tangent(found, params=if_ended(moved), cost=if_ended(value))

@@ -176,10 +176,7 @@ def sums_of_y(ansatz: Ansatz, frame: Frame, tile: Tile) -> tuple[Counts, Array, 
 
 
 def _sums_of_many(ansatz: Ansatz, frame: Frame, tile: Tile, q: int) -> Sums:
-    """The sums of so many z_i that a kernel for each pair of them would take too long to compile.
-
-    Those of a shared design are the same for every data set without gaps, and are gathered once.
-    """
+    """The sums of so many z_i that a kernel for each pair of them would take too long to compile."""
     tile, frame = _designed(ansatz, frame, tile)
     ansatz = Linear(intercept=False)
 
@@ -191,22 +188,7 @@ def _sums_of_many(ansatz: Ansatz, frame: Frame, tile: Tile, q: int) -> Sums:
         return [w * (basis[:, None] * basis)]
 
     counts, (last, u) = _added(ansatz, frame, tile, of_y, [(q,), ()])
-
-    def x_part(tile: Tile, frame: Frame) -> Array:
-        return _added(ansatz, frame, tile, of_x, [(q - 1, q - 1)])[1][0]
-
-    if tile.x.shape[-1] > 1 or (tile.weights is not None and tile.weights.shape[-1] > 1):
-        A = x_part(tile, frame)
-    else:
-        nothing = jnp.zeros_like(tile.y[:, :1])
-        alone = Tile(tile.x, nothing, tile.weights, 0, 1)
-        no_y = replace(frame, y_center=nothing[0], y_scale=nothing[0] + 1)
-        rows = _added(ansatz, no_y, alone, lambda z, w: [], [])[0].nobs
-
-        def once() -> Array:
-            return jnp.broadcast_to(x_part(alone, no_y), (q - 1, q - 1, tile.width))
-
-        A = lax.cond(jnp.all(counts.nobs == rows), once, lambda: x_part(tile, frame))
+    _, (A,) = _added(ansatz, frame, tile, of_x, [(q - 1, q - 1)])
     zz = jnp.concatenate([jnp.concatenate([A, last[:-1, None]], axis=1), last[None]])
     return Sums(*counts, zz, u)
 

@@ -133,3 +133,16 @@ def test_columns_that_depend_on_each_other_but_for_rounding_do(rng, dtype):
 def test_an_unknown_precision_is_an_error():
     with pytest.raises(ValueError, match="precision is one of"):
         fit(np.arange(3.0), np.arange(3.0), precision="double")
+
+
+@pytest.mark.parametrize("degree", [pytest.param(6, marks=pytest.mark.slow), 9])
+def test_powers_of_x_at_random_places_keep_the_digits_that_are_claimed(rng, degree):
+    """Where the change from the basis to powers of x is no sum of numbers that float64 happens to hold."""
+    x, y = rng.random(16), rng.normal(size=16)
+    found = fit(x, y, ansatz=Polynomial(degree))
+    with mp.workdps(80):
+        design = mp.matrix([[mp.mpf(a) ** k for k in range(degree + 1)] for a in x])
+        exact = mp.lu_solve(design.T * design, design.T * mp.matrix([mp.mpf(a) for a in y]))
+        errors = [abs(mp.mpf(float(a)) / b - 1) for a, b in zip(found.params, exact, strict=True)]
+    assert max(errors) < mp.mpf(10) ** -int(found.digits)
+    assert found.digits >= 13

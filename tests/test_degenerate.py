@@ -150,3 +150,25 @@ def test_raise_for_status_names_the_first_few_of_many():
         fit(np.arange(3.0), np.full((3, 20), np.nan)).raise_for_status()
     with pytest.raises(FitError, match=r"1 of 1 data sets failed\n1 no_observations: not"):
         fit(np.arange(3.0), np.full(3, np.nan)).raise_for_status()
+
+
+def test_params_beyond_the_range_of_the_dtype_have_no_digits():
+    x, y = np.linspace(0, 1, 20, dtype="f4"), np.linspace(0, 1, 20, dtype="f4") ** 2
+    assert fit(x * np.float32(1e-30), y * np.float32(1e10)).digits == 0
+    assert fit(x * np.float32(1e30), y * np.float32(1e-12)).digits == 0
+
+
+@pytest.mark.parametrize(("unit", "weight"), [(1e22, 1e-30), (1e-22, 1e30)])
+def test_a_sum_of_squares_that_is_a_float32_is_found_though_the_squares_are_none(rng, unit, weight):
+    x, y = np.arange(20, dtype="f4"), rng.normal(size=20).astype("f4")
+    found = fit(x, y * np.float32(unit), weights=np.full(20, weight, "f4"))
+    np.testing.assert_allclose(found.ssr, float(fit(x, y).ssr) * unit**2 * weight, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["auto", "fast", "certified"])
+def test_invalid_data_sets_count_what_is_there(rng, dtype, precision):
+    x, y = np.arange(20, dtype=dtype), rng.normal(size=(20, 2)).astype(dtype)
+    y[3], y[4, 1] = np.inf, np.nan
+    found = fit(x, y, precision=precision)
+    np.testing.assert_array_equal(found.nobs, [20, 19])
+    np.testing.assert_array_equal(found.status, Status.invalid_data)

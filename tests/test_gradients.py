@@ -207,3 +207,32 @@ def test_through_descend_with_a_penalty(rng):
 
 def ridge_of(params, x, y, strength):
     return ridge(params, x, y, strength=strength)
+
+
+def test_failed_data_sets_that_overflow_get_gradient_0(rng):
+    x = (rng.normal(size=(20, 1)) * 1e25).astype("f4")
+    y, w = rng.normal(size=(20, 1)).astype("f4"), np.full((20, 1), 1e25, "f4")
+    y[3] = np.inf
+    gradient = jax.grad(lambda x: jnp.nansum(fit(x, y, weights=w).params))(jnp.asarray(x))
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_a_penalty_in_float32_and_data_sets_that_fail(rng):
+    """A constant x, one observation, and a penalty so steep in its units that the descent diverges."""
+    x = rng.normal(size=(20, 4)).astype("f4")
+    y = rng.normal(size=(20, 4)).astype("f4")
+    x[:, 1], y[1:, 2], x[:, 3] = 1, np.nan, 1e4 + 1e3 * x[:, 3]
+
+    def total(x, y, strength):
+        found = fit(x, y, cost=Partial(ridge, strength=strength), solver=GradientDescent(steps=2000))
+        return jnp.nansum(found.params)
+
+    gradients = jax.grad(total, argnums=(0, 1, 2))(jnp.asarray(x), jnp.asarray(y), jnp.float32(0.3))
+    with jax.enable_x64(True):
+        of_ridge = jax.grad(lambda x, y: ridge_solution(x, y, 0.3).sum(), argnums=(0, 1))
+        expected = of_ridge(jnp.asarray(x[:, 0], "f8"), jnp.asarray(y[:, 0], "f8"))
+    for ours, theirs in zip(gradients[:2], expected, strict=True):
+        assert np.isfinite(ours).all()
+        np.testing.assert_allclose(ours[:, 0], theirs, rtol=1e-3, atol=1e-4)
+        assert (np.asarray(ours)[:, 1:] == 0).all()
+    assert np.isfinite(gradients[2])

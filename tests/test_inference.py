@@ -1,7 +1,10 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import statsmodels.api as sm
 
-from jaxreg import fit
+from jaxreg import Line, Linear, Polynomial, fit
 
 N = 40
 
@@ -68,3 +71,279 @@ def test_sigma_in_tiny_and_huge_units(data, unit):
     np.testing.assert_allclose(found.params, np.asarray(expected.params) * unit, rtol=1e-5)
     np.testing.assert_allclose(found.bse, np.asarray(expected.bse) * unit, rtol=1e-5)
     np.testing.assert_allclose(found.ssr, expected.ssr, rtol=1e-5)
+
+
+# --- beside statsmodels, data set by data set, on data with gaps and weights
+
+ROWS, SETS = 50, 3
+GROUPS = np.arange(ROWS) * 7 % 9
+COVARIANCES = {
+    "nonrobust": {},
+    "HC0": {},
+    "HC1": {},
+    "HC2": {},
+    "HC3": {},
+    "cluster": {"groups": GROUPS},
+    "HAC": {"maxlags": 3},
+}
+DESIGNS = {
+    "line": (Line(), ()),
+    "cubic": (Polynomial(3), ()),
+    "linear": (Linear(), (2,)),
+    "origin": (Linear(False), (7,)),
+}
+SLOW = pytest.mark.slow
+
+
+def problem(rng, design, dtype, weighted):
+    ansatz, columns = DESIGNS[design]
+    x = rng.uniform(1, 3, size=(ROWS, *columns))
+    y = 2 + (x if x.ndim == 1 else x[:, 0])[:, None] * rng.normal(1, 1, size=(ROWS, SETS))
+    y[rng.random(y.shape) < 0.1] = np.nan
+    w = rng.uniform(0.5, 2, size=y.shape) if weighted else None
+    x, y, w = (None if a is None else a.astype(dtype) for a in (x, y, w))
+    return ansatz, x, y, w
+
+
+def oracle(ansatz, x, y, w, cov_type, options):
+    there = ~np.isnan(y)
+    x, y = x[there].astype("f8"), y[there].astype("f8")
+    if not ansatz.x_is_vector:
+        X = np.vander(x, len(ansatz.names(1)), increasing=True)
+    else:
+        X = np.column_stack([np.ones(len(x)), x]) if ansatz.has_intercept else x
+    options = {k: v[there] if k == "groups" else v for k, v in options.items()}
+    model = sm.OLS(y, X) if w is None else sm.WLS(y, X, w[there].astype("f8"))
+    return model.fit(cov_type=cov_type, cov_kwds=options or None)
+
+
+@pytest.mark.parametrize("weighted", [False, pytest.param(True, marks=SLOW)])
+@pytest.mark.parametrize("cov_type", COVARIANCES)
+@pytest.mark.parametrize(
+    "design", ["line", *(pytest.param(d, marks=SLOW) for d in ("cubic", "linear", "origin"))]
+)
+def test_numbers_are_those_of_statsmodels(rng, dtype, design, cov_type, weighted):
+    ansatz, x, y, w = problem(rng, design, dtype, weighted)
+    options = COVARIANCES[cov_type]
+    found = fit(x, y, ansatz=ansatz, weights=w, cov_type=cov_type, **options)
+    tol = {"float32": 2e-5, "float64": 1e-8}[dtype.name]  # statsmodels solves with the pseudoinverse
+    covariances, intervals = found.cov_params(), found.conf_int(0.1)
+    for j in range(SETS):
+        expected = oracle(ansatz, x, y[:, j], None if w is None else w[:, j], cov_type, options)
+
+        def same(a, b, name, atol=0.0):
+            np.testing.assert_allclose(np.asarray(a, "f8"), b, rtol=tol, atol=atol, err_msg=name)
+
+        for name in (
+            "params",
+            "bse",
+            "tvalues",
+            "ssr",
+            "ess",
+            "centered_tss",
+            "uncentered_tss",
+            "scale",
+            "llf",
+        ):
+            same(getattr(found, name)[..., j], getattr(expected, name), name)
+        for name in ("rsquared", "rsquared_adj", "aic", "bic", "nobs", "df_resid", "df_model", "fvalue"):
+            same(getattr(found, name)[..., j], getattr(expected, name), name, atol=tol)
+        same(np.log10(found.pvalues[:, j]), np.log10(expected.pvalues), "pvalues", atol=tol)
+        same(found.log10_pvalues[:, j], np.log10(expected.pvalues), "log10_pvalues", atol=tol)
+        same(np.log10(found.f_pvalue[j]), np.log10(expected.f_pvalue), "f_pvalue", atol=tol)
+        same(intervals[..., j].T, expected.conf_int(0.1), "conf_int", atol=tol * np.max(expected.bse))
+        size = np.sqrt(np.outer(*[np.diag(expected.cov_params())] * 2))
+        same(covariances[..., j] / size, expected.cov_params() / size, "cov_params", atol=tol)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", pytest.param("HC1", marks=SLOW), "cluster"])
+@pytest.mark.parametrize("design", ["line", pytest.param("origin", marks=SLOW)])
+def test_contrasts_and_predictions_are_those_of_statsmodels(rng, dtype, design, cov_type):
+    ansatz, x, y, _ = problem(rng, design, dtype, False)
+    options = COVARIANCES[cov_type]
+    found = fit(x, y, ansatz=ansatz, cov_type=cov_type, **options)
+    p = len(found.params)
+    c, C = rng.normal(size=(3, p)), rng.normal(size=(2, p))
+    t, f = found.t_test(c, 0.5), found.f_test(C)
+    limits = t.conf_int(0.1)
+    line, point = found.predict(x, "confidence", 0.1), found.predict(x, "prediction", 0.1)
+    tol = {"float32": 5e-5, "float64": 1e-8}[dtype.name]
+    for j in range(SETS):
+        expected = oracle(ansatz, x, y[:, j], None, cov_type, options)
+        there = ~np.isnan(y[:, j])
+        theirs = expected.t_test((c, np.full(3, 0.5)))
+        np.testing.assert_allclose(t.effect[:, j], theirs.effect - 0.5, rtol=tol, atol=tol)
+        np.testing.assert_allclose(t.sd[:, j], theirs.sd, rtol=tol)
+        np.testing.assert_allclose(t.tvalue[:, j], theirs.tvalue, rtol=tol, atol=tol)
+        np.testing.assert_allclose(np.log10(t.pvalue[:, j]), np.log10(theirs.pvalue), rtol=tol, atol=tol)
+        np.testing.assert_allclose(limits[..., j].T, theirs.conf_int(0.1) - 0.5, rtol=tol, atol=tol)
+        theirs = expected.f_test(C)
+        np.testing.assert_allclose(f.fvalue[j], theirs.fvalue, rtol=10 * tol)
+        assert (f.df_num, f.df_denom[j]) == (theirs.df_num, theirs.df_denom)
+        frame = expected.get_prediction().summary_frame(alpha=0.1)
+        for ours, mean in ((line.mean, "mean"), (line.lower, "mean_ci_lower"), (line.upper, "mean_ci_upper")):
+            np.testing.assert_allclose(ours[there, j], frame[mean], rtol=tol, atol=tol)
+        for ours, mean in ((point.lower, "obs_ci_lower"), (point.upper, "obs_ci_upper")):
+            np.testing.assert_allclose(ours[there, j], frame[mean], rtol=tol, atol=tol)
+
+
+def test_a_restricted_fit_is_compared_as_statsmodels_does(rng, dtype):
+    _, x, y, _ = problem(rng, "line", dtype, False)
+    found = fit(x, y, ansatz=Polynomial(3)).compare(fit(x, y))
+    for j in range(SETS):
+        full, restricted = (oracle(a, x, y[:, j], None, "nonrobust", {}) for a in (Polynomial(3), Line()))
+        fvalue, pvalue, df = full.compare_f_test(restricted)
+        np.testing.assert_allclose(found.fvalue[j], fvalue, rtol=1e-3 if dtype == "f4" else 1e-8)
+        np.testing.assert_allclose(found.pvalue[j], pvalue, rtol=1e-3 if dtype == "f4" else 1e-8)
+        assert found.df_num == df
+
+
+def test_student_or_normal_is_a_choice(rng):
+    _, x, y, _ = problem(rng, "line", np.dtype("f8"), False)
+    y = y[:, 0]
+    there = ~np.isnan(y)
+    X = sm.add_constant(x[there])
+    for cov_type in ("nonrobust", "HC3"):
+        for use_t in (True, False):
+            found = fit(x, y, cov_type=cov_type, use_t=use_t)
+            expected = sm.OLS(y[there], X).fit(cov_type=cov_type, use_t=use_t)
+            np.testing.assert_allclose(found.pvalues, expected.pvalues, rtol=1e-9)
+            np.testing.assert_allclose(np.transpose(found.conf_int()), expected.conf_int(), rtol=1e-9)
+
+
+def test_sigma_gives_the_likelihood_of_its_weights(rng, dtype, tol):
+    _, x, y, w = problem(rng, "line", dtype, True)
+    a, b = fit(x, y, weights=w), fit(x, y, sigma=1 / np.sqrt(w))
+    for name in ("ssr", "ess", "uncentered_tss", "llf", "fvalue"):
+        np.testing.assert_allclose(getattr(b, name), getattr(a, name), rtol=10 * tol, err_msg=name)
+
+
+def test_nothing_is_known_without_degrees_of_freedom(dtype):
+    x, y = np.array([0, 1], dtype), np.array([[0, 1], [1, np.nan]], dtype)
+    for cov_type in ("nonrobust", "HC1", "HAC"):
+        found = fit(x, y, cov_type=cov_type)
+        for values in (
+            found.bse,
+            found.tvalues,
+            found.pvalues,
+            found.scale,
+            found.cov_params(),
+            found.conf_int(),
+        ):
+            assert np.isnan(values).all()
+        assert np.isnan(found.fvalue).all()
+    np.testing.assert_array_equal(fit(x, y[:, 0]).rsquared, 1)
+
+
+def test_one_cluster_is_too_few(dtype):
+    x = np.arange(9, dtype=dtype)
+    found = fit(x, x**2, cov_type="cluster", groups=np.zeros(9))
+    assert np.isnan(found.bse).all()
+    assert np.isfinite(found.params).all()
+
+
+def test_newey_and_west_choose_the_lags_of_each_data_set(rng):
+    """⌊4 (nobs/100)^(2/9)⌋, which is statsmodels' rule where it is not told."""
+    x, y = rng.normal(size=200), rng.normal(size=(200, 2))
+    y[60:, 1] = np.nan
+    found = fit(x, y, cov_type="HAC")
+    for j, lags in ((0, 4), (1, 3)):
+        there = ~np.isnan(y[:, j])
+        model = sm.OLS(y[there, j], sm.add_constant(x[there]))
+        np.testing.assert_allclose(
+            found.bse[:, j], model.fit(cov_type="HAC", cov_kwds={"maxlags": lags}).bse, rtol=1e-9
+        )
+
+
+def test_many_columns_take_the_way_of_tiles(rng):
+    """More data sets than a tile has, x of their own, more z_i than are unrolled."""
+    x, y = rng.normal(size=(30, 11, 300)), rng.normal(size=(30, 300))
+    found = fit(x, y, ansatz=Linear(), cov_type="HC3")
+    for j in (0, 299):
+        expected = sm.OLS(y[:, j], sm.add_constant(x[..., j])).fit(cov_type="HC3")
+        np.testing.assert_allclose(found.bse[:, j], expected.bse, rtol=1e-9)
+
+
+def test_a_robust_covariance_does_not_depend_on_the_neighbors(rng):
+    x, y = rng.normal(size=40).astype("f4"), rng.normal(size=(40, 50)).astype("f4")
+    for options in (
+        {"cov_type": "HC2"},
+        {"cov_type": "HAC", "maxlags": 2},
+        {"cov_type": "cluster", "groups": np.arange(40) // 5},
+    ):
+        whole = fit(x, y, **options)
+        np.testing.assert_array_equal(fit(x, y[:, 20:40], **options).bse, whole.bse[:, 20:40])
+        np.testing.assert_array_equal(fit(x, y, block_size=17, **options).bse, whole.bse)
+
+
+def test_robust_errors_can_be_differentiated_and_gaps_get_nothing(rng):
+    x, y = rng.normal(size=20), rng.normal(size=(20, 3))
+    y[4, 0], y[3, 1], y[:, 2] = np.nan, np.inf, np.nan
+    with jax.enable_x64(True):
+        for options in (
+            {"cov_type": "HC3"},
+            {"cov_type": "HAC", "maxlags": 2},
+            {"cov_type": "cluster", "groups": np.arange(20) // 4},
+        ):
+
+            def total(y, options=options):
+                return jnp.nansum(fit(x, y, **options).bse)
+
+            gradient = jax.grad(total)(jnp.asarray(y))
+            assert np.isfinite(gradient).all()
+            assert gradient[4, 0] == 0
+            assert (gradient[:, 1:] == 0).all()
+            step = np.zeros_like(y)
+            step[7, 0] = 1e-5
+            numeric = (total(jnp.asarray(y + step)) - total(jnp.asarray(y - step))) / 2e-5
+            np.testing.assert_allclose(gradient[7, 0], numeric, rtol=1e-6)
+
+
+def test_a_fit_is_asked_inside_of_jit_and_by_index(rng):
+    x, y = rng.normal(size=20).astype("f4"), rng.normal(size=(20, 3)).astype("f4")
+
+    @jax.jit
+    def asked(x, y):
+        found = fit(x, y, cov_type="HC1")
+        return found.pvalues, found.conf_int(), found.predict(x, "confidence").upper, found.f_pvalue
+
+    found = fit(x, y, cov_type="HC1")
+    expected = found.pvalues, found.conf_int(), found.predict(x, "confidence").upper, found.f_pvalue
+    for a, b in zip(asked(x, y), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    np.testing.assert_allclose(found[1].pvalues, found.pvalues[:, 1], rtol=1e-6)
+    np.testing.assert_allclose(found[1].cov_params(), found.cov_params()[..., 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cov_type": "HC4"}, "cov_type is one of"),
+        ({"cov_type": "cluster"}, "go together"),
+        ({"groups": np.zeros(9)}, "go together"),
+        ({"cov_type": "cluster", "groups": np.zeros(4)}, r"pass a label for every observation, \(9,\)"),
+        ({"maxlags": 2}, "maxlags is for"),
+        ({"cov_type": "HAC", "maxlags": -1}, "whole number"),
+    ],
+)
+def test_options_that_do_not_go_together(options, message):
+    x = np.arange(9.0)
+    with pytest.raises(ValueError, match=message):
+        fit(x, x, **options)
+
+
+def test_questions_that_make_no_sense():
+    x = np.arange(9.0)
+    found = fit(x, x**2)
+    with pytest.raises(ValueError, match=r"shape \(2,\) or \(q, 2\)"):
+        found.t_test([1, 2, 3])
+    with pytest.raises(ValueError, match="depend on each other"):
+        found.f_test([[1, 0], [2, 0]])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        found.conf_int(5)
+    with pytest.raises(ValueError, match='"confidence", "prediction" or None'):
+        found.predict(x, "both")
+    with pytest.raises(ValueError, match="fewer params"):
+        found.compare(found)
+    with pytest.raises(ValueError, match="f_test"):
+        fit(x, x**2, ansatz=Polynomial(2), cov_type="HC1").compare(found)

@@ -129,3 +129,29 @@ def test_the_other_order_of_bytes(rng, size):
 def test_block_size_may_be_a_number_of_numpy(rng):
     y = rng.normal(size=(20, 30))
     np.testing.assert_array_equal(fit(y[:, 0], y, block_size=np.int64(16)).params, fit(y[:, 0], y).params)
+
+
+def test_a_sigma_beyond_the_others_leaves_all_data_sets_alone(rng):
+    x, y = np.arange(20, dtype="f4"), rng.normal(size=(20, 3)).astype("f4")
+    sigma = np.ones((20, 3), "f4")
+    plain = fit(x, y, sigma=sigma)
+    sigma[3, 1] = 1e20
+    found = fit(x, y, sigma=sigma)
+    np.testing.assert_array_equal(found.params[:, [0, 2]], plain.params[:, [0, 2]])
+    np.testing.assert_array_equal(found.nobs, 20)
+    without = y.astype("f8")
+    without[3, 1] = np.nan
+    np.testing.assert_allclose(found.params, fit(x, without.astype("f4")).params, rtol=1e-5)
+
+
+def test_integers_that_float32_does_not_hold_are_fitted_in_float64():
+    found = fit(np.arange(5, dtype="f4"), 2**24 + np.arange(5))
+    assert found.params.dtype == np.float64
+    np.testing.assert_array_equal(found.params, [2**24, 1])
+    assert fit(np.arange(5, dtype="f4"), np.arange(5)).params.dtype == np.float32
+
+
+def test_weights_beyond_the_range_of_y_are_named():
+    x = np.arange(5, dtype="f4")
+    with pytest.raises(ValueError, match="weights has values such as 1e-50, beyond the range of float32"):
+        fit(x, x, weights=np.full(5, 1e-50))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -40,11 +41,11 @@ def by_its_density(slope: Callable[..., Array], value: Callable[..., Array]) -> 
 
     The parameters are not differentiated: a tangent of theirs is an error, not a silent zero.
     """
-    counted = value.__code__.co_argcount
-    wrapped = functools.partial(jax.custom_jvp, nondiff_argnums=(counted - 1,))(value)
+    _, *names, _ = inspect.signature(value).parameters
+    wrapped = functools.partial(jax.custom_jvp, nondiff_argnums=(len(names) + 1,))(value)
 
     def jvp(dtype: str, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-        for name, dot in zip(value.__code__.co_varnames[1:], tangents[1:], strict=False):
+        for name, dot in zip(names, tangents[1:], strict=True):
             if not isinstance(dot, jax.custom_derivatives.SymbolicZero):
                 raise NotImplementedError(
                     f"derivatives in {name} are not known; stop_gradient({name}) leaves them out"

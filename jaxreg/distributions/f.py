@@ -77,7 +77,7 @@ def ppf(q: Any, dfn: Any, dfd: Any) -> Array:
     >>> print(ppf(np.array([0.5, 0.95]), 2, 30))
     [0.70930... 3.31582950]
     """
-    return 1 / _isf(q, dfd, dfn)
+    return _ppf(q, dfn, dfd)
 
 
 def _both_of(x: Array, dfn: Array, dfd: Array) -> tuple[Array, Array]:
@@ -211,7 +211,12 @@ def _logsf_of(x: Array, dfn: Array, dfd: Array, dtype: str) -> Array:
     return _both_of(x, dfn, dfd)[0]
 
 
+def _ppf_of(q: Array, dfn: Array, dfd: Array, dtype: str) -> Array:
+    return 1 / _isf_of(q, dfd, dfn, dtype)
+
+
 _sf = in_float64(by_its_density(lambda _, x, m, n: -_pdf(x, m, n), _sf_of))
 _cdf = in_float64(by_its_density(lambda _, x, m, n: _pdf(x, m, n), _cdf_of))
 _logsf = in_float64(by_its_density(lambda log_sf, x, m, n: -_pdf(x, m, n) * jnp.exp(-log_sf), _logsf_of))
 _isf = in_float64(by_its_density(lambda x, q, m, n: -1 / _pdf(x, m, n), _isf_of))
+_ppf = in_float64(by_its_density(lambda x, q, m, n: 1 / _pdf(x, m, n), _ppf_of))

@@ -16,6 +16,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 from jax.scipy.special import ndtri
 
 from jaxreg._typing import Array
