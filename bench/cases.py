@@ -337,6 +337,33 @@ def gradient(scale: float, on_cpu: bool) -> list[Row]:
     return rows
 
 
+EVERYTHING = (
+    "tvalues", "pvalues", "log10_pvalues", "ssr", "centered_tss", "uncentered_tss", "ess", "scale", "rsquared",
+    "rsquared_adj", "fvalue", "f_pvalue", "llf", "aic", "bic", "nobs", "df_resid", "df_model",
+)  # fmt: skip
+
+
+def inference(scale: float, on_cpu: bool) -> list[Row]:
+    """All that is known of every line ≤ 1.5 × the time of params and bse; HC1 ≤ 2.5 ×."""
+    n, m = 300, int(250_000 * scale)
+    x, _, y = lines(n, m, gaps=True)
+    x_there, y_there = jnp.asarray(x), jnp.asarray(y)
+
+    def everything() -> Any:
+        found = fit(x_there, y_there)
+        return found.params, found.conf_int(), found.cov_params(), [getattr(found, a) for a in EVERYTHING]
+
+    def robust(cov_type: str) -> Any:
+        return fit(x_there, y_there, cov_type=cov_type).bse
+
+    runners = [
+        ours(m, x_there, y_there),
+        Runner("and all that is known", everything, m),
+        *(Runner(kind, partial(robust, kind), m) for kind in ("HC1", "HC3", "HAC")),
+    ]
+    return compare("inference", runners, None)
+
+
 def start(scale: float, on_cpu: bool) -> list[Row]:
     """`import jaxreg` ≤ 0.3 s on top of jax; the first line ≤ 1.5 s; a second shape ≤ 1 s. In seconds."""
     names = ("import jaxreg", "first fit of a line", "a second shape")
@@ -372,6 +399,7 @@ CASES: dict[str, Callable[[float, bool], list[Row]]] = {
     "design_gaps": design_gaps,
     "design_own": design_own,
     "growth": growth,
+    "inference": inference,
     "float64": float64,
     "gradient": gradient,
     "memmap": memmap,

@@ -311,7 +311,8 @@ class Inference:
             p = len(psi)
             variance = sum(V[i, j] * psi[i] * psi[j] for i in range(p) for j in range(p))
             sd = self.frame.y_scale * jnp.sqrt(jnp.maximum(jnp.asarray(variance), 0))
-            return sd if weights is None else jnp.hypot(sd, jnp.sqrt(self.scale / weights))
+            sd = sd if weights is None else jnp.hypot(sd, jnp.sqrt(self.scale / weights))
+            return sd.astype(self.params.dtype)
 
     @property
     def _regressors(self) -> int:

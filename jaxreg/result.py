@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxreg import inputs, status
+from jaxreg import inputs, status, summary
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz
 from jaxreg.frame import Frame
@@ -126,6 +126,30 @@ class Fit(Inference):
             weights = 1.0
         return Prediction(*_limits(self, x, weights, self._quantile(alpha)))
 
+    def summary(self, alpha: float = 0.05) -> str:
+        """A table: of one data set as statsmodels prints it, of many quantiles and counts.
+
+        >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).summary().splitlines()[-2])
+        slope              0.9     0.2646      3.402    0.07666    -0.2384      2.038
+        """
+        self._need_values("summary")
+        return summary.of_many(self, alpha) if self.shape else summary.of_one(self, alpha)
+
+    def to_pandas(self) -> Any:
+        """A pandas table (extra `frame`): a row per param of one data set, or a row per data set of many."""
+        self._need_values("to_pandas")
+        return summary.to_pandas(self)
+
+    def to_xarray(self, dims: tuple[str, ...] | None = None, coords: Any = None) -> Any:
+        """An xarray Dataset (extra `xarray`) of params, errors, tests and what else is known.
+
+        Args:
+            dims: what the axes of the data sets are called.
+            coords: coordinates of them, as xarray takes them.
+        """
+        self._need_values("to_xarray")
+        return summary.to_xarray(self, dims, coords)
+
     def describe(self) -> str:
         """How many data sets ended how, with a sentence of advice for each code.
 
@@ -148,12 +172,13 @@ class Fit(Inference):
         jaxreg.status.FitError: 2 of 2 data sets failed
         2 no_observations at 0, 1: not one valid observation (all NaN, or all weights 0); nothing to fit.
         """
-        if isinstance(self.status, Tracer):
-            raise TypeError(
-                "raise_for_status needs values and there are none under jit or vmap; look at status"
-            )
+        self._need_values("raise_for_status")
         status.raise_for(self.status)
         return self
+
+    def _need_values(self, name: str) -> None:
+        if isinstance(self.status, Tracer):
+            raise TypeError(f"{name} needs values and there are none under jit or vmap; look at status there")
 
     def __getitem__(self, index: Any) -> Fit:
         if not self.shape:
@@ -199,7 +224,7 @@ def _predict(found: Fit, x: Array) -> Array:
 @jax.jit
 def _limits(found: Fit, x: Array, weights: Any, quantile: Array) -> tuple[Array, Array, Array]:
     mean = _predict(found, x)
-    reach = (quantile * found._deviation(_basis(found, x), weights)).astype(mean.dtype)
+    reach = quantile * found._deviation(_basis(found, x), weights)
     return mean, mean - reach, mean + reach
 
 

@@ -85,9 +85,9 @@ def test_what_is_no_distribution_is_nan(dtype):
     assert np.isnan(t.sf(np.array([np.nan], dtype), 3)).all()
 
 
-@pytest.mark.parametrize("dfn", [1, 2, 3, 10, 100, 1e4])
+@pytest.mark.parametrize("dfn", [1, 2, 3, 10, 100])
 def test_tails_of_f_are_those_of_mpmath(dfn):
-    for dfd in (1, 5, 30, 1e3, 1e4):
+    for dfd in (1, 5, 30, 1e3):
         x = np.array([1e-6, 0.5, 0.99, 1, 1.01, 1.5, 20, 1e8])
         exact = [
             mp.log(
