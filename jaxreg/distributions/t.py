@@ -25,6 +25,7 @@ from jaxreg.distributions._arguments import by_its_density, in_float64
 SERIES = {"float32": 22, "float64": 48}  # terms, for df ≥ 1
 FRACTION = {"float32": 9, "float64": 34}  # levels
 STEPS = {"float32": 3, "float64": 5}  # of Newton's, each of which doubles the digits
+LARGEST = 709.0  # whose exponential is a float64
 SHIFT = 12  # of the argument of Γ, behind which its asymptotic series holds
 RATIO = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432)  # of log Γ(a + ½) / (Γ(a) √a), by a^{-1-2k}
 
@@ -129,7 +130,8 @@ def _isf_of(q: Array, df: Array, dtype: str) -> Array:
     def step(_: Array, t: Array) -> Array:
         log_p, center, log_pdf = _tails(t, df, dtype)
         too_far = log_p - math.log(2) - log_q
-        of_log = t * jnp.exp(too_far * jnp.exp(log_p - math.log(2) - log_pdf) / t)
+        further = too_far * jnp.exp(log_p - math.log(2) - log_pdf - jnp.log(t))
+        of_log = jnp.exp(jnp.minimum(jnp.log(t) + further, LARGEST))
         return jnp.where(near, t - (center - target) * jnp.exp(-log_pdf), of_log)
 
     t = lax.fori_loop(0, STEPS[dtype], step, t)  # unrolled, it takes five times as long to compile
@@ -141,7 +143,8 @@ def _first_guess(q: Array, df: Array) -> Array:
     """Wallace: (8 df + 1) / (8 df + 3) √(df log(1 + t² / df)) is nearly normal."""
     r = 1 / df
     w = jnp.square(ndtri(q) * (8 + 3 * r) / (8 + r))
-    return jnp.sqrt(jnp.where(r > 0, jnp.expm1(w * r) / jnp.where(r > 0, r, 1), w))
+    grown = jnp.expm1(jnp.minimum(w * r, LARGEST))
+    return jnp.sqrt(jnp.where(r > 0, grown / jnp.where(r > 0, r, 1), w))
 
 
 def _tails(t: Array, df: Array, dtype: str) -> tuple[Array, Array, Array]:
