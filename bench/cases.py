@@ -338,8 +338,8 @@ def gradient(scale: float, on_cpu: bool) -> list[Row]:
 
 
 EVERYTHING = (
-    "tvalues", "pvalues", "log10_pvalues", "ssr", "centered_tss", "uncentered_tss", "ess", "scale", "rsquared",
-    "rsquared_adj", "fvalue", "f_pvalue", "llf", "aic", "bic", "nobs", "df_resid", "df_model",
+    "tvalues", "pvalues", "log10_pvalues", "ssr", "centered_tss", "uncentered_tss", "ess", "scale",
+    "rsquared", "rsquared_adj", "fvalue", "f_pvalue", "llf", "aic", "bic", "nobs", "df_resid", "df_model",
 )  # fmt: skip
 
 

@@ -301,8 +301,9 @@ def _clustered(ansatz: Ansatz, how: Sandwich, tile: Tile, known: _Found) -> tupl
 
 def _lags(nobs: Any) -> Any:
     """Newey and West's ⌊4 (nobs / 100)^(2/9)⌋."""
-    floor = np.floor if isinstance(nobs, int) else jnp.floor
-    return floor(4 * (nobs / 100) ** (2 / 9))
+    if isinstance(nobs, int):
+        return np.floor(4 * (nobs / 100) ** (2 / 9))
+    return jnp.floor(4 * (nobs.astype(jnp.float64) / 100) ** (2 / 9))
 
 
 def _lagged(
@@ -315,8 +316,8 @@ def _lagged(
         return nobs + sum(_Row.of(ansatz, known, row).seen.astype(jnp.int32) for row in rows)
 
     none = jnp.zeros(tile.width, jnp.int32)
-    L = jnp.full(tile.width, maxlags) if maxlags is not None else _lags(tile.over_rows(count, none))
-    kernel = [jnp.maximum(1 - lag / (L + 1.0), 0) for lag in range(1, most + 1)]
+    L = _lags(tile.over_rows(count, none)) if maxlags is None else jnp.full(tile.width, float(maxlags))
+    kernel = [jnp.maximum(1 - lag / (L + 1), 0) for lag in range(1, most + 1)]
 
     @jax.checkpoint
     def step(k: Array, state: tuple) -> tuple:

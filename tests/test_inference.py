@@ -175,7 +175,7 @@ def test_contrasts_and_predictions_are_those_of_statsmodels(rng, dtype, design, 
         np.testing.assert_allclose(t.effect[:, j], theirs.effect - 0.5, rtol=tol, atol=tol)
         np.testing.assert_allclose(t.sd[:, j], theirs.sd, rtol=tol)
         np.testing.assert_allclose(t.tvalue[:, j], theirs.tvalue, rtol=tol, atol=tol)
-        np.testing.assert_allclose(np.log10(t.pvalue[:, j]), np.log10(theirs.pvalue), rtol=tol, atol=tol)
+        np.testing.assert_allclose(t.pvalue[:, j], theirs.pvalue, rtol=100 * tol, atol=1e-30)
         np.testing.assert_allclose(limits[..., j].T, theirs.conf_int(0.1) - 0.5, rtol=tol, atol=tol)
         theirs = expected.f_test(C)
         np.testing.assert_allclose(f.fvalue[j], theirs.fvalue, rtol=10 * tol)
@@ -340,7 +340,7 @@ def test_questions_that_make_no_sense():
     with pytest.raises(ValueError, match="depend on each other"):
         found.f_test([[1, 0], [2, 0]])
     with pytest.raises(ValueError, match="between 0 and 1"):
-        found.conf_int(5)
+        found.conf_int(5.0)
     with pytest.raises(ValueError, match='"confidence", "prediction" or None'):
         found.predict(x, "both")
     with pytest.raises(ValueError, match="fewer params"):
