@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -166,7 +167,7 @@ class Inference:
 
         >>> from jaxreg import fit
         >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).rsquared)
-        0.852631...
+        0.8526315...
         """
         tss = self.ess + self.ssr
         return jnp.where(tss > 0, self.ess / tss, jnp.nan)
@@ -182,20 +183,30 @@ class Inference:
         """params / bse."""
         return self.params / self.bse
 
-    @computed
+    @property
+    def _log_pvalues(self) -> Float[Array, "p *batch"]:
+        """Kept, since it is most of the time of all that is known, and asked for thrice."""
+        kept = self.__dict__.get("_kept_log_pvalues")
+        if kept is None:
+            kept = t.log_p(self.tvalues, self._df_t)
+            if not isinstance(kept, Tracer):  # which would outlive its trace
+                self.__dict__["_kept_log_pvalues"] = kept
+        return kept
+
+    @property
     def pvalues(self) -> Float[Array, "p *batch"]:
         """P(|T| > |t|), of params that are 0; the normal distribution stands for T where `use_t` is False.
 
         >>> from jaxreg import fit
         >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).pvalues)
-        [0.808... 0.0766...]
+        [0.85857864 0.07661948]
         """
-        return jnp.exp(t.log_p(self.tvalues, self._df_t))
+        return in_own_precision(jnp.exp)(self._log_pvalues)
 
-    @computed
+    @property
     def log10_pvalues(self) -> Float[Array, "p *batch"]:
         """log₁₀ of the p-values, which does not underflow where these do."""
-        return t.log_p(self.tvalues, self._df_t) / math.log(10)
+        return in_own_precision(jnp.divide)(self._log_pvalues, math.log(10))
 
     def conf_int(self, alpha: float = 0.05) -> Float[Array, "2 p *batch"]:
         """(lower, upper) limits of the params with confidence 1 − alpha: `low, high = fit.conf_int()`."""
@@ -221,10 +232,12 @@ class Inference:
             return self.ess / self._regressors / self.scale
         return _f_of(self, np.eye(self.params.shape[0])[int(self.ansatz.has_intercept) :], 0.0)[0]
 
-    @computed
+    @property
     def f_pvalue(self) -> Float[Array, "*batch"]:
         """P(F > fvalue)."""
-        return self._tail_of_f(self.fvalue, self._regressors)
+        if self._regressors == 1 and self.use_t:  # F is T²
+            return in_own_precision(jnp.exp)(self._log_pvalues[-1])
+        return _tail_of_f(self, self.fvalue, self._regressors)
 
     @computed
     def llf(self) -> Float[Array, "*batch"]:
@@ -252,7 +265,7 @@ class Inference:
         >>> from jaxreg import fit
         >>> found = fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0]))
         >>> print(found.t_test([1, 10]).effect)  # the line at x = 10
-        8.9
+        8.89999...
         """
         C = self._contrasts(contrast)
         effect, sd, pvalue, df = _t_tests(self, np.atleast_2d(C), value)
@@ -269,7 +282,7 @@ class Inference:
         >>> from jaxreg import fit
         >>> found = fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0]))
         >>> print(found.f_test([[0, 1]]).fvalue, found.fvalue)
-        11.571... 11.571...
+        11.571428... 11.571428...
         """
         C = np.atleast_2d(self._contrasts(contrasts))
         q = C.shape[0]
@@ -291,7 +304,7 @@ class Inference:
         >>> from jaxreg import Polynomial, fit
         >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
         >>> print(fit(x, y, ansatz=Polynomial(2)).compare(fit(x, y)).pvalue)
-        0.0047...
+        0.00785183...
         """
         more = self.params.shape[0] - restricted.params.shape[0]
         if more <= 0 or restricted.nobs.shape != self.nobs.shape:
@@ -329,12 +342,6 @@ class Inference:
 
     def _over_df(self, a: Array, df: Array) -> Array:
         return jnp.where(df > 0, a / jnp.maximum(df, 1), jnp.nan)
-
-    def _tail_of_f(self, fvalue: Array, q: int) -> Array:
-        df = self._df_denom.astype(fvalue.dtype)
-        if q == 1:  # F is T²
-            return jnp.exp(t.log_p(jnp.sqrt(fvalue), df))
-        return f.sf(fvalue, q, df)
 
     def _quantile(self, alpha: float) -> Array:
         """Of Student's t at 1 − alpha/2; few numbers of degrees of freedom are those of many data sets."""
@@ -388,6 +395,15 @@ def _as_float(df: Array, like: Array, use_t: bool) -> Array:
 
 
 @in_own_precision
+@partial(jax.jit, static_argnums=2)
+def _tail_of_f(fit: Inference, fvalue: Array, q: int) -> Array:
+    df = fit._df_denom.astype(fvalue.dtype)
+    if q == 1:  # F is T²
+        return jnp.exp(t.log_p(jnp.sqrt(fvalue), df))
+    return f.sf(fvalue, q, df)
+
+
+@in_own_precision
 def _quantiles(df: Array, alpha: float) -> Array:
     return t.isf(jnp.full_like(df, alpha / 2), df)
 
@@ -418,7 +434,7 @@ def _f_of(fit: Inference, C: Array, value: Array) -> tuple[Array, Array]:
         effect, rows, unit = fit._combined(C, value)
         fvalue = _mahalanobis(effect / unit, rows, fit._cov_of_coefs()) / C.shape[0]
         fvalue = fvalue.astype(fit.params.dtype)
-    return fvalue, fit._tail_of_f(fvalue, C.shape[0])
+    return fvalue, _tail_of_f(fit, fvalue, C.shape[0])
 
 
 @in_own_precision
@@ -430,4 +446,4 @@ def _gain_over(fit: Inference, restricted: Inference) -> tuple[Array, Array]:
         gain = jnp.where(fit.ess < fit.ssr, fit.ess - restricted.ess, gain)
     same = (fit.nobs == restricted.nobs) & (fit.df_resid > 0)
     fvalue = jnp.where(same, jnp.maximum(gain, 0) / more / fit.scale, jnp.nan)
-    return fvalue, fit._tail_of_f(fvalue, more)
+    return fvalue, _tail_of_f(fit, fvalue, more)

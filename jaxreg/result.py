@@ -109,11 +109,12 @@ class Fit(Inference):
             (n, *batch) in units of y, (*batch) for one number; with an interval a `Prediction` of
             mean, lower and upper.
 
+        >>> from jaxreg import fit
         >>> found = fit(np.arange(3.0), np.array([1.0, 3.0, 6.0]))
         >>> found.predict(np.array([10.0])).round(3).tolist()
         [25.833]
         >>> found.predict(1.0, "prediction").upper.round(3).tolist()
-        9.329
+        9.323
         """
         if interval not in (None, "confidence", "prediction"):
             raise ValueError(f'interval is "confidence", "prediction" or None, got {interval!r}')
@@ -129,8 +130,9 @@ class Fit(Inference):
     def summary(self, alpha: float = 0.05) -> str:
         """A table: of one data set as statsmodels prints it, of many quantiles and counts.
 
+        >>> from jaxreg import fit
         >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).summary().splitlines()[-2])
-        slope              0.9     0.2646      3.402    0.07666    -0.2384      2.038
+        slope               0.9     0.2646      3.402    0.07662    -0.2384      2.038
         """
         self._need_values("summary")
         return summary.of_many(self, alpha) if self.shape else summary.of_one(self, alpha)
@@ -153,6 +155,7 @@ class Fit(Inference):
     def describe(self) -> str:
         """How many data sets ended how, with a sentence of advice for each code.
 
+        >>> from jaxreg import fit
         >>> print(fit(np.arange(3.0), np.array([1.0, 3.0, 5.0])).describe())
         1 ok: fitted.
         """
@@ -164,6 +167,7 @@ class Fit(Inference):
         Raises:
             FitError: if one ended otherwise than `ok` or `exact_fit`; says how many, which and why.
 
+        >>> from jaxreg import fit
         >>> fit(np.arange(3.0), np.ones((3, 2))).raise_for_status().shape
         (2,)
         >>> fit(np.arange(3.0), np.full((3, 2), np.nan)).raise_for_status()

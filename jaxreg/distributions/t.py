@@ -40,8 +40,9 @@ def sf(x: Any, df: Any) -> Array:
     Returns:
         Probabilities; NaN where df is not positive. Differentiable in x.
 
+    >>> import numpy as np
     >>> print(sf(np.array([0.0, 2.0, 40.0]), 50))
-    [5.00000000e-01 2.54733533e-02 6.18714733e-40]
+    [5.00000000e-01 2.54735344e-02 6.20621189e-40]
     """
     return _sf(x, df)
 
@@ -49,8 +50,9 @@ def sf(x: Any, df: Any) -> Array:
 def cdf(x: Any, df: Any) -> Array:
     """P(T ≤ x) = sf(−x).
 
+    >>> import numpy as np
     >>> print(cdf(np.array([-2.0, 0.0]), 50))
-    [0.02547335 0.5       ]
+    [0.02547353 0.5       ]
     """
     return _sf(-_array(x), df)
 
@@ -58,8 +60,9 @@ def cdf(x: Any, df: Any) -> Array:
 def logsf(x: Any, df: Any) -> Array:
     """log P(T > x), which does not underflow: at x = 10⁴ and df = 10⁷ it is −1.2·10⁷.
 
+    >>> import numpy as np
     >>> print(logsf(np.array([0.0, 2.0, 1e4]), 1e7))
-    [-6.93147181e-01 -3.78318410e+00 -1.19894838e+07]
+    [-6.93147181e-01 -3.78318374e+00 -1.19894853e+07]
     """
     return _logsf(x, df)
 
@@ -71,8 +74,9 @@ def isf(q: Any, df: Any) -> Array:
         q: probabilities; infinite x at 0 and 1, NaN outside.
         df: degrees of freedom.
 
+    >>> import numpy as np
     >>> print(isf(np.array([0.025, 0.5, 1e-300]), np.array([10.0, 10.0, 3.0])))
-    [2.22813885e+000 0.00000000e+000 8.19964386e+099]
+    [2.22813885e+000 0.00000000e+000 1.03311084e+100]
     """
     return _isf(q, df)
 
@@ -80,6 +84,7 @@ def isf(q: Any, df: Any) -> Array:
 def ppf(q: Any, df: Any) -> Array:
     """The x with P(T ≤ x) = q, minus that with P(T > x) = q.
 
+    >>> import numpy as np
     >>> print(ppf(np.array([0.025, 0.975]), 10))
     [-2.22813885  2.22813885]
     """
@@ -89,8 +94,9 @@ def ppf(q: Any, df: Any) -> Array:
 def log_p(x: Any, df: Any) -> Array:
     """log P(|T| > |x|), of both tails: the p-value of a test of either sign.
 
-    >>> print(log_p(np.array([0.0, 2.0, -2.0]), 50))
-    [ 0.         -2.97689426 -2.97689426]
+    >>> import numpy as np
+    >>> print(log_p(np.array([2.0, -2.0, 40.0]), 50))
+    [ -2.97696805  -2.97696805 -89.97...]
     """
     return _log_p(x, df)
 
