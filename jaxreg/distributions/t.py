@@ -96,7 +96,7 @@ def log_p(x: Any, df: Any) -> Array:
 
     >>> import numpy as np
     >>> print(log_p(np.array([2.0, -2.0, 40.0]), 50))
-    [ -2.97696805  -2.97696805 -89.97...]
+    [ -2.97696805  -2.97696805 -89.58470583]
     """
     return _log_p(x, df)
 
