@@ -81,7 +81,6 @@ def test_an_option_of_a_wrong_kind_is_named(option, message):
         "cost": other_cost,
         "solver": ClosedForm(),
         "nan_policy": "omit",
-        "cov_type": "nonrobust",
         "precision": "auto",
         "block_size": "auto",
     }
