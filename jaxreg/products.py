@@ -111,7 +111,7 @@ def padded(a: Array) -> Array:
     return _widened(a, 0)
 
 
-def _widened(a: Array, value: float) -> Array:
+def _widened(a: Array, value: int) -> Array:
     return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, STRIP - a.shape[-1])], constant_values=value)
 
 

@@ -140,9 +140,9 @@ def test_powers_of_x_at_random_places_keep_the_digits_that_are_claimed(rng, degr
     """Where the change from the basis to powers of x is no sum of numbers that float64 happens to hold."""
     x, y = rng.random(16), rng.normal(size=16)
     found = fit(x, y, ansatz=Polynomial(degree))
-    with mp.workdps(80):
-        design = mp.matrix([[mp.mpf(a) ** k for k in range(degree + 1)] for a in x])
-        exact = mp.lu_solve(design.T * design, design.T * mp.matrix([mp.mpf(a) for a in y]))
-        errors = [abs(mp.mpf(float(a)) / b - 1) for a, b in zip(found.params, exact, strict=True)]
-    assert max(errors) < mp.mpf(10) ** -int(found.digits)
+    with mpmath.workdps(80):
+        design = mpmath.matrix([[mpmath.mpf(a) ** k for k in range(degree + 1)] for a in x])
+        exact = mpmath.lu_solve(design.T * design, design.T * mpmath.matrix([mpmath.mpf(a) for a in y]))
+        errors = [abs(mpmath.mpf(float(a)) / b - 1) for a, b in zip(found.params, exact, strict=True)]
+    assert max(errors) < mpmath.mpf(10) ** -int(found.digits)
     assert found.digits >= 13

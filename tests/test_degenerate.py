@@ -6,6 +6,7 @@ import pytest
 from jaxreg import FitError, Linear, Polynomial, Status, fit
 
 N, M = 24, 40
+WITHOUT_DIGITS = ("constant y", "x near overflow")  # a slope that is 0, and one below the normal numbers
 TINY, HUGE = {"float32": (1e-30, 1e30), "float64": (1e-300, 1e150)}, {"float32": 3e38, "float64": 1.7e308}
 
 
@@ -93,7 +94,7 @@ def test_every_corruption_stays_in_its_data_set(healthy, dtype):
         assert np.isnan(found.params[:, column]).all() != has_params, names[column]
         if status not in (Status.ok,):
             assert np.isnan(found.bse[:, column]).all(), names[column]
-        assert (found.digits[column] > 0) == has_params or "constant y" in names[column], names[column]
+        assert (found.digits[column] > 0) == has_params or names[column] in WITHOUT_DIGITS, names[column]
 
 
 def test_a_shared_design_keeps_its_healthy_data_sets(rng, dtype):
