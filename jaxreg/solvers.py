@@ -322,4 +322,5 @@ def _minimize_jvp(cost: _StandardizedCost, primals: tuple, tangents: tuple) -> t
     regular = ended & jnp.isfinite(jnp.linalg.inv(H)).all(axis=(1, 2))
     H = jnp.where(regular[:, None, None], H, jnp.eye(a.shape[0], dtype=a.dtype))
     moved = -jnp.linalg.solve(H, force.T[..., None])[..., 0].T
-    return found, tangent(found, params=if_ended(moved), cost=if_ended(value))
+    moved, value = (if_ended(a).astype(found.cost.dtype) for a in (moved, value))  # whatever the cost returns
+    return found, tangent(found, params=moved, cost=value)
