@@ -188,7 +188,7 @@ def run_alone(code, **environment):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("wide", ["0", "1"])
+@pytest.mark.parametrize("wide", ["0", pytest.param("1", marks=pytest.mark.slow)])
 def test_shard_map_over_devices(wide):
     run_alone(
         SHARDED,
