@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.scipy.linalg import solve_triangular
 
 from jaxreg import small
 from jaxreg._typing import Array, Float, Int
 from jaxreg.closed_form import FromCoefs, TurningPoint
-from jaxreg.distributions import f, t
+from jaxreg.contrasts import FTest, TTest, around, as_numbers, f_of, gain_over, quantiles, t_tests, tail_of_f
+from jaxreg.distributions import t
 from jaxreg.precision import float64, in_own_precision
 
 if TYPE_CHECKING:
@@ -52,60 +51,9 @@ def standard_errors(
     return jnp.where(df_resid > 0, bse, jnp.nan)
 
 
-def _mahalanobis(effect: Array, rows: Array, V: Array) -> Array:
-    """eᵀ (G V Gᵀ)⁻¹ e as |R⁻ᵀe|² with V = L Lᵀ and (G L)ᵀ = Q R, which does not square the condition of G."""
-    if rows.shape[0] == 1:
-        return jnp.square(effect[0]) / small.dot(rows[0], small.matvec(V, rows[0]))
-    effect = jnp.moveaxis(effect, 0, -1)[..., None]
-    V, rows = (jnp.moveaxis(a, (0, 1), (-2, -1)) for a in (V, rows))
-    known = jnp.isfinite(V).all(axis=(-2, -1))[..., None, None]
-    root = jnp.linalg.cholesky(jnp.where(known, V, jnp.eye(V.shape[-1])))
-    R = jnp.linalg.qr(jnp.swapaxes(rows @ root, -2, -1), mode="r")
-    z = solve_triangular(R, jnp.where(known, effect, 0), trans=1)
-    return jnp.where(known[..., 0, 0], jnp.sum(jnp.square(z[..., 0]), axis=-1), jnp.nan)
-
-
 def computed(function: Callable[[Any], Array]) -> property:
     """A property that is compiled, in the precision of the fit."""
     return property(in_own_precision(jax.jit(function)))
-
-
-class TTest(NamedTuple):
-    """Tests of linear combinations of the params.
-
-    Attributes:
-        effect: cᵀθ − value, (*batch) or (q, *batch) for q combinations, as all the others.
-        sd: its standard error.
-        tvalue: effect / sd.
-        pvalue: of both tails.
-        df_denom: degrees of freedom of Student's t, infinite for the normal distribution.
-    """
-
-    effect: Array
-    sd: Array
-    tvalue: Array
-    pvalue: Array
-    df_denom: Array
-
-    def conf_int(self, alpha: float = 0.05) -> Array:
-        """(lower, upper) limits of the combinations with confidence 1 − alpha, (2, …)."""
-        return _around(self.effect, self.sd, _quantiles(self.df_denom, alpha))
-
-
-class FTest(NamedTuple):
-    """A test that several combinations of the params vanish together.
-
-    Attributes:
-        fvalue: (*batch).
-        pvalue: P(F > fvalue), (*batch).
-        df_num: how many combinations.
-        df_denom: degrees of freedom of the denominator, (*batch).
-    """
-
-    fvalue: Array
-    pvalue: Array
-    df_num: int
-    df_denom: Array
 
 
 class Prediction(NamedTuple):
@@ -210,7 +158,7 @@ class Inference:
 
     def conf_int(self, alpha: float = 0.05) -> Float[Array, "2 p *batch"]:
         """(lower, upper) limits of the params with confidence 1 − alpha: `low, high = fit.conf_int()`."""
-        return _around(self.params, self.bse, self._quantile(alpha))
+        return around(self.params, self.bse, self._quantile(alpha))
 
     @in_own_precision
     @jax.jit
@@ -230,14 +178,14 @@ class Inference:
             return jnp.full_like(self.ssr, jnp.nan)
         if self.cov_type == "nonrobust":
             return self.ess / self._regressors / self.scale
-        return _f_of(self, np.eye(self.params.shape[0])[int(self.ansatz.has_intercept) :], 0.0)[0]
+        return f_of(self, np.eye(self.params.shape[0])[int(self.ansatz.has_intercept) :], 0.0)[0]
 
     @property
     def f_pvalue(self) -> Float[Array, "*batch"]:
         """P(F > fvalue)."""
         if self._regressors == 1 and self.use_t:  # F is T²
             return in_own_precision(jnp.exp)(self._log_pvalues[-1])
-        return _tail_of_f(self, self.fvalue, self._regressors)
+        return tail_of_f(self, self.fvalue, self._regressors)
 
     @computed
     def llf(self) -> Float[Array, "*batch"]:
@@ -267,8 +215,8 @@ class Inference:
         >>> print(found.t_test([1, 10]).effect)  # the line at x = 10
         8.89999...
         """
-        C = self._contrasts(contrast)
-        effect, sd, pvalue, df = _t_tests(self, np.atleast_2d(C), value)
+        C = as_numbers(contrast, self.params.shape[0])
+        effect, sd, pvalue, df = t_tests(self, np.atleast_2d(C), value)
         each = (effect, sd, in_own_precision(jnp.divide)(effect, sd), pvalue, df)
         return TTest(*(each if C.ndim == 2 else (a[0] for a in each)))
 
@@ -284,11 +232,11 @@ class Inference:
         >>> print(found.f_test([[0, 1]]).fvalue, found.fvalue)
         11.571428... 11.571428...
         """
-        C = np.atleast_2d(self._contrasts(contrasts))
+        C = np.atleast_2d(as_numbers(contrasts, self.params.shape[0]))
         q = C.shape[0]
         if np.linalg.matrix_rank(C) < q:
             raise ValueError(f"the {q} rows of the contrasts depend on each other; leave out those that do")
-        fvalue, pvalue = _f_of(self, C, value)
+        fvalue, pvalue = f_of(self, C, value)
         return FTest(fvalue, pvalue, q, self._df_denom)
 
     def compare(self, restricted: Any) -> FTest:
@@ -314,7 +262,7 @@ class Inference:
             )
         if self.cov_type != "nonrobust" or restricted.cov_type != "nonrobust":
             raise ValueError("compare is for nonrobust covariances; test the params in question with f_test")
-        fvalue, pvalue = _gain_over(self, restricted)
+        fvalue, pvalue = gain_over(self, restricted)
         return FTest(fvalue, pvalue, more, self._df_denom)
 
     def _deviation(self, psi: list[Array], weights: Any) -> Array:
@@ -348,9 +296,9 @@ class Inference:
         if not isinstance(alpha, Tracer) and not 0 < alpha < 1:
             raise ValueError(f"alpha is a probability between 0 and 1, such as 0.05; got {alpha}")
         if isinstance(self.nobs, Tracer) or not self.use_t or not 0 < int(self._df_denom.max()) < MOST_TABLED:
-            return _quantiles(self._df_t, alpha)
+            return quantiles(self._df_t, alpha)
         df = np.asarray(self._df_denom)
-        table = _quantiles(np.arange(df.max() + 1).astype(self.params.dtype), alpha)
+        table = quantiles(np.arange(df.max() + 1).astype(self.params.dtype), alpha)
         return in_own_precision(jnp.take)(table, np.maximum(df, 0))
 
     def _cov_of_coefs(self) -> Array:
@@ -368,82 +316,8 @@ class Inference:
         M, size = FromCoefs.of(self.ansatz, self.frame, single=True).slopes()
         return M.hi, self.frame.y_scale * size
 
-    def _combined(self, C: Array, value: Any) -> tuple[Array, Array, Array]:
-        """Cθ − value, and rows g and a unit of (Cθ)˙ = unit · g ċ; in the frame, where no digit is lost."""
-        P = FromCoefs.of(self.ansatz, self.frame, single=True).P.hi
-        C = C.reshape(*C.shape, *(1,) * (P.ndim - 2)).astype(jnp.float64)
-        rows = jnp.stack([small.dot(C[i][:, None], P) for i in range(C.shape[0])])
-        unit = jnp.asarray(self.frame.y_scale).astype(jnp.float64)
-        coefs = jnp.asarray(self.coefs).astype(jnp.float64)
-        values = jnp.asarray(value, jnp.float64)
-        values = values.reshape(*values.shape, *(1,) * (P.ndim - 2)) if values.ndim else values
-        effect = unit * (rows[:, -1] - small.matvec(rows[:, :-1], coefs)) - values
-        return effect, -rows[:, :-1], unit
-
-    def _contrasts(self, given: Any) -> np.ndarray:
-        p = self.params.shape[0]
-        C = np.asarray(given, np.float64)
-        if C.ndim not in (1, 2) or C.shape[-1] != p or not np.isfinite(C).all():
-            raise ValueError(f"contrasts are numbers of shape ({p},) or (q, {p}), got shape {C.shape}")
-        return C
-
 
 @in_own_precision
 def _as_float(df: Array, like: Array, use_t: bool) -> Array:
     df = df.astype(like.dtype)
     return df if use_t else jnp.where(df > 0, jnp.inf, jnp.nan).astype(like.dtype)
-
-
-@in_own_precision
-@partial(jax.jit, static_argnums=2)
-def _tail_of_f(fit: Inference, fvalue: Array, q: int) -> Array:
-    df = fit._df_denom.astype(fvalue.dtype)
-    if q == 1:  # F is T²
-        return jnp.exp(t.log_p(jnp.sqrt(fvalue), df))
-    return f.sf(fvalue, q, df)
-
-
-@in_own_precision
-def _quantiles(df: Array, alpha: float) -> Array:
-    return t.isf(jnp.full_like(df, alpha / 2), df)
-
-
-@in_own_precision
-@jax.jit
-def _around(center: Array, sd: Array, quantile: Array) -> Array:
-    """(lower, upper)."""
-    return jnp.stack([center - quantile * sd, center + quantile * sd])
-
-
-@in_own_precision
-@jax.jit
-def _t_tests(fit: Inference, C: Array, value: Array) -> tuple[Array, Array, Array, Array]:
-    with float64():
-        effect, rows, unit = fit._combined(C, value)
-        V = small.matmul(small.matmul(rows, fit._cov_of_coefs()), jnp.swapaxes(rows, 0, 1))
-        sd = unit * jnp.sqrt(jnp.maximum(small.diagonal(V), 0))
-        effect, sd = (a.astype(fit.params.dtype) for a in (effect, sd))
-    df = jnp.broadcast_to(fit._df_t, sd.shape)
-    return effect, sd, jnp.exp(t.log_p(effect / sd, df)), df
-
-
-@in_own_precision
-@jax.jit
-def _f_of(fit: Inference, C: Array, value: Array) -> tuple[Array, Array]:
-    with float64():
-        effect, rows, unit = fit._combined(C, value)
-        fvalue = _mahalanobis(effect / unit, rows, fit._cov_of_coefs()) / C.shape[0]
-        fvalue = fvalue.astype(fit.params.dtype)
-    return fvalue, _tail_of_f(fit, fvalue, C.shape[0])
-
-
-@in_own_precision
-@jax.jit
-def _gain_over(fit: Inference, restricted: Inference) -> tuple[Array, Array]:
-    more = fit.params.shape[0] - restricted.params.shape[0]
-    gain = restricted.ssr - fit.ssr
-    if fit.ansatz.has_intercept == restricted.ansatz.has_intercept:  # the smaller numbers lose less
-        gain = jnp.where(fit.ess < fit.ssr, fit.ess - restricted.ess, gain)
-    same = (fit.nobs == restricted.nobs) & (fit.df_resid > 0)
-    fvalue = jnp.where(same, jnp.maximum(gain, 0) / more / fit.scale, jnp.nan)
-    return fvalue, _tail_of_f(fit, fvalue, more)

@@ -21,7 +21,7 @@ from jaxreg import shared_design, small
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.closed_form import TurningPoint
-from jaxreg.gather import Gathered, gather
+from jaxreg.gather import gather
 from jaxreg.inference import standard_errors
 from jaxreg.inputs import Data
 from jaxreg.moments import Moments
@@ -140,10 +140,10 @@ def _by_method(data: Data, ansatz: Ansatz, method: str) -> tuple[Fit, Array]:
     data = replace(data, batch=(m,)).padded(LEAST_WIDTH)
     if method == "projection":
         on_design = shared_design.project(data, ansatz)
-        found, doubtful = _projected(ansatz, data, on_design), ~on_design.sure
+        found, doubtful = _at(ansatz, data, on_design, on_design.point), ~on_design.sure
     else:
         gathered = gather(data, ansatz, "fast" if method == "sums" else method)
-        found, doubtful = _located(ansatz, data, gathered), gathered.doubtful
+        found, doubtful = _at(ansatz, data, gathered.moments, gathered.point), gathered.doubtful
     found = _shaped(found, m, batch)
     if method == "projection":  # one for all data sets, p² numbers of which each need not store
         of_one = found.unit_cov.reshape(len(found.unit_cov), -1)[:, :1]
@@ -182,7 +182,7 @@ def _shaped(columns: Fit, m: int, batch: tuple[int, ...]) -> Fit:
 def _on_shared_design(ansatz: Ansatz, precision: str, data: Data) -> Fit:
     """Those without gaps all at once; only if there are others, those by their moments."""
     on_design = shared_design.project(data, ansatz)
-    quick = _projected(ansatz, data, on_design)
+    quick = _at(ansatz, data, on_design, on_design.point)
 
     def with_others() -> Fit:
         others = _by_moments(ansatz, None, ClosedForm(), precision, data)
@@ -220,14 +220,9 @@ def _by_moments(
     )
 
 
-def _located(ansatz: Ansatz, data: Data, gathered: Gathered) -> Fit:
-    point = gathered.point
-    return _assembled(ansatz, gathered.moments, point, ClosedForm().solve(None, point), data.sigma_unit)
-
-
-def _projected(ansatz: Ansatz, data: Data, on_design: Projected) -> Fit:
-    point = on_design.point
-    return _assembled(ansatz, on_design, point, ClosedForm().solve(None, point), data.sigma_unit)
+def _at(ansatz: Ansatz, data: Data, gathered: Moments | Projected, point: TurningPoint) -> Fit:
+    """The fit at the turning point."""
+    return _assembled(ansatz, gathered, point, ClosedForm().solve(None, point), data.sigma_unit)
 
 
 def _assembled(

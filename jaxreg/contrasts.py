@@ -1,0 +1,156 @@
+"""Tests of linear combinations of the params, all data sets at once.
+
+Combinations are computed in the frame of a fit, C θ = unit · (C P)(−c, 1): there no digit is lost to an
+offset of x, however much the params hang together.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import solve_triangular
+
+from jaxreg import small
+from jaxreg._typing import Array
+from jaxreg.closed_form import FromCoefs
+from jaxreg.distributions import f, t
+from jaxreg.precision import float64, in_own_precision
+
+if TYPE_CHECKING:
+    from jaxreg.inference import Inference
+
+
+class TTest(NamedTuple):
+    """Tests of linear combinations of the params.
+
+    Attributes:
+        effect: cᵀθ − value, (*batch) or (q, *batch) for q combinations, as all the others.
+        sd: its standard error.
+        tvalue: effect / sd.
+        pvalue: of both tails.
+        df_denom: degrees of freedom of Student's t, infinite for the normal distribution.
+    """
+
+    effect: Array
+    sd: Array
+    tvalue: Array
+    pvalue: Array
+    df_denom: Array
+
+    def conf_int(self, alpha: float = 0.05) -> Array:
+        """(lower, upper) limits of the combinations with confidence 1 − alpha, (2, …)."""
+        return around(self.effect, self.sd, quantiles(self.df_denom, alpha))
+
+
+class FTest(NamedTuple):
+    """A test that several combinations of the params vanish together.
+
+    Attributes:
+        fvalue: (*batch).
+        pvalue: P(F > fvalue), (*batch).
+        df_num: how many combinations.
+        df_denom: degrees of freedom of the denominator, (*batch).
+    """
+
+    fvalue: Array
+    pvalue: Array
+    df_num: int
+    df_denom: Array
+
+
+def as_numbers(given: Any, p: int) -> np.ndarray:
+    """C as numbers, (p,) or (q, p)."""
+    C = np.asarray(given, np.float64)
+    if C.ndim not in (1, 2) or C.shape[-1] != p or not np.isfinite(C).all():
+        raise ValueError(f"contrasts are numbers of shape ({p},) or (q, {p}), got shape {C.shape}")
+    return C
+
+
+@in_own_precision
+@jax.jit
+def t_tests(fit: Inference, C: Array, value: Array) -> tuple[Array, Array, Array, Array]:
+    """The effect of every row of C, its standard error, p-value and degrees of freedom, (q, *batch)."""
+    with float64():
+        effect, rows, unit = _combined(fit, C, value)
+        V = small.matmul(small.matmul(rows, fit._cov_of_coefs()), jnp.swapaxes(rows, 0, 1))
+        sd = unit * jnp.sqrt(jnp.maximum(small.diagonal(V), 0))
+        effect, sd = (a.astype(fit.params.dtype) for a in (effect, sd))
+    df = jnp.broadcast_to(fit._df_t, sd.shape)
+    return effect, sd, jnp.exp(t.log_p(effect / sd, df)), df
+
+
+@in_own_precision
+@jax.jit
+def f_of(fit: Inference, C: Array, value: Array) -> tuple[Array, Array]:
+    """F of all rows of C together, and its p-value."""
+    with float64():
+        effect, rows, unit = _combined(fit, C, value)
+        fvalue = _mahalanobis(effect / unit, rows, fit._cov_of_coefs()) / C.shape[0]
+        fvalue = fvalue.astype(fit.params.dtype)
+    return fvalue, tail_of_f(fit, fvalue, C.shape[0])
+
+
+@in_own_precision
+@jax.jit
+def gain_over(fit: Inference, restricted: Inference) -> tuple[Array, Array]:
+    """F of what a fit explains beyond a restricted one, and its p-value."""
+    more = fit.params.shape[0] - restricted.params.shape[0]
+    gain = restricted.ssr - fit.ssr
+    if fit.ansatz.has_intercept == restricted.ansatz.has_intercept:  # the smaller numbers lose less
+        gain = jnp.where(fit.ess < fit.ssr, fit.ess - restricted.ess, gain)
+    same = (fit.nobs == restricted.nobs) & (fit.df_resid > 0)
+    fvalue = jnp.where(same, jnp.maximum(gain, 0) / more / fit.scale, jnp.nan)
+    return fvalue, tail_of_f(fit, fvalue, more)
+
+
+@in_own_precision
+@partial(jax.jit, static_argnums=2)
+def tail_of_f(fit: Inference, fvalue: Array, q: int) -> Array:
+    """P(F > fvalue) for q combinations."""
+    df = fit._df_denom.astype(fvalue.dtype)
+    if q == 1:  # F is T²
+        return jnp.exp(t.log_p(jnp.sqrt(fvalue), df))
+    return f.sf(fvalue, q, df)
+
+
+def _combined(fit: Inference, C: Array, value: Any) -> tuple[Array, Array, Array]:
+    """Cθ − value, and rows g and a unit of (Cθ)˙ = unit · g ċ; in the frame, where no digit is lost."""
+    P = FromCoefs.of(fit.ansatz, fit.frame, single=True).P.hi
+    C = C.reshape(*C.shape, *(1,) * (P.ndim - 2)).astype(jnp.float64)
+    rows = jnp.stack([small.dot(C[i][:, None], P) for i in range(C.shape[0])])
+    unit = jnp.asarray(fit.frame.y_scale).astype(jnp.float64)
+    coefs = jnp.asarray(fit.coefs).astype(jnp.float64)
+    values = jnp.asarray(value, jnp.float64)
+    values = values.reshape(*values.shape, *(1,) * (P.ndim - 2)) if values.ndim else values
+    effect = unit * (rows[:, -1] - small.matvec(rows[:, :-1], coefs)) - values
+    return effect, -rows[:, :-1], unit
+
+
+def _mahalanobis(effect: Array, rows: Array, V: Array) -> Array:
+    """eᵀ (G V Gᵀ)⁻¹ e as |R⁻ᵀe|² with V = L Lᵀ and (G L)ᵀ = Q R, which does not square the condition of G."""
+    if rows.shape[0] == 1:
+        return jnp.square(effect[0]) / small.dot(rows[0], small.matvec(V, rows[0]))
+    effect = jnp.moveaxis(effect, 0, -1)[..., None]
+    V, rows = (jnp.moveaxis(a, (0, 1), (-2, -1)) for a in (V, rows))
+    known = jnp.isfinite(V).all(axis=(-2, -1))[..., None, None]
+    root = jnp.linalg.cholesky(jnp.where(known, V, jnp.eye(V.shape[-1])))
+    R = jnp.linalg.qr(jnp.swapaxes(rows @ root, -2, -1), mode="r")
+    z = solve_triangular(R, jnp.where(known, effect, 0), trans=1)
+    return jnp.where(known[..., 0, 0], jnp.sum(jnp.square(z[..., 0]), axis=-1), jnp.nan)
+
+
+@in_own_precision
+def quantiles(df: Array, alpha: float) -> Array:
+    """Of Student's t, at 1 − alpha/2."""
+    return t.isf(jnp.full_like(df, alpha / 2), df)
+
+
+@in_own_precision
+@jax.jit
+def around(center: Array, sd: Array, quantile: Array) -> Array:
+    """(lower, upper)."""
+    return jnp.stack([center - quantile * sd, center + quantile * sd])
