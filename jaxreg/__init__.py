@@ -8,10 +8,11 @@ from jaxreg.closed_form import closed_form
 from jaxreg.cost import mean_squared_error, residuals
 from jaxreg.descent import Descent, descend
 from jaxreg.fit import fit
-from jaxreg.flow import learning_rates, momentum
+from jaxreg.flow import Flow, exact_flow, learning_rates, linearized_flow, momentum
 from jaxreg.gather import moments
 from jaxreg.moments import Moments
 from jaxreg.multiple_testing import false_discovery
+from jaxreg.phase_space import Trajectory, leapfrog
 from jaxreg.result import Fit
 from jaxreg.solvers import ClosedForm, GradientDescent
 from jaxreg.status import FitError, Status, describe
@@ -23,20 +24,25 @@ __all__ = [
     "Descent",
     "Fit",
     "FitError",
+    "Flow",
     "GradientDescent",
     "Line",
     "Linear",
     "Moments",
     "Polynomial",
     "Status",
+    "Trajectory",
     "closed_form",
     "datasets",
     "descend",
     "describe",
     "distributions",
+    "exact_flow",
     "false_discovery",
     "fit",
+    "leapfrog",
     "learning_rates",
+    "linearized_flow",
     "mean_squared_error",
     "moments",
     "momentum",

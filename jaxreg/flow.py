@@ -1,20 +1,28 @@
-"""The flow θ̇ = −∇S of which gradient descent is the discretization (seed paper, equations 8, 12, 13)."""
+"""The flow θ̇ = −∇S of which gradient descent is the discretization (seed paper, equations 8, 12, 13).
+
+On a quadratic cost it is known for all times: along each eigenvector of H = ∇²S what is left of the
+error falls as e^{−λt}, in steps of α as (1 − αλ)ᵏ, and with inertia and friction as a damped oscillation.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+import numpy as np
 
-from jaxreg import small
+from jaxreg import frame as frames
+from jaxreg import pair, small
 from jaxreg._typing import Array, Float
-from jaxreg.closed_form import is_usable
+from jaxreg.closed_form import is_usable, turning_point, usable_G
 from jaxreg.moments import Moments
-from jaxreg.precision import in_own_precision
+from jaxreg.pair import Pair
+from jaxreg.phase_space import Trajectory
+from jaxreg.precision import float64, in_own_precision
+from jaxreg.pytree import pytree
 
 
 class LearningRates(NamedTuple):
@@ -27,6 +35,187 @@ class LearningRates(NamedTuple):
 
     largest: Float[Array, "*batch"]
     best: Float[Array, "*batch"]
+
+
+@pytree
+class Flow:
+    """θ̇ = −∇S around a turning point, for all data sets at once: exact where S is quadratic.
+
+    Times carry units of 1 / rates. Methods take times of any shape and put their axes in front.
+
+    Attributes:
+        turning_point: θ* with ∇S(θ*) = 0, (p, *batch); NaN where there is not a single one.
+        cost: S(θ*), (*batch).
+        rates: the eigenvalues λ of H = ∇²S, ascending, (p, *batch).
+        directions: their unit eigenvectors, `directions[:, k]` that of `rates[k]`, (p, p, *batch).
+
+    >>> from jaxreg import moments
+    >>> x, y = jnp.array([-1.0, 0.0, 0.0, 1.0]), jnp.array([-1.0, 0.0, 2.0, 3.0])
+    >>> flow = exact_flow(moments(x, y))
+    >>> print(flow.rates, flow.half_lives)
+    [1. 2.] [0.6931472 0.3465736]
+    >>> print(flow.trajectory(jnp.zeros(2), flow.half_lives[0]).params, flow.turning_point)
+    [0.75 1.  ] [1. 2.]
+    """
+
+    turning_point: Float[Array, "p *batch"]
+    cost: Float[Array, "*batch"]
+    rates: Float[Array, "p *batch"]
+    directions: Float[Array, "p p *batch"]
+
+    @property
+    @in_own_precision
+    def half_lives(self) -> Float[Array, "p *batch"]:
+        """ln 2 / λ: the time in which the error along a direction halves; infinite where λ = 0."""
+        return math.log(2) / self.rates
+
+    @property
+    @in_own_precision
+    def condition_number(self) -> Float[Array, "*batch"]:
+        """κ = λmax / λmin: how many times longer the slowest direction takes than the fastest."""
+        return self.rates[-1] / self.rates[0]
+
+    @property
+    @in_own_precision
+    def learning_rates(self) -> LearningRates:
+        """The largest α that converges and the one that does so fastest."""
+        return LearningRates(2 / self.rates[-1], 2 / (self.rates[0] + self.rates[-1]))
+
+    @property
+    @in_own_precision
+    def critical_friction(self) -> Float[Array, "p *batch"]:
+        """γ = 2√λ: with less friction a direction swings, with more it creeps."""
+        return 2 * jnp.sqrt(self.rates)
+
+    @in_own_precision
+    @jax.jit
+    def trajectory(self, start: Any, times: Any) -> Trajectory:
+        """θ(t) = θ* + e^{−Ht}(θ₀ − θ*).
+
+        Args:
+            start: θ₀, (p,) or (p, *batch).
+            times: t.
+        """
+
+        def at(t: Array) -> Trajectory:
+            return self._state(t, self._shares(start) * jnp.exp(-self.rates * t))
+
+        return _at_each(at, self._number(times))
+
+    @in_own_precision
+    @jax.jit
+    def iteration(self, start: Any, learning_rate: Any, steps: Any) -> Trajectory:
+        """θ_k = θ* + (1 − αH)ᵏ(θ₀ − θ*): where k steps θ ← θ − α∇S lead, without taking them.
+
+        Args:
+            start: θ₀, (p,) or (p, *batch).
+            learning_rate: α, a number or (*batch).
+            steps: k, whole numbers.
+
+        Returns:
+            `Trajectory` at the times αk if α is one number, else at k.
+        """
+        alpha, steps = self._number(learning_rate), jnp.asarray(steps)
+
+        def after(k: Array) -> Trajectory:
+            left = self._shares(start) * _power(-alpha * self.rates, k)
+            return self._state(alpha * k if alpha.ndim == 0 else self._number(k), left)
+
+        return _at_each(after, steps)
+
+    @in_own_precision
+    @jax.jit
+    def step_error(self, start: Any, learning_rate: Any, steps: Any) -> Float[Array, "*times p *batch"]:
+        """θ_k − θ(αk), by how much k steps of equation 16 miss the flow: −½αt H²e^{−Ht}(θ₀ − θ*) + O(α²).
+
+        Args:
+            start: θ₀, (p,) or (p, *batch).
+            learning_rate: α, a number or (*batch).
+            steps: k, whole numbers.
+        """
+        alpha, steps = self._number(learning_rate), jnp.asarray(steps)
+
+        def after(k: Array) -> Array:
+            rate = alpha * self.rates
+            contracts = rate < 1
+            small_steps = jnp.exp(-rate * k) * jnp.expm1(k * _lag(jnp.where(contracts, rate, 0)))
+            error = jnp.where(contracts, small_steps, _power(-rate, k) - jnp.exp(-rate * k))
+            return small.matvec(self.directions, self._shares(start) * error)
+
+        return _at_each(after, steps)
+
+    @in_own_precision
+    @jax.jit
+    def oscillation(self, start: Any, times: Any, friction: Any, velocity: Any = None) -> Trajectory:
+        """θ̈ + γθ̇ = −∇S: the flow with inertia, of which descent with momentum is the discretization.
+
+        θ ← θ + v after v ← μv − α∇S, as in `optax.sgd(α, momentum=μ)`, takes time steps of √α under
+        γ = (1 − μ)/√α. γ = `critical_friction[0]` reaches the turning point soonest.
+
+        Args:
+            start: θ₀, (p,) or (p, *batch).
+            times: t ≥ 0.
+            friction: γ ≥ 0, a number or (*batch).
+            velocity: θ̇ at time 0; at rest without.
+
+        Source: B. T. Polyak, USSR Comp. Math. and Math. Phys. 4 (1964) 1.
+        """
+        gamma = self._number(friction)
+        at_rest = jnp.zeros_like(self.turning_point) if velocity is None else self._like_params(velocity)
+        share, speed = self._shares(start), self._along(at_rest)
+
+        def at(t: Array) -> Trajectory:
+            cos, sin = _damped(self.rates, gamma, t)
+            left = share * (cos + gamma / 2 * sin) + speed * sin
+            rate = speed * (cos - gamma / 2 * sin) - share * self.rates * sin
+            return self._state(t, left, small.matvec(self.directions, rate))
+
+        return _at_each(at, self._number(times))
+
+    @in_own_precision
+    @jax.jit
+    def shrinkage(self, times: Any) -> Float[Array, "*times p *batch"]:
+        """1 − e^{−λt}: the share of the way from the start to the turning point that is behind at time t.
+
+        Stopping early at time t shrinks toward the start as a ridge penalty does, whose shares are
+        λ/(λ + 1/t).
+
+        Source: A. Ali, J. Z. Kolter, R. J. Tibshirani, AISTATS 89 (2019) 1370.
+        """
+        return _at_each(lambda t: -jnp.expm1(-self.rates * t), self._number(times))
+
+    @in_own_precision
+    @jax.jit
+    def effective_dof(self, times: Any) -> Float[Array, "*times *batch"]:
+        """Σ (1 − e^{−λt}), the trace of ∂ŷ/∂y: how many params are fitted when stopping at time t."""
+        return _at_each(lambda t: -jnp.sum(jnp.expm1(-self.rates * t), axis=0), self._number(times))
+
+    def _state(self, t: Array, left: Array, velocity: Array | None = None) -> Trajectory:
+        """Where what is left of θ₀ − θ*, along the directions, is."""
+        momentum = small.matvec(self.directions, self.rates * left)
+        return Trajectory(
+            times=t,
+            params=self.turning_point + small.matvec(self.directions, left),
+            velocity=-momentum if velocity is None else velocity,
+            momentum=momentum,
+            cost=self.cost + small.dot(self.rates * left, left) / 2,
+        )
+
+    def _shares(self, start: Any) -> Array:
+        """θ₀ − θ* along the directions."""
+        return self._along(self._like_params(start) - self.turning_point)
+
+    def _along(self, vector: Array) -> Array:
+        return small.matvec(jnp.swapaxes(self.directions, 0, 1), vector)
+
+    def _like_params(self, vector: Any) -> Array:
+        a, like = self._number(vector), self.turning_point
+        if a.shape not in (like.shape, like.shape[:1]):
+            raise ValueError(f"a point is {like.shape[:1]} or {like.shape} as the params are, got {a.shape}")
+        return a if a.shape == like.shape else a.reshape(-1, *(1,) * (like.ndim - 1))
+
+    def _number(self, a: Any) -> Array:
+        return jnp.asarray(a, self.rates.dtype)
 
 
 @in_own_precision
@@ -51,6 +240,51 @@ def momentum(cost: Callable[..., Array], params: Any, *data: Any) -> Any:
 
 @in_own_precision
 @jax.jit
+def exact_flow(moments: Moments) -> Flow:
+    """The flow of the mean squared error in the units of the data, where H = 2⟨φ φᵀ⟩.
+
+    Args:
+        moments: of one data set or of many.
+
+    Returns:
+        `Flow`, NaN where there are no moments.
+
+    Source: seed paper, equations 12 and 13.
+    """
+    point = turning_point(moments)
+    rates, directions = _spectrum(moments)
+    usable = is_usable(moments)
+    return Flow(
+        turning_point=jnp.where(point.full_rank, point.params, jnp.nan),
+        cost=jnp.where(usable, point.cost * jnp.square(moments.frame.y_scale), jnp.nan),
+        rates=jnp.where(usable, rates, jnp.nan),
+        directions=jnp.where(usable, directions, jnp.nan),
+    )
+
+
+@in_own_precision
+def linearized_flow(cost: Callable[..., Array], turning_point: Any, *data: Any) -> Flow:
+    """The flow of any cost near a point with ∇S = 0, by H = ∇²S there: local rates and directions.
+
+    Negative rates are those of a saddle or a maximum, which the flow leaves. Written for one data set;
+    `jax.vmap(..., out_axes=-1)` makes it many.
+
+    Args:
+        cost: S(params, *data).
+        turning_point: θ*, (p,), as `descend` or `stationary_phase` finds it.
+        *data: what the cost reads.
+
+    >>> flow = linearized_flow(lambda q: (q[0] ** 2 - 1) ** 2 + q[1] ** 2, jnp.array([0.0, 0.0]))
+    >>> flow.rates.tolist()
+    [-4.0, 2.0]
+    """
+    theta = jnp.asarray(turning_point)
+    rates, directions = jnp.linalg.eigh(jax.hessian(cost)(theta, *data))
+    return Flow(theta, cost(theta, *data), rates, directions)
+
+
+@in_own_precision
+@jax.jit
 def learning_rates(moments: Moments) -> LearningRates:
     """The learning rates that converge on the mean squared error in the units of the data.
 
@@ -71,71 +305,94 @@ def learning_rates(moments: Moments) -> LearningRates:
     >>> [round(float(rate), 3) for rate in rates]
     [1.0, 0.6]
     """
-    H = 2 * jnp.moveaxis(moments.gram, (0, 1), (-2, -1))
-    rates = jnp.linalg.eigvalsh(jnp.where(is_usable(moments)[..., None, None], H, jnp.nan))
-    least, most = rates[..., 0], rates[..., -1]
-    return LearningRates(2 / most, 2 / (jnp.maximum(least, 0) + most))
+    return exact_flow(moments).learning_rates
 
 
-def iterated(
-    H: Array, gradient: Array, learning_rate: Any, steps: int, tol: Any = None
-) -> tuple[Array, Array]:
-    """Where θ ← θ − α∇S leads on a quadratic cost, without taking the steps.
+@jax.custom_jvp
+def _spectrum(moments: Moments) -> tuple[Array, Array]:
+    """Eigenvalues and eigenvectors of H, from the singular values of a factor F with H = F Fᵀ.
 
-    With P = 1 − αH, k steps make ∇S into Pᵏ∇S and move θ by −α (1 + P + … + Pᵏ⁻¹) ∇S; both matrices
-    double their k with two products.
-
-    Args:
-        H: ∇²S, (p, p, *batch).
-        gradient: ∇S at the start, (p, *batch).
-        learning_rate: α.
-        steps: k.
-        tol: a data set stops where |∇S| ≤ tol. Without, every step is taken.
-
-    Returns:
-        By what θ has moved, (p, *batch), and ∇S at its end, (p, *batch).
+    H itself, squared, has lost the small ones: next to an intercept, calendar years have κ = 10¹³.
     """
-    p = gradient.shape[0]
-    unit = jnp.eye(p, dtype=H.dtype).reshape(p, p, *(1,) * (H.ndim - 2))
-    first = (unit - learning_rate * H, jnp.broadcast_to(unit, H.shape))
-    start = (jnp.zeros_like(gradient), gradient)
-    bits = max(steps, 1).bit_length()
-
-    def advance(state: tuple[Array, Array], power: tuple[Array, Array]) -> tuple[Array, Array]:
-        (moved, slope), (P, total) = state, power
-        return moved - learning_rate * small.matvec(total, slope), small.matvec(P, slope)
-
-    def doubled(power: tuple[Array, Array]) -> tuple[Array, Array]:
-        """Pᵏ and 1 + P + … + Pᵏ⁻¹ for twice the k."""
-        P, total = power
-        return small.matmul(P, P), total + small.matmul(P, total)
-
-    def bit(j: Array, state: tuple) -> tuple:
-        here, power = state
-        return _choose(steps >> j & 1, advance(here, power), here), doubled(power)
-
-    end, _ = lax.fori_loop(0, bits, bit, (start, first))
-    if tol is None:
-        return end
-
-    _, powers = lax.scan(lambda power, _: (doubled(power), power), first, length=bits)
-
-    def goes_on(state: tuple[Array, Array]) -> Array:
-        """|∇S| is above tol and falls: being log-convex in k, it never falls again once it does not."""
-        size, next_size = small.norm(state[1]), small.norm(advance(state, first)[1])
-        return (size > tol) & (next_size < size)
-
-    def longest(i: Array, state: tuple[Array, tuple]) -> tuple[Array, tuple]:
-        taken, here = state
-        j = bits - 1 - i
-        there = advance(here, jax.tree.map(lambda a: a[j], powers))
-        go = goes_on(there) & (taken + (1 << j) < steps)
-        return jnp.where(go, taken + (1 << j), taken), _choose(go, there, here)
-
-    taken, last = lax.fori_loop(0, bits, longest, (jnp.zeros(H.shape[2:], jnp.int32), start))
-    stop = _choose(goes_on(start) & (taken < steps), advance(last, first), start)
-    return _choose(small.norm(stop[1]) <= tol, stop, end)
+    dtype = moments.G.hi.dtype
+    with float64():
+        A = _matrices_last(pair.widen(usable_G(moments)).value[:-1, :-1])
+        R = _matrices_last(_features_in_frame(moments))
+        sizes, axes = jnp.linalg.eigh(A)
+        F = 2**0.5 * R @ (axes * jnp.sqrt(jnp.maximum(sizes, 0))[..., None, :])
+        directions, roots, _ = jnp.linalg.svd(F)
+        rates = jnp.moveaxis(jnp.square(roots[..., ::-1]), -1, 0)
+        return rates.astype(dtype), jnp.moveaxis(directions[..., ::-1], (-2, -1), (0, 1)).astype(dtype)
 
 
-def _choose(condition: Any, a: tuple, b: tuple) -> tuple:
-    return jax.tree.map(partial(jnp.where, condition), a, b)
+@_spectrum.defjvp
+def _spectrum_jvp(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[tuple, tuple]:
+    """λ̇_k = v_kᵀḢv_k and v̇_k = Σ_j v_j v_jᵀḢv_k / (λ_k − λ_j) over the other λ_j."""
+    (moments,) = primals
+    rates, V = _spectrum(moments)
+    R = _features_in_frame(moments).astype(V.dtype)
+    RV = small.matmul(jnp.swapaxes(R, 0, 1), V)
+    change = 2 * small.matmul(jnp.swapaxes(RV, 0, 1), small.matmul(tangents[0].G.hi[:-1, :-1], RV))
+    gaps = rates[None] - rates[:, None]
+    other = ~np.eye(len(rates), dtype=bool).reshape(gaps.shape[:2] + (1,) * (gaps.ndim - 2)) & (gaps != 0)
+    mixed = jnp.where(other, change / jnp.where(other, gaps, 1), 0)
+    return (rates, V), (small.diagonal(change), small.matmul(V, mixed))
+
+
+def _features_in_frame(moments: Moments) -> Array:
+    """R with φ(x) = R ψ(t), in float64."""
+    with float64():
+        units = frames.data_units(moments.frame)
+        basis = frames.between(moments.frame, units, moments.ansatz, _single).hi[:-1, :-1]
+        K = np.linalg.inv(moments.ansatz.basis_in_features(basis.shape[0]))
+        return small.matmul(jnp.asarray(K.reshape(K.shape + (1,) * (basis.ndim - 2))), basis)
+
+
+def _single(a: Array) -> Pair:
+    return Pair(a.astype(jnp.float64), None)
+
+
+def _matrices_last(a: Array) -> Array:
+    return jnp.moveaxis(a, (0, 1), (-2, -1))
+
+
+def _at_each(function: Callable[[Array], Any], times: Array) -> Any:
+    """The function of each time, with the axes of the times in front."""
+    flat = jax.vmap(function)(times.reshape(-1))
+    return jax.tree.map(lambda a: a.reshape(times.shape + a.shape[1:]), flat)
+
+
+def _power(change: Array, k: Array) -> Array:
+    """(1 + change)ᵏ: the logarithm keeps the digits of a small change."""
+    factor = 1 + change
+    near = jnp.abs(change) < 0.5
+    log = jnp.where(near, jnp.log1p(jnp.where(near, change, 0)), jnp.log(jnp.abs(factor)))
+    size = jnp.where(k == 0, 1, jnp.exp(k * log))
+    return jnp.where((factor < 0) & (k % 2 == 1), -size, size)
+
+
+def _lag(rate: Array) -> Array:
+    """log(1 − r) + r = −r²/2 − r³/3 − …, by the series where the sum would cancel; r < 1."""
+    tail = jnp.zeros_like(rate)
+    for k in reversed(range(2, 18)):
+        tail = tail * rate + 1 / k
+    near = rate < 0.1
+    return jnp.where(near, -jnp.square(rate) * tail, jnp.log1p(-rate) + rate)
+
+
+def _damped(rates: Array, gamma: Array, t: Array) -> tuple[Array, Array]:
+    """e^{−γt/2} cos ωt and e^{−γt/2} sin(ωt)/ω with ω² = λ − γ²/4, which may be of either sign, or 0."""
+    square = rates - jnp.square(gamma) / 4
+    swings = square > 0
+    omega = jnp.sqrt(jnp.where(swings, square, 0))
+    decay = jnp.exp(-gamma / 2 * t)
+    swinging = decay * jnp.cos(omega * t), decay * t * jnp.sinc(omega * t / jnp.pi)
+
+    kappa = jnp.sqrt(jnp.where(swings, 0, -square))
+    both = gamma / 2 + kappa
+    slow = jnp.exp(-rates / jnp.where(both > 0, both, 1) * t)  # e^{(κ − γ/2)t}, without the difference
+    fast_share = jnp.exp(-2 * kappa * t)
+    width = 2 * kappa * t
+    mean_decay = jnp.where(width == 0, 1, -jnp.expm1(-width) / jnp.where(width == 0, 1, width))
+    creeping = slow * (1 + fast_share) / 2, slow * t * mean_decay
+    return jax.tree.map(lambda a, b: jnp.where(swings, a, b), swinging, creeping)

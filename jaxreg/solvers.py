@@ -18,9 +18,9 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.closed_form import FromCoefs, TurningPoint, moved, usable_G
 from jaxreg.cost import Cost
 from jaxreg.descent import Descent, check_steps, in_lanes, loop
-from jaxreg.flow import iterated
 from jaxreg.frame import Frame
 from jaxreg.inputs import Data
+from jaxreg.iteration import iterated
 from jaxreg.moments import Moments
 from jaxreg.pair import Pair
 from jaxreg.precision import float64
