@@ -12,6 +12,7 @@ from jaxreg.flow import Flow, exact_flow, learning_rates, linearized_flow, momen
 from jaxreg.gather import moments
 from jaxreg.moments import Moments
 from jaxreg.multiple_testing import false_discovery
+from jaxreg.path_integral import Laplace, Samples, StationaryPhase, laplace, sample, stationary_phase
 from jaxreg.phase_space import Trajectory, leapfrog
 from jaxreg.result import Fit
 from jaxreg.solvers import ClosedForm, GradientDescent
@@ -26,10 +27,13 @@ __all__ = [
     "FitError",
     "Flow",
     "GradientDescent",
+    "Laplace",
     "Line",
     "Linear",
     "Moments",
     "Polynomial",
+    "Samples",
+    "StationaryPhase",
     "Status",
     "Trajectory",
     "closed_form",
@@ -40,6 +44,7 @@ __all__ = [
     "exact_flow",
     "false_discovery",
     "fit",
+    "laplace",
     "leapfrog",
     "learning_rates",
     "linearized_flow",
@@ -47,4 +52,6 @@ __all__ = [
     "moments",
     "momentum",
     "residuals",
+    "sample",
+    "stationary_phase",
 ]

@@ -43,5 +43,5 @@ def _any_float64(tree: Any) -> bool:
 
 
 def _keep_digits(leaf: Any) -> Any:
-    wide = isinstance(leaf, jax.Array) and leaf.dtype == np.float64
+    wide = isinstance(leaf, jax.Array) and leaf.dtype in (np.float64, np.complex128)
     return np.asarray(leaf) if wide and not isinstance(leaf, Tracer) else leaf

@@ -1,0 +1,510 @@
+"""Amplitudes against quadrature along contours of our own, evidence against scipy, walks against NUTS."""
+
+import itertools
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+import scipy.stats
+from jax import lax
+
+from jaxreg import (
+    Linear,
+    Polynomial,
+    fit,
+    laplace,
+    mean_squared_error,
+    sample,
+    stationary_phase,
+)
+
+HBARS = 1 / (2 * np.pi * np.array([4, 8, 16, 32]))  # e^{iS/ħ} = 1 wherever S is whole
+
+
+# --- quadratic S: exact --------------------------------------------------------------------------
+
+
+def parabola(q, A, b):
+    """½qᵀAq − bᵀq, for JAX and for complex numpy arrays (..., p) alike."""
+    return ((q @ A) * q).sum(-1) / 2 - q @ b
+
+
+def by_steepest_descent(S, A, hbar, center):
+    """∫dθ e^{iS/ħ} along θ = center + Q e^{±iπ/4} s, where the integrand falls as a Gaussian; trapezoids."""
+    rates, Q = np.linalg.eigh(A)
+    turned = Q * np.exp(1j * np.pi / 4 * np.sign(rates))
+    axes = []
+    for rate in np.abs(rates):
+        width = np.sqrt(hbar / rate)
+        axes.append(np.arange(-11 * width, 11 * width, 0.45 * width))
+    s = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    cell = np.prod([axis[1] - axis[0] for axis in axes]) * np.linalg.det(turned) / np.linalg.det(Q)
+    return np.sum(np.exp(1j * S(center + s @ turned.T) / hbar)) * cell
+
+
+@pytest.mark.parametrize(
+    "rates", [(0.5,), (-3.0,), (2.0, 0.3), (1.0, -2.0), (0.4, 1.0, 3.0), (-1.0, 0.5, -2.0)]
+)
+def test_stationary_phase_is_exact_for_quadratic_actions(rng, rates):
+    """Equation 9 against quadrature, for minima, maxima and saddles; the contour misses the point itself."""
+    p = len(rates)
+    Q = np.linalg.qr(rng.normal(size=(p, p)))[0]
+    A, b = Q * np.array(rates) @ Q.T, rng.normal(size=p)
+    hbars = np.array([2.0, 0.3, 0.05])
+    found = stationary_phase(parabola, np.zeros(p), A, b, hbar=hbars)
+    assert found.points.shape == (1, p)
+    np.testing.assert_allclose(found.points[0], np.linalg.solve(A, b), rtol=1e-10)
+    assert found.negative_eigenvalues.tolist() == [sum(rate < 0 for rate in rates)]
+    off = 0.1 * rng.normal(size=p)
+    for hbar, amplitude in zip(hbars, found.amplitude, strict=True):
+        exact = by_steepest_descent(lambda q: parabola(q, A, b), A, hbar, found.points[0] + off)
+        assert abs(amplitude - exact) < 1e-8 * abs(exact)
+    same = stationary_phase(parabola, np.zeros(p), A, b, hbar=hbars, order=1)
+    np.testing.assert_allclose(same.amplitude, found.amplitude, rtol=1e-13)
+
+
+@pytest.mark.parametrize("ansatz", [Linear(intercept=False), Polynomial(1), Polynomial(2)], ids=repr)
+def test_stationary_phase_is_exact_for_least_squares(rng, ansatz):
+    x = rng.uniform(-1, 1, size=(20, 1) if ansatz.x_is_vector else 20)
+    y = rng.normal(size=20)
+    phi = x if ansatz.x_is_vector else np.vander(x, ansatz.degree + 1, increasing=True)
+    A = 2 * phi.T @ phi / 20
+
+    def cost(theta, x, y):
+        return mean_squared_error(theta, x, y, ansatz=ansatz)
+
+    found = stationary_phase(cost, np.zeros(len(A)), x, y, hbar=0.1)
+    theta = np.asarray(fit(x, y, ansatz=ansatz).params)
+    np.testing.assert_allclose(found.points, theta[None], rtol=1e-10)
+    exact = by_steepest_descent(lambda q: np.mean((y - q @ phi.T) ** 2, axis=-1), A, 0.1, theta + 0.05)
+    assert abs(found.amplitude - exact) < 1e-8 * abs(exact)
+
+
+# --- other S: wrong by O(ħ), with the next order by O(ħ²) ----------------------------------------
+
+Y = np.array([-0.8, 0.1, 0.5, 1.1])
+X = np.array([-1.5, -0.4, 0.3, 0.7, 1.2, 2.0])
+SEEN = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+
+
+def quartic(q):
+    return (q**2 / 2 + q**3 / 5 + q**4 / 4).sum()
+
+
+def double_well(q):
+    return ((q**2 - 1) ** 2).sum()
+
+
+def pseudo_huber(q):
+    return sum(jnp.sqrt(1 + (y - q[0]) ** 2) - 1 for y in Y) / len(Y)
+
+
+def logistic(q):
+    return sum(jnp.logaddexp(0, q[0] * x) - s * q[0] * x for x, s in zip(X, SEEN, strict=True)) / len(X)
+
+
+def complex_pseudo_huber(q):
+    return np.mean([np.sqrt(1 + (y - q) ** 2) - 1 for y in Y], axis=0)
+
+
+def complex_logistic(q):
+    def softplus(z):
+        return np.where(
+            z.real > 0, z + np.log1p(np.exp(-z * np.sign(z.real))), np.log1p(np.exp(z * -np.sign(z.real)))
+        )
+
+    return np.mean([softplus(q * x) - s * q * x for x, s in zip(X, SEEN, strict=True)], axis=0)
+
+
+def ray(angle):
+    """The straight line through 0 that is turned by the angle, and its slope."""
+    return lambda s: (np.exp(1j * angle) * s, np.exp(1j * angle))
+
+
+def wave(s):
+    """A contour above the real line where the double well rises, below it where it falls."""
+    up, slope = s**3 - s, 3 * s**2 - 1
+    return s + 0.4j * up / (1 + s**2), 1 + 0.4j * (slope * (1 + s**2) - 2 * s * up) / (1 + s**2) ** 2
+
+
+def along(contour, S, hbar):
+    """∫dθ e^{iS/ħ} along a contour in the complex plane; trapezoids."""
+    s = np.linspace(-12, 12, 400_001)
+    theta, slope = contour(s)
+    return np.sum(np.exp(1j * S(theta) / hbar) * slope) * (s[1] - s[0])
+
+
+SMOOTH = {
+    # cost, the same for complex numbers, a contour that no singularity bars, points
+    "quartic": (quartic, lambda q: q**2 / 2 + q**3 / 5 + q**4 / 4, ray(np.pi / 8), 1),
+    "double well": (double_well, lambda q: (q**2 - 1) ** 2, wave, 3),
+    "pseudo-Huber": (pseudo_huber, complex_pseudo_huber, ray(np.pi / 9), 1),
+    "logistic": (logistic, complex_logistic, ray(np.pi / 4), 1),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_the_error_falls_like_hbar_and_with_the_next_order_like_its_square(name):
+    cost, complex_cost, contour, points = SMOOTH[name]
+    exact = np.array([along(contour, complex_cost, hbar) for hbar in HBARS])
+    errors = []
+    for order in (0, 1):
+        found = stationary_phase(cost, np.zeros(1), hbar=HBARS, order=order)
+        assert len(found.points) == points
+        errors.append(np.abs(found.amplitude / exact - 1))
+    np.testing.assert_allclose(errors[0][:-1] / errors[0][1:], 2, rtol=0.25)
+    np.testing.assert_allclose(errors[1][:-1] / errors[1][1:], 4, rtol=0.35)
+    assert errors[1][-1] < 0.1 * errors[0][-1]
+
+
+def test_the_airy_function_has_two_points():
+    """∫ e^{i(q³/3 − q)/ħ} = 2πħ^⅓ Ai(−ħ^−⅔): a minimum and a maximum, which interfere."""
+
+    def cubic(q):
+        return q[0] ** 3 / 3 - q[0]
+
+    hbars = np.array([0.1, 0.03, 0.01])
+    exact = 2 * np.pi * hbars ** (1 / 3) * scipy.special.airy(-(hbars ** (-2 / 3)))[0]
+    found = stationary_phase(cubic, np.zeros(1), hbar=hbars, order=1)
+    np.testing.assert_allclose(found.points.ravel(), [1, -1], rtol=1e-12)
+    assert found.negative_eigenvalues.tolist() == [0, 1]
+    # The next term is 385/4608 ζ⁻² with ζ = 2/(3ħ), beside 2√(πħ).
+    next_term = 385 / 4608 * (1.5 * hbars) ** 2 * 2 * np.sqrt(np.pi * hbars)
+    assert (np.abs(found.amplitude - exact) < 1.1 * next_term).all()
+
+
+KINKED = np.array([-0.4, 0.1, 0.5, 0.7])
+
+
+def huber(q):
+    return (
+        sum(jnp.where(jnp.abs(y - q[0]) < 1, (y - q[0]) ** 2 / 2, jnp.abs(y - q[0]) - 0.5) for y in KINKED)
+        / 4
+    )
+
+
+def exact_huber(hbar):
+    """Piece by piece: S is a parabola or a line between kinks; the ends by Abel's limit."""
+    kinks = np.sort(np.concatenate([KINKED - 1, KINKED + 1]))
+    edges = np.concatenate([[-np.inf], kinks, [np.inf]])
+    total = 0
+    for low, high in itertools.pairwise(edges):
+        inside = np.clip((low + high) / 2, kinks[0] - 1, kinks[-1] + 1)
+        near = np.abs(KINKED - inside) < 1
+        side = np.sign(inside - KINKED)[~near]
+        a = near.sum() / 8  # S = aθ² + bθ + c here
+        b = (side.sum() - KINKED[near].sum()) / 4
+        c = (np.sum(KINKED[near] ** 2) / 2 - np.sum(side * KINKED[~near]) - 0.5 * len(side)) / 4
+        total += _piece(a / hbar, b / hbar, c / hbar, low, high)
+    return total
+
+
+def _piece(a, b, c, low, high):
+    """∫ e^{i(aθ² + bθ + c)} from low to high."""
+    if a == 0:
+        ends = [np.exp(1j * (b * end + c)) / (1j * b) if np.isfinite(end) else 0 for end in (low, high)]
+        return ends[1] - ends[0]
+    root = np.sqrt(-1j * a)
+    ends = [scipy.special.erf(root * (end + b / (2 * a))) for end in (low, high)]
+    return np.exp(1j * (c - b**2 / (4 * a))) * np.sqrt(np.pi) / (2 * root) * (ends[1] - ends[0])
+
+
+def test_kinks_of_the_curvature_are_what_is_missing_with_huber():
+    """S is exactly quadratic around the point: what is wrong are the kinks of S'', each O(ħ²)."""
+    hbars = HBARS / 4
+    found = stationary_phase(huber, np.zeros(1), hbar=hbars)
+    assert len(found.points) == 1
+    error = np.abs(found.amplitude - np.array([exact_huber(hbar) for hbar in hbars]))
+    np.testing.assert_array_less(error, 10 * hbars**2)
+    assert error[-1] < error[0] / 16
+    np.testing.assert_array_less(error / np.abs(found.amplitude), hbars)  # less than O(ħ)
+
+
+def test_points_of_every_kind_are_found_and_told_apart():
+    found = stationary_phase(double_well, np.zeros(2), hbar=0.1)
+    expected = {(a, b): (a == 0) + (b == 0) for a in (-1, 0, 1) for b in (-1, 0, 1)}
+    points = {
+        tuple(np.round(q).astype(int)): int(nu)
+        for q, nu in zip(found.points, found.negative_eigenvalues, strict=True)
+    }
+    assert points == expected
+    assert len(found.points) == 9
+    np.testing.assert_allclose(found.points, np.round(found.points), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.actions, found.negative_eigenvalues, rtol=0, atol=1e-12)
+    one = stationary_phase(double_well, np.zeros(1), hbar=0.1)
+    assert found.amplitude == pytest.approx(one.amplitude**2, rel=1e-12)  # S is a sum: 𝒜 is a product
+
+
+def test_starts_of_your_own_are_where_it_searches():
+    found = stationary_phase(double_well, np.array([[0.9], [1.2], [5.0]]), hbar=0.1)
+    np.testing.assert_allclose(found.points, [[1.0]], rtol=1e-12)
+
+
+def test_no_point_gives_nothing_and_a_valley_is_nan():
+    def slope(q):
+        return q[0] + 0 * q[1]
+
+    def valley(q):
+        return q[0] ** 2 + 0 * q[1]
+
+    def flat_bottom(q):
+        return jnp.sum(q**4)
+
+    nothing = stationary_phase(slope, np.zeros(2), hbar=0.1)
+    assert nothing.points.shape == (0, 2)
+    assert nothing.amplitude == 0
+    assert np.isnan(stationary_phase(valley, np.zeros(2), hbar=0.1).amplitude)
+    assert np.isnan(stationary_phase(flat_bottom, np.zeros(1), hbar=0.1).amplitude)
+
+
+def test_within_jit_and_vmap_points_are_as_many_as_said():
+    A, b = jnp.eye(2), jnp.array([[1.0, 2.0], [3.0, -1.0]])
+
+    def amplitude(b):
+        return stationary_phase(parabola, jnp.zeros(2), A, b, hbar=0.5, size=2)
+
+    found = jax.jit(jax.vmap(amplitude))(b)
+    np.testing.assert_allclose(found.points[:, 0], b, rtol=1e-6)
+    assert np.isnan(found.points[:, 1]).all()
+    expected = [stationary_phase(parabola, jnp.zeros(2), A, row, hbar=0.5).amplitude for row in b]
+    np.testing.assert_allclose(found.amplitude, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="inside jit and vmap say how many points there are at most: size="):
+        jax.jit(lambda b: stationary_phase(parabola, jnp.zeros(2), A, b, hbar=0.5))(b[0])
+
+
+def test_amplitudes_can_be_differentiated(rng):
+    """d𝒜/dS data through the point that moves with them, against central differences."""
+    A = np.array([[1.0, 0.3], [0.3, 2.0]])
+
+    def bent(q, A, b):
+        return parabola(q, A, b) + jnp.sum(q**4) / 4
+
+    def real_part(b):
+        return stationary_phase(
+            bent, jnp.zeros(2), A, b, hbar=jnp.asarray(0.3), order=1, size=1
+        ).amplitude.real
+
+    with jax.enable_x64(True):
+        A, b = jnp.asarray(A), jnp.array([0.4, -0.2])
+        slope = jax.grad(real_part)(b)
+        for j in range(2):
+            step = 1e-5 * jnp.eye(2)[j]
+            numeric = (real_part(b + step) - real_part(b - step)) / 2e-5
+            assert float(slope[j]) == pytest.approx(float(numeric), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hbar": 0.0}, "hbar is above 0, got 0.0"),
+        ({"hbar": 0.1, "order": 2}, "order is 0 or 1, got 2"),
+        ({"params": np.zeros((2, 2, 2)), "hbar": 1.0}, r"starts of your own; got shape \(2, 2, 2\)"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments, message):
+    arguments = {"params": np.zeros(1)} | arguments
+    with pytest.raises(ValueError, match=message):
+        stationary_phase(double_well, **arguments)
+
+
+# --- the Wick rotation ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def line(rng):
+    x, y = rng.uniform(-1, 1, 25), rng.normal(size=25)
+    y[3] = np.nan
+    return x, y, np.where(rng.random(25) < 0.2, 0, rng.uniform(0.5, 2, 25))
+
+
+def test_at_the_right_temperature_the_covariance_is_that_of_least_squares(line, statsmodels, dtype, tol):
+    """T = 2σ²/Σw makes e^{−S/T} the likelihood."""
+    x, y, w = (a.astype(dtype) for a in line)
+    found = statsmodels(np.vander(x, 3, increasing=True), y, w)
+    seen = ~np.isnan(y)
+
+    def cost(theta, x, y, w):
+        return mean_squared_error(theta, x, y, w, ansatz=Polynomial(2))
+
+    T = 2 * found.scale / w[seen].sum()
+    gaussian = laplace(cost, np.ones(3, dtype), x, y, w, temperature=T)
+    np.testing.assert_allclose(gaussian.mean, found.params, rtol=0, atol=10 * tol)
+    np.testing.assert_allclose(gaussian.covariance, found.cov_params(), rtol=0, atol=10 * tol)
+    assert gaussian.mean.dtype == gaussian.covariance.dtype == dtype
+
+
+def test_the_evidence_of_a_quadratic_is_exact(line):
+    x, y, _ = line
+    x, y = x[~np.isnan(y)], y[~np.isnan(y)]
+    found = laplace(mean_squared_error, np.zeros(2), x, y, temperature=0.2)
+    (b0, b1), (s0, s1) = found.mean, np.sqrt(np.diag(found.covariance))
+
+    def density(slope, intercept):
+        return np.exp(-np.mean((y - intercept - slope * x) ** 2) / 0.2)
+
+    exact, _ = scipy.integrate.dblquad(
+        density, b0 - 9 * s0, b0 + 9 * s0, b1 - 9 * s1, b1 + 9 * s1, epsabs=1e-13, epsrel=1e-11
+    )
+    assert float(found.log_evidence) == pytest.approx(np.log(exact), abs=1e-9)
+
+
+@pytest.mark.parametrize("degree", range(1, 7))
+def test_with_a_prior_the_evidence_is_the_marginal_likelihood(rng, degree):
+    """log ∫ p(y|θ) p(θ) dθ = log N(y; 0, σ² + τ²ΦΦᵀ), by scipy, for each polynomial."""
+    x = np.linspace(-1, 1, 40)
+    y = 1 - 2 * x + 3 * x**3 + 0.3 * rng.normal(size=40)
+    assert _evidence(x, y, degree, 0.3, 2.0) == pytest.approx(_marginal(x, y, degree, 0.3, 2.0), rel=1e-9)
+
+
+def test_the_evidence_finds_the_degree(rng):
+    x = np.linspace(-1, 1, 40)
+    y = 1 - 2 * x + 3 * x**3 + 0.3 * rng.normal(size=40)
+    assert np.argmax([_evidence(x, y, degree, 0.3, 2.0) for degree in range(1, 7)]) == 2
+
+
+def _evidence(x, y, degree, sigma, tau):
+    T = 2 * sigma**2 / len(y)
+
+    def cost(theta, x, y):
+        return mean_squared_error(theta, x, y, ansatz=Polynomial(degree)) + T * theta @ theta / (2 * tau**2)
+
+    found = laplace(cost, np.zeros(degree + 1), x, y, temperature=T)
+    norm = len(y) * np.log(2 * np.pi * sigma**2) + (degree + 1) * np.log(2 * np.pi * tau**2)
+    return float(found.log_evidence) - norm / 2
+
+
+def _marginal(x, y, degree, sigma, tau):
+    phi = np.vander(x, degree + 1, increasing=True)
+    covariance = sigma**2 * np.eye(len(y)) + tau**2 * phi @ phi.T
+    return scipy.stats.multivariate_normal(np.zeros(len(y)), covariance).logpdf(y)
+
+
+def test_the_error_of_the_evidence_falls_like_t_and_with_the_next_order_like_its_square():
+    temperatures = 0.01 / np.array([1, 2, 4, 8])
+    exact = np.log([_partition_function(T) for T in temperatures])
+    errors = []
+    for order in (0, 1):
+        found = [laplace(quartic, np.ones(1), temperature=T, order=order).log_evidence for T in temperatures]
+        errors.append(np.abs(np.array(found) - exact))
+    np.testing.assert_allclose(errors[0][:-1] / errors[0][1:], 2, rtol=0.2)
+    np.testing.assert_allclose(errors[1][:-1] / errors[1][1:], 4, rtol=0.4)
+
+
+def _partition_function(T):
+    def density(q):
+        return np.exp(-(q**2 / 2 + q**3 / 5 + q**4 / 4) / T)
+
+    return scipy.integrate.quad(density, -12 * T**0.5, 12 * T**0.5, epsabs=0, epsrel=1e-13, limit=200)[0]
+
+
+def test_many_data_sets_at_once_and_gradients(rng):
+    x = np.linspace(-1, 1, 20)
+    y = rng.normal(size=(20, 5))
+
+    def gaussian(y):
+        return laplace(mean_squared_error, jnp.zeros(2), x, y, temperature=0.1)
+
+    with jax.enable_x64(True):
+        x, y = jnp.asarray(x), jnp.asarray(y)
+        many = jax.vmap(gaussian, in_axes=1)(y)
+        np.testing.assert_allclose(many.mean.T, fit(x, y).params, rtol=1e-9)
+        for i in range(5):
+            np.testing.assert_allclose(many.log_evidence[i], gaussian(y[:, i]).log_evidence, rtol=1e-12)
+        slope = jax.grad(lambda y: gaussian(y).mean[1])(y[:, 0])
+        np.testing.assert_allclose(slope, jax.grad(lambda y: fit(x, y).params[1])(y[:, 0]), rtol=1e-9)
+        energy = jax.grad(lambda y: gaussian(y).log_evidence)(y[:, 0])
+        residual = y[:, 0] - many.mean[0, 0] - many.mean[0, 1] * x
+        np.testing.assert_allclose(energy, -2 * residual / 20 / 0.1, rtol=1e-9)
+
+
+def test_where_there_is_no_minimum_the_gaussian_is_nan():
+    def cubic(q):
+        return jnp.sum(q**3)
+
+    found = laplace(cubic, np.ones(1), temperature=0.1)
+    assert np.isnan(found.covariance).all()
+    assert np.isnan(found.log_evidence)
+
+
+# --- Langevin ------------------------------------------------------------------------------------
+
+
+def standard_error(draws):
+    """Of the mean of a correlated chain, by the means of 30 batches."""
+    batches = np.array([batch.mean(axis=0) for batch in np.array_split(draws, 30)])
+    return batches.std(axis=0, ddof=1) / np.sqrt(30)
+
+
+def assert_same_mean(draws, expected):
+    draws = np.asarray(draws, float)
+    assert (np.abs(draws.mean(axis=0) - expected) < 4 * standard_error(draws)).all()
+
+
+def test_the_walk_has_the_moments_of_laplace(line):
+    x, y, _ = line
+    found = laplace(mean_squared_error, np.zeros(2), x, y, temperature=0.3)
+    walk = sample(mean_squared_error, np.zeros(2), x, y, temperature=0.3, key=jax.random.key(3), steps=60_000)
+    assert 0.5 < walk.acceptance < 0.95
+    off = np.asarray(walk.params) - found.mean
+    assert_same_mean(walk.params, found.mean)
+    assert_same_mean(off[:, :, None] * off[:, None], found.covariance)
+    assert_same_mean(walk.cost, found_cost(x, y) + 2 * 0.3 / 2)  # equipartition: T/2 a param
+    assert np.max(standard_error(off**2)) < 0.03 * np.diag(found.covariance).max()
+
+
+def found_cost(x, y):
+    found = fit(x, y)
+    return float(found.ssr / found.nobs)
+
+
+@pytest.mark.parametrize("time_step", [0.02, 0.1])
+def test_the_walk_is_exact_at_any_step_where_s_is_not_quadratic(time_step):
+    """⟨q⁴⟩ in a double well against quadrature: without the Metropolis step it would depend on h."""
+    walk = sample(
+        double_well,
+        np.zeros(1),
+        temperature=0.5,
+        key=jax.random.key(1),
+        steps=100_000,
+        time_step=time_step,
+    )
+    norm, fourth = (
+        scipy.integrate.quad(lambda q, k=k: q**k * np.exp(-((q**2 - 1) ** 2) / 0.5), -4, 4)[0] for k in (0, 4)
+    )
+    assert_same_mean(walk.params[:, 0] ** 4, fourth / norm)
+
+
+def test_the_walk_agrees_with_nuts():
+    """blackjax's sampler on the same logistic cost."""
+    temperature = 0.02
+
+    def logdensity(q):
+        return -logistic(q) / temperature
+
+    kernel = blackjax.nuts(logdensity, step_size=0.5, inverse_mass_matrix=jnp.array([0.3]))
+
+    def one(state, key):
+        state, _ = kernel.step(key, state)
+        return state, state.position
+
+    keys = jax.random.split(jax.random.key(5), 10_000)
+    _, theirs = jax.jit(lambda: lax.scan(one, kernel.init(jnp.zeros(1)), keys))()
+    ours = sample(logistic, jnp.zeros(1), temperature=temperature, key=jax.random.key(2), steps=40_000).params
+    for power in (1, 2):
+        a, b = np.asarray(theirs, float) ** power, np.asarray(ours, float) ** power
+        room = 4 * np.hypot(standard_error(a), standard_error(b))
+        assert np.abs(a.mean() - b.mean()) < room
+        assert room < 0.1 * np.abs(b).mean()
+
+
+def test_walks_from_many_keys():
+    keys = jax.random.split(jax.random.key(0), 3)
+    walks = jax.vmap(lambda key: sample(quartic, jnp.zeros(1), temperature=0.1, key=key, steps=50, warmup=0))(
+        keys
+    )
+    assert walks.params.shape == (3, 50, 1)
+    assert len(np.unique(walks.params[:, -1])) == 3
