@@ -1,9 +1,10 @@
-"""`jaxreg fit FILE`: regressions of every data set in a file, from the terminal (extra `cli`)."""
+"""`jaxreg fit FILE`, regressions of every data set in a file, and `jaxreg tour` (extra `cli`)."""
 
 from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from jaxreg.fit import fit
 from jaxreg.result import Fit
 from jaxreg.solvers import ClosedForm, GradientDescent
 from jaxreg.status import Status, counts
+from jaxreg.tour import Step, steps
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -66,6 +68,32 @@ def fit_file(
         write_whole(plot, lambda path: _draw(found, x_data, y_data, path))
 
 
+@app.command("tour")
+def tour_of_paper(
+    plots: Annotated[Path | None, typer.Option(help="folder to write the pictures of the steps to")] = None,
+) -> None:
+    """Linear regression as classical mechanics, in seven steps on sea surface temperatures."""
+    if plots is not None and plots.exists() and not plots.is_dir():
+        raise UserError(f"--plots names a folder, and {plots} is a file")
+    console = Console(highlight=False)
+    for number, step in enumerate(steps(), start=1):
+        console.print(f"[bold]{number}. {step.title}[/bold]")
+        for line in step.lines:
+            console.print(f"   {line}", soft_wrap=True, markup=False)
+        if plots is not None:
+            plots.mkdir(parents=True, exist_ok=True)
+            write_whole(plots / f"{step.name}.png", partial(_draw_step, step))
+
+
+def _draw_step(step: Step, path: Path) -> None:
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    step.draw()
+    plt.savefig(path, dpi=120, format="png")
+    plt.close("all")
+
+
 def main() -> None:
     """The entry point: what a user can mend is one sentence on stderr and exit code 2."""
     try:
@@ -84,6 +112,8 @@ def to_dataset(found: Fit, x: xr.DataArray, y: xr.DataArray) -> xr.Dataset:
         per_param[name] = (dims, np.asarray(found.params)[k], {"units": units})
         error = {"units": units, "long_name": f"standard error of {name}"}
         per_error[f"{name}_bse"] = (dims, np.asarray(found.bse)[k], error)
+        pvalue = {"units": "1", "long_name": f"p-value of {name} = 0"}
+        per_error[f"{name}_pvalue"] = (dims, np.asarray(found.pvalues)[k], pvalue)
     codes = {code.value: code.name for code in Status}
     return xr.Dataset(
         {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 
 from jaxreg import small
@@ -22,6 +23,9 @@ from jaxreg.precision import float64, in_own_precision
 
 if TYPE_CHECKING:
     from jaxreg.inference import Inference
+
+
+ROUNDING = 256  # in units of the last digit: what sums over the same data may differ by
 
 
 class TTest(NamedTuple):
@@ -64,10 +68,25 @@ class FTest(NamedTuple):
 
 def as_numbers(given: Any, p: int) -> np.ndarray:
     """C as numbers, (p,) or (q, p)."""
-    C = np.asarray(given, np.float64)
-    if C.ndim not in (1, 2) or C.shape[-1] != p or not np.isfinite(C).all():
+    try:
+        C = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"contrasts are numbers of shape ({p},) or (q, {p}), got {given!r}") from None
+    if C.ndim not in (1, 2) or C.shape[-1] != p or not C.size:
         raise ValueError(f"contrasts are numbers of shape ({p},) or (q, {p}), got shape {C.shape}")
+    if not np.isfinite(C).all() or (C == 0).all(axis=-1).any():
+        raise ValueError(f"a contrast is of finite numbers that are not all 0; got {C.tolist()}")
     return C
+
+
+def as_values(given: Any, C: np.ndarray) -> Any:
+    """What the contrasts are tested against, a number or one for each."""
+    if jnp.shape(given) not in ((), (np.atleast_2d(C).shape[0],)):
+        raise ValueError(
+            f"value is the same for all data sets: a number, or one for each of the {len(np.atleast_2d(C))} "
+            f"contrasts; got shape {jnp.shape(given)}"
+        )
+    return given if isinstance(given, Tracer) else np.asarray(given, np.float64)
 
 
 @in_own_precision
@@ -99,12 +118,23 @@ def f_of(fit: Inference, C: Array, value: Array) -> tuple[Array, Array]:
 def gain_over(fit: Inference, restricted: Inference) -> tuple[Array, Array]:
     """F of what a fit explains beyond a restricted one, and its p-value."""
     more = fit.params.shape[0] - restricted.params.shape[0]
-    gain = restricted.ssr - fit.ssr
+    unit = jnp.square(restricted.frame.y_scale / fit.frame.y_scale)
+    gain = restricted.rest * unit - fit.rest
     if fit.ansatz.has_intercept == restricted.ansatz.has_intercept:  # the smaller numbers lose less
-        gain = jnp.where(fit.ess < fit.ssr, fit.ess - restricted.ess, gain)
-    same = (fit.nobs == restricted.nobs) & (fit.df_resid > 0)
-    fvalue = jnp.where(same, jnp.maximum(gain, 0) / more / fit.scale, jnp.nan)
+        gain = jnp.where(fit.explained < fit.rest, fit.explained - restricted.explained * unit, gain)
+    nested = gain >= -ROUNDING * jnp.finfo(gain.dtype).eps * (fit.rest + jnp.abs(fit.explained))
+    usable = nested & (fit.nobs == restricted.nobs) & (fit.df_resid > 0)
+    fvalue = jnp.where(usable, jnp.maximum(gain, 0) / more / fit._variance, jnp.nan)
     return fvalue, tail_of_f(fit, fvalue, more)
+
+
+def same_data(a: Inference, b: Inference) -> bool:
+    """Whether Σ w y² of both is the same where both have as many observations; not asked of traced fits."""
+    if isinstance(a.params, Tracer) or isinstance(b.params, Tracer):
+        return True
+    ours, theirs = np.asarray(a.uncentered_tss), np.asarray(b.uncentered_tss)
+    comparable = (np.asarray(a.nobs) == np.asarray(b.nobs)) & np.isfinite(ours) & np.isfinite(theirs)
+    return np.allclose(ours[comparable], theirs[comparable], rtol=ROUNDING * np.finfo(ours.dtype).eps, atol=0)
 
 
 @in_own_precision
@@ -136,16 +166,27 @@ def _mahalanobis(effect: Array, rows: Array, V: Array) -> Array:
         return jnp.square(effect[0]) / small.dot(rows[0], small.matvec(V, rows[0]))
     effect = jnp.moveaxis(effect, 0, -1)[..., None]
     V, rows = (jnp.moveaxis(a, (0, 1), (-2, -1)) for a in (V, rows))
-    known = jnp.isfinite(V).all(axis=(-2, -1))[..., None, None]
-    root = jnp.linalg.cholesky(jnp.where(known, V, jnp.eye(V.shape[-1])))
+    known, exact = jnp.isfinite(V).all(axis=(-2, -1)), (V == 0).all(axis=(-2, -1))
+    ends = jnp.where((effect[..., 0] == 0).all(axis=-1), jnp.nan, jnp.inf)  # of a fit without residuals
+    usable = (known & ~exact)[..., None, None]
+    root = jnp.linalg.cholesky(jnp.where(usable, V, jnp.eye(V.shape[-1])))
     R = jnp.linalg.qr(jnp.swapaxes(rows @ root, -2, -1), mode="r")
-    z = solve_triangular(R, jnp.where(known, effect, 0), trans=1)
-    return jnp.where(known[..., 0, 0], jnp.sum(jnp.square(z[..., 0]), axis=-1), jnp.nan)
+    z = solve_triangular(R, jnp.where(usable, effect, 0), trans=1)
+    inside = jnp.where(known, jnp.sum(jnp.square(z[..., 0]), axis=-1), jnp.nan)
+    return jnp.where(exact, ends, inside)
+
+
+def quantiles(df: Array, alpha: Any) -> Array:
+    """Of Student's t, at 1 − alpha/2."""
+    if not isinstance(alpha, Tracer):
+        number = np.asarray(alpha)
+        if number.ndim or number.dtype.kind != "f" or not 0 < number < 1:
+            raise ValueError(f"alpha is a probability between 0 and 1, such as 0.05; got {alpha!r}")
+    return _quantiles(df, alpha)
 
 
 @in_own_precision
-def quantiles(df: Array, alpha: float) -> Array:
-    """Of Student's t, at 1 − alpha/2."""
+def _quantiles(df: Array, alpha: Any) -> Array:
     return t.isf(jnp.full_like(df, alpha / 2), df)
 
 

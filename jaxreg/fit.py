@@ -100,6 +100,8 @@ def fit(
     inputs.check_options(ansatz, cost, solver, nan_policy, precision, block_size)
     source = inputs.source(x, y, weights, sigma, nan_policy, ansatz)
     other_cost = None if cost is mean_squared_error else _as_pytree(cost)
+    if use_t not in (None, True, False):
+        raise ValueError(f"use_t is True, False or None, got {use_t!r}")
     how = sandwich(cov_type, groups, maxlags, source.y.shape[0])
     fit_block = partial(fit_some, ansatz=ansatz, cost=other_cost, solver=solver, precision=precision, how=how)
     found = blocks.over_columns(fit_block, source, block_size, progress)

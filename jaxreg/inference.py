@@ -19,7 +19,19 @@ from jax.core import Tracer
 from jaxreg import small
 from jaxreg._typing import Array, Float, Int
 from jaxreg.closed_form import FromCoefs, TurningPoint
-from jaxreg.contrasts import FTest, TTest, around, as_numbers, f_of, gain_over, quantiles, t_tests, tail_of_f
+from jaxreg.contrasts import (
+    FTest,
+    TTest,
+    around,
+    as_numbers,
+    as_values,
+    f_of,
+    gain_over,
+    quantiles,
+    same_data,
+    t_tests,
+    tail_of_f,
+)
 from jaxreg.distributions import t
 from jaxreg.precision import float64, in_own_precision
 
@@ -70,8 +82,9 @@ class Inference:
     params: Array
     bse: Array
     cost: Array
-    ssr: Array
-    ess: Array
+    rest: Array
+    explained: Array
+    root_weight: Array
     nobs: Array
     df_resid: Array
     coefs: Array
@@ -88,6 +101,16 @@ class Inference:
     def df_model(self) -> Int[Array, "*batch"]:
         """How many params there are but for the intercept."""
         return jnp.full_like(self.nobs, self._regressors)
+
+    @computed
+    def ssr(self) -> Float[Array, "*batch"]:
+        """Σ w ε(θ)², in units of y² (times weight)."""
+        return self._sum_of_squares(self.rest)
+
+    @computed
+    def ess(self) -> Float[Array, "*batch"]:
+        """By how much ssr is lower than that of the best constant, or of 0 without an intercept."""
+        return self._sum_of_squares(self.explained)
 
     @computed
     def scale(self) -> Float[Array, "*batch"]:
@@ -117,8 +140,8 @@ class Inference:
         >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).rsquared)
         0.8526315...
         """
-        tss = self.ess + self.ssr
-        return jnp.where(tss > 0, self.ess / tss, jnp.nan)
+        whole = self.explained + self.rest
+        return jnp.where(whole > 0, self.explained / whole, jnp.nan)
 
     @computed
     def rsquared_adj(self) -> Float[Array, "*batch"]:
@@ -175,9 +198,10 @@ class Inference:
     def fvalue(self) -> Float[Array, "*batch"]:
         """The F statistic of all params but the intercept together; a robust one makes it an `f_test`."""
         if self._regressors == 0:
-            return jnp.full_like(self.ssr, jnp.nan)
+            return jnp.full_like(self.rest, jnp.nan)
         if self.cov_type == "nonrobust":
-            return self.ess / self._regressors / self.scale
+            known = jnp.isfinite(self.unit_cov[0])
+            return jnp.where(known, self.explained / self._regressors / self._variance, jnp.nan)
         return f_of(self, np.eye(self.params.shape[0])[int(self.ansatz.has_intercept) :], 0.0)[0]
 
     @property
@@ -190,8 +214,10 @@ class Inference:
     @computed
     def llf(self) -> Float[Array, "*batch"]:
         """The log-likelihood −nobs/2 (log(2π ssr / nobs) + 1) + ½ Σ log w of normal errors."""
-        n = self.nobs.astype(self.ssr.dtype)
-        return -n / 2 * (jnp.log(2 * math.pi * self.ssr / n) + 1) + self.log_weight / 2
+        n = self.nobs.astype(self.rest.dtype)
+        log_unit = jnp.log(self.frame.y_scale) + jnp.log(self.root_weight)
+        log_variance = jnp.log(self.rest) + (2 * log_unit - jnp.log(n))  # of ssr / nobs
+        return -n / 2 * (math.log(2 * math.pi) + log_variance + 1) + self.log_weight / 2
 
     @computed
     def aic(self) -> Float[Array, "*batch"]:
@@ -201,14 +227,14 @@ class Inference:
     @computed
     def bic(self) -> Float[Array, "*batch"]:
         """Schwarz's −2 llf + p log nobs."""
-        return -2 * self.llf + self.params.shape[0] * jnp.log(self.nobs.astype(self.ssr.dtype))
+        return -2 * self.llf + self.params.shape[0] * jnp.log(self.nobs.astype(self.rest.dtype))
 
     def t_test(self, contrast: Any, value: Any = 0.0) -> TTest:
         """Test cᵀθ = value, for every data set.
 
         Args:
             contrast: c, (p,), or (q, p) for q tests, each on its own.
-            value: a number, or (q,).
+            value: the same for all data sets, a number, or (q,) for q tests.
 
         >>> from jaxreg import fit
         >>> found = fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0]))
@@ -216,7 +242,7 @@ class Inference:
         8.89999...
         """
         C = as_numbers(contrast, self.params.shape[0])
-        effect, sd, pvalue, df = t_tests(self, np.atleast_2d(C), value)
+        effect, sd, pvalue, df = t_tests(self, np.atleast_2d(C), as_values(value, C))
         each = (effect, sd, in_own_precision(jnp.divide)(effect, sd), pvalue, df)
         return TTest(*(each if C.ndim == 2 else (a[0] for a in each)))
 
@@ -225,7 +251,7 @@ class Inference:
 
         Args:
             contrasts: C, (q, p), of independent rows.
-            value: a number, or (q,).
+            value: the same for all data sets, a number, or (q,).
 
         >>> from jaxreg import fit
         >>> found = fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0]))
@@ -236,7 +262,7 @@ class Inference:
         q = C.shape[0]
         if np.linalg.matrix_rank(C) < q:
             raise ValueError(f"the {q} rows of the contrasts depend on each other; leave out those that do")
-        fvalue, pvalue = f_of(self, C, value)
+        fvalue, pvalue = f_of(self, C, as_values(value, C))
         return FTest(fvalue, pvalue, q, self._df_denom)
 
     def compare(self, restricted: Any) -> FTest:
@@ -246,14 +272,21 @@ class Inference:
             restricted: a fit of the same data sets with fewer params, such as a lower degree.
 
         Raises:
-            ValueError: if it has not fewer params or other data sets, or if a covariance is robust, for
-                which F is not what this is: use `f_test`.
+            TypeError: if it is no fit.
+            ValueError: if it has not fewer params, is of other data, or if a covariance is robust: `f_test`
+                is for these.
+
+        Returns:
+            `FTest`; NaN where the data sets have other observations, or where the restricted fit explains
+            more: it is not a special case of this one.
 
         >>> from jaxreg import Polynomial, fit
         >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
         >>> print(fit(x, y, ansatz=Polynomial(2)).compare(fit(x, y)).pvalue)
         0.00785183...
         """
+        if not isinstance(restricted, Inference):
+            raise TypeError(f"compare takes the fit of fewer params, got {type(restricted).__name__}")
         more = self.params.shape[0] - restricted.params.shape[0]
         if more <= 0 or restricted.nobs.shape != self.nobs.shape:
             raise ValueError(
@@ -262,6 +295,8 @@ class Inference:
             )
         if self.cov_type != "nonrobust" or restricted.cov_type != "nonrobust":
             raise ValueError("compare is for nonrobust covariances; test the params in question with f_test")
+        if self.params.dtype != restricted.params.dtype or not same_data(self, restricted):
+            raise ValueError("compare takes fits of the same y with the same weights; these two had others")
         fvalue, pvalue = gain_over(self, restricted)
         return FTest(fvalue, pvalue, more, self._df_denom)
 
@@ -272,7 +307,9 @@ class Inference:
             p = len(psi)
             variance = sum(V[i, j] * psi[i] * psi[j] for i in range(p) for j in range(p))
             sd = self.frame.y_scale * jnp.sqrt(jnp.maximum(jnp.asarray(variance), 0))
-            sd = sd if weights is None else jnp.hypot(sd, jnp.sqrt(self.scale / weights))
+            if weights is not None:
+                of_one = self.frame.y_scale * self.root_weight * jnp.sqrt(self._variance)
+                sd = jnp.hypot(sd, of_one / jnp.sqrt(weights))
             return sd.astype(self.params.dtype)
 
     @property
@@ -288,17 +325,28 @@ class Inference:
         """Degrees of freedom of Student's t; infinite for the normal distribution."""
         return _as_float(self._df_denom, self.params, self.use_t)
 
+    @property
+    def _variance(self) -> Array:
+        """σ̂² / Σ w in units of the frame."""
+        return self._over_df(self.rest, self.df_resid)
+
+    def _sum_of_squares(self, mean: Array) -> Array:
+        """Σ w of what is a mean in units of the frame."""
+        unit = self.frame.y_scale * self.root_weight
+        return mean * unit * unit
+
     def _over_df(self, a: Array, df: Array) -> Array:
         return jnp.where(df > 0, a / jnp.maximum(df, 1), jnp.nan)
 
     def _quantile(self, alpha: float) -> Array:
         """Of Student's t at 1 − alpha/2; few numbers of degrees of freedom are those of many data sets."""
-        if not isinstance(alpha, Tracer) and not 0 < alpha < 1:
-            raise ValueError(f"alpha is a probability between 0 and 1, such as 0.05; got {alpha}")
-        if isinstance(self.nobs, Tracer) or not self.use_t or not 0 < int(self._df_denom.max()) < MOST_TABLED:
+        if isinstance(self.nobs, Tracer) or not self.use_t:
             return quantiles(self._df_t, alpha)
-        df = np.asarray(self._df_denom)
-        table = quantiles(np.arange(df.max() + 1).astype(self.params.dtype), alpha)
+        of_groups = self.groups is not None
+        df = np.asarray(self.groups if of_groups else self.df_resid) - of_groups  # known even inside jit
+        if not 0 < df.max(initial=0) < MOST_TABLED:
+            return quantiles(self._df_t, alpha)
+        table = quantiles(np.maximum(np.arange(df.max() + 1), 1).astype(self.params.dtype), alpha)
         return in_own_precision(jnp.take)(table, np.maximum(df, 0))
 
     def _cov_of_coefs(self) -> Array:
@@ -308,8 +356,7 @@ class Inference:
         V = jnp.stack([jnp.stack([unit[k] for k in row]) for row in small.of_triangle(p)])
         if self.cov_type != "nonrobust":
             return V
-        deviation = jnp.sqrt(jnp.asarray(self.cost).astype(jnp.float64)) / self.frame.y_scale
-        return V * self._over_df(jnp.square(deviation), self.df_resid)
+        return V * self._variance.astype(jnp.float64)
 
     def _to_params(self) -> tuple[Array, Array]:
         """M and units with θ = units · M c but for the offset of y, float64."""

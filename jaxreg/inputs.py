@@ -239,6 +239,17 @@ def new_x(x: Any, dtype: Any, ansatz: Ansatz, batch: tuple[int, ...], columns: i
     return x
 
 
+def new_weights(weights: Any, shape: tuple[int, ...]) -> Any:
+    """The weights of new observations, 1 where none are given."""
+    if weights is None:
+        return 1.0
+    given = jnp.shape(weights)
+    behind = shape[len(shape) - len(given) :]
+    if len(given) > len(shape) or any(a not in (1, b) for a, b in zip(given, behind, strict=True)):
+        raise ValueError(f"weights of new observations are a number or of shape {shape}, got {given}")
+    return weights
+
+
 def check_options(
     ansatz: Any, cost: Any, solver: Any, nan_policy: Any, precision: Any, block_size: Any
 ) -> None:

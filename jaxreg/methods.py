@@ -63,12 +63,16 @@ def _fit_some(
     method is compiled when it is needed; where there are no values to decide by, all are, in one.
     """
     in_closed_form = cost is None and isinstance(solver, ClosedForm)
-    if not in_closed_form or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(data)):
+    if not in_closed_form or isinstance(jnp.zeros(()), Tracer) or _is_traced(data):
         return _fit_columns(data, ansatz=ansatz, cost=cost, solver=solver, precision=precision)
     methods = {"auto": ("sums", "certified"), "fast": ("sums",), "certified": ("certified",)}[precision]
     if precision != "certified" and shared_design.applies(data, ansatz):
         methods = ("projection", *methods)
     return _by_methods(data, ansatz, methods)
+
+
+def _is_traced(tree: Any) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def _by_methods(data: Data, ansatz: Ansatz, methods: tuple[str, ...]) -> Fit:
@@ -80,7 +84,7 @@ def _by_methods(data: Data, ansatz: Ansatz, methods: tuple[str, ...]) -> Fit:
     found = replace(found, unit_cov=_for_each(found.unit_cov, found.shape))
     if not others:
         return found
-    ids = np.flatnonzero(doubtful)
+    ids = np.flatnonzero(np.asarray(doubtful))
     if len(ids) == 0:
         return found
     if others == ("certified",):
@@ -234,7 +238,6 @@ def _assembled(
     solved = sum((code == end for end in Status if end.has_params), jnp.zeros((), bool))
     df_resid = jnp.maximum(gathered.nobs - p, 0)
     y_unit = gathered.frame.y_scale
-    unit = y_unit / sigma_unit
     explained = point.explained + (point.cost - found.least_squares)
     y_mean = gathered.frame.y_center + y_unit * gathered.mean
 
@@ -245,8 +248,9 @@ def _assembled(
         params=if_solved(found.params),
         bse=if_solved(standard_errors(point, found.least_squares, df_resid, y_unit)),
         cost=if_solved(found.cost * y_unit * y_unit),
-        ssr=if_solved(found.least_squares * unit * gathered.weight * unit),  # no square that overflows
-        ess=if_solved(jnp.maximum(explained, 0) * unit * gathered.weight * unit),
+        rest=if_solved(found.least_squares),
+        explained=if_solved(explained),
+        root_weight=jnp.sqrt(gathered.weight) / sigma_unit,
         nobs=gathered.nobs,
         df_resid=df_resid,
         status=code,

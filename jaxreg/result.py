@@ -31,8 +31,9 @@ class Fit(Inference):
         params: θ, (p, *batch); for a line `intercept, slope = fit.params`.
         bse: standard errors of the params, (p, *batch).
         cost: S(θ), the mean over the valid observations, (*batch).
-        ssr: Σ w ε(θ)², in units of y² (times weight), (*batch).
-        ess: by how much ssr is lower than that of the best constant, or of 0 without an intercept, (*batch).
+        rest: Σ w ε(θ)² / Σ w in units of the frame, whose square neither overflows nor is lost, (*batch).
+        explained: by how much that is lower than at the best constant, at 0 without an intercept, (*batch).
+        root_weight: √Σ w, (*batch).
         nobs: how many observations are valid, (*batch).
         df_resid: nobs − p, at least 0, (*batch).
         status: a `jaxreg.Status` code, (*batch).
@@ -55,8 +56,9 @@ class Fit(Inference):
     params: Float[Array, "p *batch"]
     bse: Float[Array, "p *batch"]
     cost: Float[Array, "*batch"]
-    ssr: Float[Array, "*batch"]
-    ess: Float[Array, "*batch"]
+    rest: Float[Array, "*batch"]
+    explained: Float[Array, "*batch"]
+    root_weight: Float[Array, "*batch"]
     nobs: Int[Array, "*batch"]
     df_resid: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
@@ -123,8 +125,8 @@ class Fit(Inference):
             return _predict(self, x)
         if interval == "confidence":
             weights = None
-        elif weights is None:
-            weights = 1.0
+        else:
+            weights = inputs.new_weights(weights, jax.eval_shape(_predict, self, x).shape)
         return Prediction(*_limits(self, x, weights, self._quantile(alpha)))
 
     def summary(self, alpha: float = 0.05) -> str:
@@ -188,14 +190,15 @@ class Fit(Inference):
         if not self.shape:
             raise TypeError("this is the fit of a single data set; there is nothing to index")
         index = index if isinstance(index, tuple) else (index,)
+        others = () if any(i is Ellipsis for i in index) else (...,)
         if not any(isinstance(i, Tracer) for i in index):
             np.broadcast_to(False, self.shape)[index]  # JAX would clamp an index that is out of range
 
         def of(leaf: Array) -> Array:
             xp: Any = np if isinstance(leaf, np.ndarray) else jnp  # which would copy a view of one entry
             if leaf.ndim == len(self.shape):
-                return leaf[(*index, ...)]
-            return xp.moveaxis(xp.moveaxis(leaf, 0, -1)[(*index, ..., slice(None))], -1, 0)
+                return leaf[(*index, *others)]
+            return xp.moveaxis(xp.moveaxis(leaf, 0, -1)[(*index, *others, slice(None))], -1, 0)
 
         return in_own_precision(jax.tree.map)(of, self)
 

@@ -38,6 +38,8 @@ from jaxreg.tiles import Tile
 
 WITH_LEVERAGE = ("HC2", "HC3")
 COV_TYPES = ("nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster", "HAC")
+LEAST_LEFT = 2.0**-36  # of 1 − h, which has four digits there
+ROUNDING = 256  # in units of the last digit of c: more is not what rounding took
 LAGGED_BYTES = 2**19  # of the scores that wait for those behind them: they stay in cache
 
 
@@ -80,16 +82,24 @@ def sandwich(cov_type: Any, groups: Any, maxlags: Any, n: int) -> Sandwich | Non
         whole = isinstance(maxlags, int | np.integer) and not isinstance(maxlags, bool) and maxlags >= 0
         if maxlags is not None and not whole:
             raise ValueError(f"maxlags is a whole number, at least 0, or None; got {maxlags!r}")
-        return Sandwich(None, None, cov_type, None if maxlags is None else min(int(maxlags), n - 1))
+        return Sandwich(None, None, cov_type, None if maxlags is None else int(maxlags))
     if isinstance(groups, Tracer):
         raise TypeError("groups need values and there are none under jit or vmap; close over them instead")
-    labels = np.asarray(groups)
-    if labels.shape != (n,):
-        raise ValueError(f"groups has shape {labels.shape}: pass a label for every observation, ({n},)")
-    _, codes = np.unique(labels, return_inverse=True)
+    codes = _codes(groups, n)
     order = np.argsort(codes, kind="stable").astype(np.int32)
     begins = np.append(True, np.diff(codes[order]) != 0)
     return Sandwich(order, begins, cov_type, None)
+
+
+def _codes(groups: Any, n: int) -> np.ndarray:
+    """A number for each label."""
+    labels = np.asarray(groups)
+    if labels.shape != (n,):
+        raise ValueError(f"groups has shape {labels.shape}: pass a label for every observation, ({n},)")
+    is_nan = labels.dtype.kind in "fc" and np.isnan(labels).any()
+    if is_nan or np.ma.is_masked(groups) or (labels.dtype == object and any(a is None for a in labels)):
+        raise ValueError("groups has missing labels: give those observations a label, or y a NaN")
+    return np.unique(labels, return_inverse=True)[1]
 
 
 @in_own_precision
@@ -99,7 +109,7 @@ def with_sandwich(data: Data, found: Fit, how: Sandwich) -> Fit:
     m, batch = data.width, found.shape
     found = jax.tree.map(lambda a: a.reshape(*a.shape[: a.ndim - len(batch)], -1), found)
     p, dtype = found.coefs.shape[0], found.params.dtype
-    solved = jnp.isfinite(found.coefs).all(axis=0)
+    solved = jnp.isfinite(found.coefs).all(axis=0) & jnp.isfinite(found.unit_cov).all(axis=0)
     with float64():
         lower = jnp.broadcast_to(found.unit_cov, (p * (p + 1) // 2, m))
         known = _Found(
@@ -124,8 +134,8 @@ def with_sandwich(data: Data, found: Fit, how: Sandwich) -> Fit:
 
 
 def _root(a: Array) -> Array:
-    """√a, 0 where a is not positive, with finite derivatives."""
-    return jnp.where(a > 0, jnp.sqrt(jnp.where(a > 0, a, 1)), 0)
+    """√a, 0 where a is not positive, with finite derivatives; NaN stays NaN."""
+    return jnp.where(a > 0, jnp.sqrt(jnp.where(a > 0, a, 1)), jnp.where(a <= 0, 0, jnp.nan))
 
 
 def _correction(how: Sandwich, nobs: Array, p: int, groups: Array) -> Array | float:
@@ -146,7 +156,7 @@ def _gathered(data: Data, ansatz: Ansatz, known: _Found, how: Sandwich) -> tuple
     if how.cov_type == "cluster":
         of_tile = partial(_clustered, ansatz, how)
     elif how.cov_type == "HAC":
-        lags = how.maxlags if how.maxlags is not None else int(_lags(y.shape[0]))
+        lags = int(_lags(y.shape[0])) if how.maxlags is None else min(how.maxlags, y.shape[0] - 1)
         of_tile = partial(_lagged, ansatz, how.maxlags, lags)
         most = max(LEAST_COLUMNS, LAGGED_BYTES // (8 * p * (lags + 1)))
     elif products.apply_to(ansatz, x, x.shape[-1] == 1):
@@ -186,19 +196,50 @@ class _Row(NamedTuple):
         return cls(seen[0], w[0], psi, (w * error)[0])
 
 
-def _total_weight(ansatz: Ansatz, known: _Found, tile: Tile) -> Array:
-    """Σ w."""
+def _refined(ansatz: Ansatz, tile: Tile, known: _Found, *, with_inverse: bool) -> tuple[Array, Array, _Found]:
+    """The number of observations, Σ w, and what is known to the digits of float64.
 
-    def step(total: Array, rows: list[tuple]) -> Array:
-        return total + sum(_Row.of(ansatz, known, row).weight for row in rows)
+    In float32, c and A⁻¹ have none of the digits of a small ε, or of a small 1 − h.
+    """
+    p = known.coefs.shape[0]
+    fixed = lax.stop_gradient(known)
 
-    return tile.over_rows(step, jnp.zeros(tile.width))
+    def of_row(data: tuple) -> list[Array]:
+        weight = _Row.of(ansatz, known, data).weight
+        row = _Row.of(ansatz, fixed, lax.stop_gradient(data))
+        of_A = [row.weight * (row.psi[i] * row.psi[j]) for i in range(p) for j in range(i + 1)]
+        return [row.seen.astype(jnp.float64), weight, *(row.score * row.psi), *(of_A if with_inverse else [])]
+
+    @jax.checkpoint
+    def step(sums: list[Array], rows: list[tuple]) -> list[Array]:
+        each = [of_row(row) for row in rows]
+        return [total + sum(a[1:], a[0]) for total, *a in zip(sums, *each, strict=True)]
+
+    count = 2 + p + (p * (p + 1) // 2 if with_inverse else 0)
+    nobs, total, *sums = tile.over_rows(step, [jnp.zeros(tile.width)] * count)
+    force, lower = jnp.stack(sums[:p]), sums[p:]
+    return nobs, total, _corrected_by(known, total, force, lower, tile.y.dtype)
+
+
+def _corrected_by(known: _Found, total: Array, force: Array, lower: Any, dtype: np.dtype) -> _Found:
+    """c + A⁻¹ Σwψε / Σw, as far as rounding to the dtype can have been in the way, and A⁻¹(2 − A A⁻¹)."""
+    fixed, total = lax.stop_gradient((known, total))
+    total = jnp.where(total > 0, total, 1)
+    away = small.matvec(fixed.inverse, force / total)
+    room = ROUNDING * jnp.finfo(dtype).eps * (1 + small.largest(jnp.abs(fixed.coefs)))
+    coefs = known.coefs + jnp.where(jnp.abs(away) <= room, away, 0)
+    if len(lower) == 0:
+        return known._replace(coefs=coefs)
+    A = small.symmetric(list(lower)) / total
+    twice = 2 * jnp.eye(len(A)).reshape(len(A), len(A), *(1,) * total.ndim)
+    better = small.matmul(fixed.inverse, twice - small.matmul(A, fixed.inverse))
+    return known._replace(coefs=coefs, inverse=known.inverse + (better - fixed.inverse))
 
 
 def _heteroscedastic(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> tuple[Array, Array, Array]:
     """M = Σ (w ε)² ψψᵀ / (1 − h)^d, with h = w ψᵀ(Σ w ψψᵀ)⁻¹ψ and d = 1 for HC2, 2 for HC3."""
     p = known.coefs.shape[0]
-    total = _total_weight(ansatz, known, tile)
+    _, total, known = _refined(ansatz, tile, known, with_inverse=cov_type in WITH_LEVERAGE)
 
     def of_row(data: tuple) -> list[Array]:
         row = _Row.of(ansatz, known, data)
@@ -228,7 +269,7 @@ def _quadratic(A: Array, psi: Array) -> Array:
 def _corrected(square: Array, h: Array | None, cov_type: str) -> Array:
     if h is None:
         return square
-    left = jnp.where(square > 0, 1 - h, 1)
+    left = jnp.where(1 - h > LEAST_LEFT, 1 - h, jnp.nan)  # as good as fitted by itself, whatever its error
     return square / (left if cov_type == "HC2" else left * left)
 
 
@@ -248,7 +289,7 @@ def _by_products(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> tu
     pairs = psi[:, row] * psi[:, column]
     twice = jnp.where(row == column, 1.0, 2.0)[:, None]
     c = small.matvec(jnp.swapaxes(R, 0, 1), known.coefs)
-    A = small.matmul(jnp.swapaxes(R, 0, 1), small.matmul(known.inverse, R))[row, column] * twice
+    A_inverse = small.matmul(jnp.swapaxes(R, 0, 1), small.matmul(known.inverse, R))
 
     def rows_of(rows: tuple, y0: Array, unit: Array) -> tuple[Array, Array]:
         x, y, w = rows
@@ -257,23 +298,35 @@ def _by_products(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> tu
         u = (jnp.where(seen, y, 0).astype(jnp.float64) - y0) / unit
         return jnp.where(seen, usable, 0.0), u
 
-    def of_strip(strip: Tile, y0: Array, unit: Array, c: Array, A: Array) -> tuple[Array, Array]:
-        def add_weight(total: Array, first: Array, rows: tuple) -> Array:
-            return total + jnp.sum(rows_of(rows, y0, unit)[0], axis=0)
+    with_leverage = cov_type in WITH_LEVERAGE
 
-        total = products.over_chunks(strip, add_weight, jnp.zeros(products.STRIP))
+    def of_strip(strip: Tile, y0: Array, unit: Array, c: Array, A_inverse: Array) -> tuple[Array, Array]:
+        def add_first(sums: tuple, first: Array, rows: tuple) -> tuple:
+            total, force, lower = sums
+            total += jnp.sum(rows_of(rows, y0, unit)[0], axis=0)
+            w, u = rows_of(lax.stop_gradient(rows), *lax.stop_gradient((y0, unit)))
+            some, some_pairs = (products.chunk_of(a, first, u) for a in (psi, pairs))
+            force += products.dot(some, w * (u - products.dot(some.T, lax.stop_gradient(c))))
+            return total, force, lower + products.dot(some_pairs, w) if with_leverage else lower
+
+        none = jnp.zeros((len(row) if with_leverage else 0, products.STRIP))
+        start = jnp.zeros(products.STRIP), jnp.zeros((p, products.STRIP)), none
+        total, force, lower = products.over_chunks(strip, add_first, start)
+        known_here = _Found(known.frame, c, A_inverse)
+        c, A_inverse = _corrected_by(known_here, total, force, lower, tile.y.dtype)[1:]
+        A = A_inverse[row, column] * twice
 
         def add(meat: Array, first: Array, rows: tuple) -> Array:
             w, u = rows_of(rows, y0, unit)
             some, some_pairs = (products.chunk_of(a, first, u) for a in (psi, pairs))
             square = jnp.square(w * (u - products.dot(some.T, c)))
-            h = w * products.dot(some_pairs.T, A) / total if cov_type in WITH_LEVERAGE else None
+            h = w * products.dot(some_pairs.T, A) / total if with_leverage else None
             return meat + products.dot(some_pairs, _corrected(square, h, cov_type))
 
         return total, products.over_chunks(strip, add, jnp.zeros((len(row), products.STRIP)))
 
     y_frame = (jnp.broadcast_to(a, tile.width) for a in (known.frame.y_center, known.frame.y_scale))
-    total, lower = products.over_strips(tile, of_strip, *y_frame, c, A)
+    total, lower = products.over_strips(tile, of_strip, *y_frame, c, A_inverse)
     meat = small.matmul(R, small.matmul(lower[small.of_triangle(p)], jnp.swapaxes(R, 0, 1)))
     return total, meat, jnp.zeros(tile.width, jnp.int32)
 
@@ -281,21 +334,22 @@ def _by_products(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> tu
 def _clustered(ansatz: Ansatz, how: Sandwich, tile: Tile, known: _Found) -> tuple[Array, Array, Array]:
     """M = Σ_g S_g S_gᵀ of the sums S_g of scores, and how many clusters have observations."""
     p = known.coefs.shape[0]
+    _, total, known = _refined(ansatz, tile, known, with_inverse=False)
     order, begins = jnp.asarray(how.order), jnp.asarray(how.begins)
 
     @jax.checkpoint
     def step(k: Array, state: tuple) -> tuple:
-        total, meat, S, any_seen, groups = state
+        meat, S, any_seen, groups = state
         begin = begins[k]
         meat = jnp.where(begin, meat + S[:, None] * S, meat)
         groups += jnp.where(begin, any_seen, False)
         S, any_seen = jnp.where(begin, 0, S), jnp.where(begin, False, any_seen)
         row = _Row.of(ansatz, known, tile.rows(order[k], 1))
-        return total + row.weight, meat, S + row.score * row.psi, any_seen | row.seen, groups
+        return meat, S + row.score * row.psi, any_seen | row.seen, groups
 
     none = jnp.zeros(tile.width, jnp.int32)
-    start = jnp.zeros(tile.width), jnp.zeros((p, p, tile.width)), jnp.zeros((p, tile.width)), none > 0, none
-    total, meat, S, any_seen, groups = lax.fori_loop(0, tile.y.shape[0], step, start)
+    start = jnp.zeros((p, p, tile.width)), jnp.zeros((p, tile.width)), none > 0, none
+    meat, S, any_seen, groups = lax.fori_loop(0, tile.y.shape[0], step, start)
     return total, meat + S[:, None] * S, groups + any_seen
 
 
@@ -311,24 +365,20 @@ def _lagged(
 ) -> tuple[Array, Array, Array]:
     """M = Σ s sᵀ + s fᵀ + f sᵀ with f_i = Σ_l (1 − l / (L + 1)) s_{i−l}; lags count valid observations."""
     p = known.coefs.shape[0]
-
-    def count(nobs: Array, rows: list[tuple]) -> Array:
-        return nobs + sum(_Row.of(ansatz, known, row).seen.astype(jnp.int32) for row in rows)
-
-    none = jnp.zeros(tile.width, jnp.int32)
-    L = _lags(tile.over_rows(count, none)) if maxlags is None else jnp.full(tile.width, float(maxlags))
+    nobs, total, known = _refined(ansatz, tile, known, with_inverse=False)
+    L = _lags(nobs) if maxlags is None else jnp.full(tile.width, float(maxlags))
     kernel = [jnp.maximum(1 - lag / (L + 1), 0) for lag in range(1, most + 1)]
 
     @jax.checkpoint
     def step(k: Array, state: tuple) -> tuple:
-        total, meat, before = state
+        meat, before = state
         row = _Row.of(ansatz, known, tile.rows(k, 1))
         s = row.score * row.psi
         f = s / 2 + sum((a * b for a, b in zip(kernel, before, strict=True)), jnp.zeros_like(s))
         meat += s[:, None] * f + f[:, None] * s
         before = [jnp.where(row.seen, a, b) for a, b in zip([s, *before[:-1]], before, strict=False)]
-        return total + row.weight, meat, before
+        return meat, before
 
-    start = jnp.zeros(tile.width), jnp.zeros((p, p, tile.width)), [jnp.zeros((p, tile.width))] * most
-    total, meat, _ = lax.fori_loop(0, tile.y.shape[0], step, start)
-    return total, meat, none
+    start = jnp.zeros((p, p, tile.width)), [jnp.zeros((p, tile.width))] * most
+    meat, _ = lax.fori_loop(0, tile.y.shape[0], step, start)
+    return total, meat, jnp.zeros(tile.width, jnp.int32)

@@ -112,6 +112,8 @@ def to_xarray(fit: Fit, dims: tuple[str, ...] | None, coords: Any) -> Any:
         import xarray as xr
     except ModuleNotFoundError:
         raise ModuleNotFoundError('to_xarray needs xarray: python -m pip install "jaxreg[xarray]"') from None
+    if isinstance(dims, str):
+        dims = (dims,)
     dims = tuple(f"dim_{i}" for i in range(len(fit.shape))) if dims is None else tuple(dims)
     if len(dims) != len(fit.shape):
         raise ValueError(f"dims {dims} name {len(dims)} axes; the data sets have shape {fit.shape}")

@@ -159,3 +159,19 @@ def test_inside_of_jit_and_vmap(dtype):
     assert found.dtype == dtype
     np.testing.assert_allclose(found, stats.t.sf(x.astype("f8"), df), rtol=1e-6)
     np.testing.assert_allclose(slopes, -stats.t.pdf(x.astype("f8"), df), rtol=1e-6)
+
+
+def test_whole_numbers_have_tails():
+    np.testing.assert_allclose(t.cdf(np.array([1, 2], np.uint8), 3), stats.t.cdf([1, 2], 3), rtol=1e-6)
+    np.testing.assert_allclose(t.cdf(np.array([-128], np.int8), 3), stats.t.cdf([-128], 3), rtol=1e-6)
+    assert t.sf(np.float16(1), 3) == np.float16(stats.t.sf(1, 3))
+
+
+def test_where_nothing_is_computed_there_is_nan():
+    """Too many degrees of freedom for F, quantiles of t of less than one, complex numbers."""
+    assert np.isnan(f.sf([0.5, 1.0], 3, np.inf)).all()
+    assert np.isnan(f.isf(0.5, 1e12, 1e12))
+    assert float(f.sf(np.float64(1), 1e10, 1e10)) == pytest.approx(0.5, rel=1e-9)
+    assert np.isnan(t.isf(np.array([0.3, 0.05]), np.array([0.1, 0.3]))).all()
+    with pytest.raises(TypeError, match="real numbers"):
+        t.sf(1j, 3)

@@ -1,13 +1,32 @@
-"""Pictures hold what they claim: the cells, the hatching, the curves."""
+"""Pictures hold what they claim: the cells, the hatching, the curves, the rates."""
 
+import jax.numpy as jnp
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import optax
 import pytest
+import scipy.stats
 
-from jaxreg import datasets, fit, plot
+from jaxreg import (
+    datasets,
+    descend,
+    exact_flow,
+    false_discovery,
+    fit,
+    mean_squared_error,
+    moments,
+    plot,
+    stationary_phase,
+)
 
 mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +45,6 @@ def test_trend_map_draws_slopes_and_hatches_what_is_not_significant(trends):
     np.testing.assert_array_equal(drawn, slope)
     assert hatched.get_hatch() == "////"
     assert len(hatched.get_paths()) == np.sum(np.abs(slope) < 2 * error)
-    plt.close("all")
 
 
 def test_lines_draws_at_most_twelve_data_sets(trends):
@@ -38,9 +56,139 @@ def test_lines_draws_at_most_twelve_data_sets(trends):
     np.testing.assert_array_equal(points.get_ydata(), sst.values[:, 8, 3])
     ends = row[3].predict(np.array([1963.0, 2012.0]))
     assert curve.get_ydata()[[0, -1]] == pytest.approx(np.asarray(ends), rel=1e-6)
-    plt.close("all")
 
 
 def test_trend_map_refuses_what_is_not_a_grid(trends):
     with pytest.raises(ValueError, match=r"draws data sets of shape \(rows, columns\), got \(30,\)"):
         plot.trend_map(trends[0])
+
+
+def test_trend_map_hatches_what_is_said_not_to_be_significant(trends):
+    significant = false_discovery(trends.pvalues[1]) < 0.05
+    _, hatched = plot.trend_map(trends, significant=significant).collections
+    fitted = np.isfinite(np.asarray(trends.params)[1])
+    assert len(hatched.get_paths()) == np.sum(fitted & ~np.asarray(significant))
+
+
+@pytest.fixture
+def line(rng):
+    x = rng.uniform(-1, 1, 40)
+    y = 1 + 2 * x + rng.normal(size=40)
+    y[3] = np.nan
+    return x, y
+
+
+def test_fit_draws_the_data_the_line_and_both_bands(line, statsmodels):
+    x, y = line
+    _, given = plt.subplots()
+    ax = plot.fit(fit(x, y), x, y, ax=given, x_label="x (m)", y_label="y (K)")
+    assert ax is given
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x (m)", "y (K)")
+    curve, points = ax.lines
+    np.testing.assert_array_equal(points.get_ydata(), y)
+    dense = curve.get_xdata()
+    oracle = statsmodels(np.vander(x, 2, increasing=True), y)
+    frame = oracle.get_prediction(np.vander(dense, 2, increasing=True)).summary_frame(alpha=0.05)
+    np.testing.assert_allclose(curve.get_ydata(), frame["mean"], rtol=1e-9)
+    for band, name in zip(ax.collections, ("obs_ci", "mean_ci"), strict=True):
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.min() == pytest.approx(frame[f"{name}_lower"].min(), rel=1e-9)
+        assert heights.max() == pytest.approx(frame[f"{name}_upper"].max(), rel=1e-9)
+
+
+def test_residuals_draws_what_statsmodels_calls_influence(line, statsmodels, rng):
+    x, y = line
+    w = rng.uniform(0.5, 2, 40)
+    axs = plot.residuals(fit(x, y, weights=w), x, y, weights=w)
+    oracle = statsmodels(np.vander(x, 2, increasing=True), y, w)
+    influence = oracle.get_influence()
+    (fitted, left), (leverage, standard) = (axs[k].lines[0].get_data() for k in (0, 3))
+    np.testing.assert_allclose(fitted, oracle.fittedvalues, rtol=1e-9)
+    np.testing.assert_allclose(left, oracle.resid, rtol=1e-7)
+    np.testing.assert_allclose(leverage, influence.hat_matrix_diag, rtol=1e-7)
+    np.testing.assert_allclose(standard, influence.resid_studentized_internal, rtol=1e-7)
+    quantile, ordered = axs[1].lines[1].get_data()
+    np.testing.assert_allclose(ordered, np.sort(standard), rtol=1e-12)
+    np.testing.assert_allclose(quantile, scipy.stats.norm.ppf((np.arange(39) + 0.5) / 39), rtol=1e-5)
+
+
+@pytest.mark.parametrize("draw", [plot.fit, plot.residuals])
+def test_one_data_set_is_what_is_drawn(draw, trends):
+    with pytest.raises(ValueError, match=r"one data set.*such as fits\[0\]"):
+        draw(trends, np.arange(50.0), np.zeros((50, 18, 30)))
+
+
+def test_cost_surface_draws_the_cost_and_the_ways(line):
+    x, y = line
+    start = np.array([3.0, -1.0])
+    flow = exact_flow(moments(x, y)).trajectory(start, np.linspace(0, 5, 50))
+    steps = descend(mean_squared_error, start, x, y, optimizer=optax.sgd(0.3), steps=9, history=True)
+    ax = plot.cost_surface(mean_squared_error, x, y, flows=[flow], steps=[steps.history.params])
+    drawn, dots = ax.lines
+    np.testing.assert_array_equal(np.transpose(drawn.get_data()), flow.params)
+    np.testing.assert_array_equal(np.transpose(dots.get_data()), steps.history.params)
+    (low, high), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    assert low < np.min(flow.params[:, 0]) < np.max(flow.params[:, 0]) < high
+    assert bottom < -1 < top
+    with pytest.raises(ValueError, match="say between which limits to draw: limits="):
+        plot.cost_surface(mean_squared_error, x, y)
+
+
+def test_phase_portrait_draws_a_param_against_its_velocity(line):
+    flow = exact_flow(moments(*line))
+    times = np.linspace(0, 5, 30)
+    paths = [flow.trajectory(np.zeros(2), times), flow.oscillation(np.zeros(2), times, 0.1)]
+    ax = plot.phase_portrait(*paths, param=1, name="β₁", labels=["flow", "inertia"])
+    for path, curve in zip(paths, ax.lines[1::2], strict=True):
+        np.testing.assert_array_equal(curve.get_xdata(), path.params[:, 1])
+        np.testing.assert_array_equal(curve.get_ydata(), path.velocity[:, 1])
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), -np.asarray(paths[0].momentum)[:, 1])
+    with pytest.raises(ValueError, match="got none"):
+        plot.phase_portrait()
+
+
+def test_descent_draws_the_rates_of_theory_on_what_was_measured(line):
+    """Late on the dashed line is the solid one."""
+    x, y = line
+    flow = exact_flow(moments(x, y))
+    rates = (0.05, 0.3, 1.02 * float(flow.learning_rates.largest))
+    ways = {
+        rate: descend(
+            mean_squared_error, np.zeros(2), x, y, optimizer=optax.sgd(rate), steps=60, history=True
+        )
+        for rate in rates
+    }
+    ax = plot.descent(ways, flow)
+    for (rate, way), solid, dashed in zip(ways.items(), ax.lines[::2], ax.lines[1::2], strict=True):
+        left = np.asarray(way.history.cost) - flow.cost
+        steps, theory = dashed.get_data()
+        np.testing.assert_allclose(theory[-1], left[steps[-1]], rtol=0.1)
+        seen = np.isfinite(solid.get_ydata())
+        np.testing.assert_array_equal(np.asarray(solid.get_ydata())[seen], left[seen])
+        assert solid.get_label() == f"α = {rate:.3g}"
+    with pytest.raises(ValueError, match="draws histories"):
+        plot.descent({0.1: descend(mean_squared_error, np.zeros(2), x, y, steps=3)}, flow)
+
+
+def test_the_arrow_of_amplitude_is_the_amplitude():
+    def cost(q):
+        return (q[0] - 0.3) ** 2 + 1
+
+    found = stationary_phase(cost, np.zeros(1), hbar=0.05)
+    ax = plot.amplitude(cost, hbar=0.05, limits=(-2.5, 3.0), found=found)
+    arrow = ax.texts[0]
+    (x1, y1), (x0, y0) = arrow.xy, arrow.xyann
+    assert complex(x1 - x0, y1 - y0) == pytest.approx(complex(found.amplitude), rel=1e-3)
+    (dot,) = ax.lines[1].get_xydata()
+    spiral = ax.lines[0].get_xydata()
+    middle = spiral[len(spiral) * 28 // 55]  # θ = 0.3 of −2.5 to 3
+    np.testing.assert_allclose(dot, middle, atol=1e-3)
+
+
+def test_pvalues_draws_their_density():
+    p = np.append(np.linspace(0.0005, 0.9995, 1000), np.nan)
+    ax = plot.pvalues(jnp.asarray(p), bins=10)
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([1] * 10)
+    assert ax.get_title(loc="left") == "5.0% are below 0.05"
+    with pytest.raises(ValueError, match="no p-value that is not NaN"):
+        plot.pvalues([np.nan])

@@ -18,8 +18,8 @@ from jaxreg.precision import float64, in_own_precision
 def in_float64(function: Callable[..., Array]) -> Callable[..., Array]:
     """A function of float64 arrays, for numbers and arrays of any dtype, broadcast together.
 
-    Its result has the dtype of the first argument where that is a float, JAX's default where not. The
-    name of that dtype is its last argument.
+    Its result has the dtype of the first argument where that is a float, JAX's default where not. Its last
+    argument is "float64" or "float32", the digits asked for.
     """
     compiled = jax.jit(function, static_argnums=-1)
 
@@ -28,10 +28,12 @@ def in_float64(function: Callable[..., Array]) -> Callable[..., Array]:
     def of_any(*args: Any) -> Array:
         given = [a if isinstance(a, jax.Array | np.ndarray | np.generic) else jnp.asarray(a) for a in args]
         first = given[0].dtype
+        if any(jnp.issubdtype(a.dtype, jnp.complexfloating) for a in given):
+            raise TypeError("distributions are those of real numbers; got complex ones")
         dtype = first if jnp.issubdtype(first, jnp.floating) else jnp.result_type(float)
         with float64():
             wide = [jnp.asarray(a).astype(jnp.float64) for a in given]
-            return compiled(*wide, jnp.dtype(dtype).name).astype(dtype)
+            return compiled(*wide, "float64" if dtype == jnp.float64 else "float32").astype(dtype)
 
     return of_any
 

@@ -20,6 +20,7 @@ from jax.scipy.special import ndtri
 from jaxreg._typing import Array
 from jaxreg.distributions._arguments import by_its_density, in_float64
 
+MOST_DF = 1e10  # for which MOST_LEVELS are enough
 MOST_LEVELS = 20_000
 MOST_STEPS = 60
 STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
@@ -32,11 +33,11 @@ def sf(x: Any, dfn: Any, dfd: Any) -> Array:
 
     Args:
         x: any shape; the result has its dtype. 1 below zero.
-        dfn: degrees of freedom of the numerator, positive.
+        dfn: degrees of freedom of the numerator, above 0 and up to 10¹⁰.
         dfd: those of the denominator.
 
     Returns:
-        Probabilities; NaN where a number of degrees of freedom is not positive. Differentiable in x.
+        Probabilities; NaN where a number of degrees of freedom is another. Differentiable in x.
 
     >>> import numpy as np
     >>> print(sf(np.array([1.0, 4.0, 1000.0]), 2, 30))
@@ -85,6 +86,10 @@ def ppf(q: Any, dfn: Any, dfd: Any) -> Array:
     return _ppf(q, dfn, dfd)
 
 
+def _usable(df: Array) -> Array:
+    return (df > 0) & (df <= MOST_DF)
+
+
 def _both_of(x: Array, dfn: Array, dfd: Array) -> tuple[Array, Array]:
     """log P(F > x) and log P(F ≤ x)."""
     a, b = dfd / 2, dfn / 2
@@ -92,7 +97,7 @@ def _both_of(x: Array, dfn: Array, dfd: Array) -> tuple[Array, Array]:
     z = 1 / (1 + ratio)
     other = jnp.where(jnp.isinf(ratio), 1, ratio * z)
     upper, lower = _log_beta_tails(a, b, z, other)
-    known = (dfn > 0) & (dfd > 0) & ~jnp.isnan(x)
+    known = _usable(dfn) & _usable(dfd) & ~jnp.isnan(x)
     upper, lower = jnp.where(x > 0, upper, 0), jnp.where(x > 0, lower, -jnp.inf)
     return jnp.where(known, upper, jnp.nan), jnp.where(known, lower, jnp.nan)
 
@@ -190,7 +195,7 @@ def _isf_of(q: Array, dfn: Array, dfd: Array, dtype: str) -> Array:
 
     start = jnp.zeros((), jnp.int32), _first_guess(q, dfn, dfd, inside), jnp.bool_(True)
     _, log_x, _ = lax.while_loop(lambda state: state[-1] & (state[0] < MOST_STEPS), step, start)
-    known = (q >= 0) & (q <= 1) & (dfn > 0) & (dfd > 0)
+    known = (q >= 0) & (q <= 1) & _usable(dfn) & _usable(dfd)
     x = jnp.where(inside, jnp.exp(log_x), jnp.where(q == 0, jnp.inf, 0))
     return jnp.where(known, x, jnp.nan)
 

@@ -54,7 +54,7 @@ def cdf(x: Any, df: Any) -> Array:
     >>> print(cdf(np.array([-2.0, 0.0]), 50))
     [0.02547353 0.5       ]
     """
-    return _sf(-_array(x), df)
+    return _sf(_negative(x), df)
 
 
 def logsf(x: Any, df: Any) -> Array:
@@ -72,7 +72,7 @@ def isf(q: Any, df: Any) -> Array:
 
     Args:
         q: probabilities; infinite x at 0 and 1, NaN outside.
-        df: degrees of freedom.
+        df: degrees of freedom, from 1 on; NaN below.
 
     >>> import numpy as np
     >>> print(isf(np.array([0.025, 0.5, 1e-300]), np.array([10.0, 10.0, 3.0])))
@@ -101,8 +101,9 @@ def log_p(x: Any, df: Any) -> Array:
     return _log_p(x, df)
 
 
-def _array(x: Any) -> Any:
-    return x if hasattr(x, "dtype") else jnp.asarray(x)
+def _negative(x: Any) -> Any:
+    x = x if hasattr(x, "dtype") else jnp.asarray(x)
+    return -(x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float)))
 
 
 def _log_p_of(x: Array, df: Array, dtype: str) -> Array:
@@ -142,7 +143,7 @@ def _isf_of(q: Array, df: Array, dtype: str) -> Array:
 
     t = lax.fori_loop(0, STEPS[dtype], step, t)  # unrolled, it takes five times as long to compile
     t = jnp.where(inside, t, jnp.where(small == 0.5, 0.0, jnp.inf))
-    return jnp.where((small >= 0) & (df > 0), jnp.where(q > 0.5, -t, t), jnp.nan)
+    return jnp.where((small >= 0) & (df >= 1), jnp.where(q > 0.5, -t, t), jnp.nan)
 
 
 def _first_guess(q: Array, df: Array) -> Array:

@@ -1,0 +1,222 @@
+"""The cost as a landscape, ways through it, and the amplitude that its turning points dominate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.axes import Axes
+
+from jaxreg.descent import Descent
+from jaxreg.flow import Flow
+from jaxreg.path_integral import StationaryPhase
+from jaxreg.phase_space import Trajectory
+from jaxreg.plot._axes import CYCLE, ON_DARK, ORANGE, axes
+from jaxreg.precision import in_own_precision
+
+GRID = 120  # points a side
+LEVELS = 16
+MOST_POINTS = 200_000
+PAPER = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8}
+ARROW = {"arrowstyle": "->", "color": ORANGE, "lw": 1.5}
+
+
+def cost_surface(
+    cost: Callable[..., Any],
+    *data: Any,
+    flows: Sequence[Trajectory] = (),
+    steps: Sequence[Any] = (),
+    limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
+    names: tuple[str, str] = ("β₀", "β₁"),
+    label: str = "cost S",
+    ax: Axes | None = None,
+) -> Axes:
+    """Contours of S over two params, with flows as curves and the steps of descents as dots on them.
+
+    Args:
+        cost: S(params, *data) of two params.
+        *data: what the cost reads.
+        flows: trajectories, params (times, 2).
+        steps: params after each step of a descent, (steps, 2) each, such as `descend(...).history.params`.
+        limits: (lowest, highest) of either param; around flows and steps without.
+        names: of the params, with units.
+        label: what the cost is, with units.
+        ax: where to draw.
+
+    Returns:
+        The axes.
+    """
+    curves = [np.asarray(flow.params) for flow in flows]
+    dots = [np.asarray(step) for step in steps]
+    for way in (*curves, *dots):
+        if way.ndim != 2 or way.shape[1] != 2:
+            raise ValueError(f"cost_surface draws ways of shape (times, 2), got {way.shape}")
+    ax = axes(ax, (6, 4.5))
+    first, second = (np.linspace(*ends, GRID) for ends in limits or _around(curves + dots))
+    grid = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
+    surface = np.asarray(_costs(cost, grid, data)).reshape(GRID, GRID)
+    low, high = np.nanmin(surface), np.nanmax(surface)
+    levels = low + (high - low) * np.linspace(0, 1, LEVELS) ** 2  # denser at the bottom
+    filled = ax.contourf(first, second, surface, levels, cmap="cividis")
+    ax.contour(first, second, surface, levels, colors="white", linewidths=0.4, alpha=0.6)
+    ax.figure.colorbar(filled, ax=ax, label=label)
+    for curve in curves:
+        ax.plot(*curve.T, color="white", lw=1.5)
+    for dot, color in zip(dots, _colors(len(dots), ON_DARK), strict=True):
+        ax.plot(*dot.T, ".-", color=color, lw=0.6, markersize=5)
+    ax.set(xlabel=names[0], ylabel=names[1], xlim=first[[0, -1]], ylim=second[[0, -1]])
+    return ax
+
+
+def phase_portrait(
+    *paths: Trajectory,
+    param: int = 0,
+    name: str = "θ",
+    labels: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """One param against its velocity along trajectories; where all is at rest, ∇S = 0.
+
+    Along the flow the velocity is −p = −∇S; with inertia it is the momentum of a unit mass.
+
+    Args:
+        *paths: trajectories of one data set, params (times, p).
+        param: which one.
+        name: of the param, with units.
+        labels: of the paths.
+        ax: where to draw.
+
+    Returns:
+        The axes.
+    """
+    if not paths:
+        raise ValueError("phase_portrait draws trajectories; got none")
+    ax = axes(ax)
+    ax.axhline(0, color="0.6", lw=1)
+    for k, (path, color) in enumerate(zip(paths, _colors(len(paths)), strict=True)):
+        theta, velocity = np.asarray(path.params), np.asarray(path.velocity)
+        if theta.ndim != 2:
+            raise ValueError(f"phase_portrait draws one data set, params (times, p); got {theta.shape}")
+        ax.plot(theta[:, param], velocity[:, param], color=color, label=labels[k] if labels else None)
+        ax.plot(theta[0, param], velocity[0, param], "o", color=color, markersize=5)
+    ax.set(xlabel=name, ylabel=f"velocity of {name}")
+    ax.set_title("dots: where they start", fontsize="medium", loc="left")
+    if labels:
+        ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def descent(
+    descents: Mapping[float, Descent], flow: Flow, *, label: str = "S − S*", ax: Axes | None = None
+) -> Axes:
+    """What is left of the cost against the step, for several learning rates, with the rates of theory dashed.
+
+    Late on each step multiplies S − S* by max (1 − αλ)² over the eigenvalues λ of ∇²S.
+
+    Args:
+        descents: those of one data set by plain gradient descent, `{α: descend(..., history=True)}`.
+        flow: that of the same data set, `exact_flow` or `linearized_flow`.
+        label: what is left, with units.
+        ax: where to draw.
+
+    Returns:
+        The axes.
+    """
+    ax = axes(ax)
+    least, rates = float(flow.cost), np.asarray(flow.rates)
+    for (alpha, found), color in zip(descents.items(), _colors(len(descents)), strict=True):
+        if found.history is None:
+            raise ValueError("descent draws histories: descend(..., history=True)")
+        left = np.asarray(found.history.cost, float) - least
+        noise = 8 * np.finfo(np.asarray(found.cost).dtype).eps * np.abs(found.history.cost[0])
+        ax.semilogy(np.where(left > noise, left, np.nan), color=color, label=f"α = {alpha:.3g}")
+        seen = np.flatnonzero((left > noise) & np.isfinite(left))
+        factor = np.max((1 - alpha * rates) ** 2)
+        middle = seen[len(seen) // 2]
+        theory = left[middle] * factor ** (seen - middle)
+        ax.semilogy(seen, theory, "--", color=color, lw=1, alpha=0.8)
+    ax.set(xlabel="step k", ylabel=label)
+    ax.set_title("dashed: |1 − αλ|²ᵏ of the slowest direction", fontsize="medium", loc="left")
+    ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def amplitude(
+    cost: Callable[..., Any],
+    *data: Any,
+    hbar: float,
+    limits: tuple[float, float],
+    found: StationaryPhase | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """The path ∫ e^{iS/ħ} dθ takes through the complex plane as θ grows: Cornu's spiral for a quadratic S.
+
+    It winds up where S changes fast, and gets ahead where S does not: at the stationary points. The arrow
+    between the eyes of the spiral is the amplitude.
+
+    Args:
+        cost: S(params, *data) of one param.
+        *data: what the cost reads.
+        hbar: ħ in units of S.
+        limits: the first and the last θ.
+        found: `stationary_phase` of the same, whose points are marked.
+        ax: where to draw.
+
+    Returns:
+        The axes.
+    """
+    ax = axes(ax, (5.5, 5))
+    theta = _resolving(cost, data, hbar, limits)
+    S, slope = (np.asarray(a, np.float64) for a in _costs_and_slopes(cost, theta[:, None], data))
+    phase = np.exp(1j * S / hbar)
+    path = np.append(0, np.cumsum((phase[1:] + phase[:-1]) / 2 * np.diff(theta)))
+    re, im = np.real(path), np.imag(path)
+    rest = 1j * hbar * phase[[0, -1]] / slope[[0, -1], 0]  # to where endless limits would lead
+    start, end = path[0] + rest[0], path[-1] + rest[1]
+    ax.plot(re, im, color=CYCLE[0], lw=0.8)
+    ax.annotate("", (end.real, end.imag), (start.real, start.imag), arrowprops=ARROW)
+    if found is not None:
+        for point, action in zip(np.asarray(found.points)[:, 0], np.asarray(found.actions), strict=True):
+            here = np.interp(point, theta, re), np.interp(point, theta, im)
+            ax.plot(*here, "o", color=ORANGE, markersize=6)
+            text = f"θ* = {point:.3g}, S = {action:.3g}"
+            ax.annotate(text, here, xytext=(8, -12), textcoords="offset points", fontsize="small", bbox=PAPER)
+    ax.set(xlabel="Re ∫ exp(iS/ħ) dθ", ylabel="Im ∫ exp(iS/ħ) dθ", aspect="equal")
+    ax.set_title(
+        f"ħ = {hbar:.3g}; arrow: the amplitude, |A| = {abs(end - start):.3g}", fontsize="medium", loc="left"
+    )
+    return ax
+
+
+def _resolving(cost: Callable[..., Any], data: tuple, hbar: float, limits: tuple[float, float]) -> np.ndarray:
+    """So many θ that the phase turns by 1/20 from one to the next, or as many as can be drawn."""
+    coarse = np.linspace(*limits, 2001)
+    turned = np.abs(np.diff(np.asarray(_costs(cost, coarse[:, None], data), float))).sum() / hbar
+    return np.linspace(*limits, int(np.clip(20 * turned, 2001, MOST_POINTS)))
+
+
+def _around(ways: list[np.ndarray]) -> list[tuple[float, float]]:
+    """The ranges of both params with a margin."""
+    if not ways:
+        raise ValueError("with neither flows nor steps say between which limits to draw: limits=")
+    points = np.concatenate(ways)
+    points = points[np.isfinite(points).all(axis=1)]
+    low, high = points.min(axis=0), points.max(axis=0)
+    room = np.where(high > low, 0.15 * (high - low), 1.0)
+    return list(zip(low - room, high + room, strict=True))
+
+
+def _colors(count: int, cycle: tuple[str, ...] = CYCLE) -> list[str]:
+    return [cycle[k % len(cycle)] for k in range(count)]
+
+
+@in_own_precision
+def _costs(cost: Callable[..., Any], params: np.ndarray, data: tuple) -> Any:
+    return jax.vmap(lambda theta: cost(theta, *data))(params)
+
+
+@in_own_precision
+def _costs_and_slopes(cost: Callable[..., Any], params: np.ndarray, data: tuple) -> Any:
+    return jax.vmap(jax.value_and_grad(lambda theta: cost(theta, *data)))(params)

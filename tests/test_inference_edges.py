@@ -1,0 +1,152 @@
+"""Inference at the edges: tiny residuals, far observations, extreme units, bad calls."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import statsmodels.api as sm
+
+from jaxreg import GradientDescent, Line, Linear, Polynomial, fit, mean_squared_error
+
+
+@pytest.mark.parametrize("cov_type", ["HC0", "HC3", "HAC"])
+def test_costs_without_standard_errors_have_no_robust_ones(rng, cov_type):
+    x, y = rng.normal(size=12), rng.normal(size=(12, 2))
+
+    def ridge(params, x, y, weights=None, *, ansatz):
+        return mean_squared_error(params, x, y, weights, ansatz=ansatz) + 0.1 * params[1] ** 2
+
+    found = fit(x, y, cost=ridge, solver=GradientDescent(), cov_type=cov_type)
+    for known in (found.bse, found.pvalues, found.fvalue, found.f_pvalue, found.conf_int()):
+        assert np.isnan(known).all()
+    assert np.isnan(fit(x, y, cost=ridge, solver=GradientDescent()).fvalue).all()
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+def test_an_observation_fitted_by_itself_has_no_leverage_correction(rng, dtype, cov_type):
+    """Leverage 1: 0/0, which rounding makes anything, also 0."""
+    dummy = np.zeros(10, dtype)
+    dummy[9] = 1
+    for _ in range(20):
+        x = np.stack([dummy, rng.normal(size=10).astype(dtype)], axis=1)
+        found = fit(x, rng.normal(size=10).astype(dtype), ansatz=Linear(), cov_type=cov_type)
+        assert np.isnan(found.bse).all()
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+@pytest.mark.parametrize("far", [100.0, 1e4])
+def test_a_far_observation_keeps_its_leverage(dtype, cov_type, far):
+    x = np.array([0, 0.125, 0.25, 0.375, 0.5, far], dtype)
+    y = np.array([0.1, 0.4, 0.2, 0.5, 0.3, 0.7], dtype)
+    exact = sm.OLS(y.astype("f8"), sm.add_constant(x.astype("f8"))).fit(cov_type=cov_type)
+    np.testing.assert_allclose(fit(x, y, cov_type=cov_type).bse, exact.bse, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"cov_type": "HC0"}, {"cov_type": "HC3"}, {"cov_type": "HAC", "maxlags": 3}], ids=str
+)
+@pytest.mark.parametrize("ansatz", [Line(), Polynomial(3)], ids=repr)
+def test_robust_errors_of_tight_fits(rng, dtype, options, ansatz):
+    """Residuals of 2⁻¹⁴ on a range of 120, of which a float32 c leaves nothing."""
+    x = np.arange(40, dtype=dtype)
+    e = rng.choice([-1, 0, 1], 40) * 2.0**-14
+    lags = {"maxlags": 3} if cov_type == "HAC" else {}
+    y = (2 + 3 * x.astype("f8") + e).astype(dtype)
+    found = fit(x, y, ansatz=Line() if degree == 1 else Polynomial(degree), cov_type=cov_type, **lags)
+    design = np.vander(x.astype("f8"), degree + 1, increasing=True)
+    exact = sm.OLS(e, design).fit(cov_type=cov_type, cov_kwds=lags or None)
+    np.testing.assert_allclose(found.bse, exact.bse, rtol=1e-5 if dtype == np.float32 else 1e-8)
+
+
+@pytest.mark.parametrize("maxlags", [10, 12, 100])
+def test_more_lags_than_observations(rng, maxlags):
+    x, y = rng.normal(size=12), rng.normal(size=12)
+    exact = sm.OLS(y, sm.add_constant(x)).fit(cov_type="HAC", cov_kwds={"maxlags": maxlags})
+    np.testing.assert_allclose(fit(x, y, cov_type="HAC", maxlags=maxlags).bse, exact.bse, rtol=1e-9)
+
+
+@pytest.mark.parametrize("unit", [2.0**-80, 2.0**80])
+def test_no_unit_of_y_costs_a_test_its_digits(rng, unit):
+    """Squares of such float32 numbers are 0 or infinite."""
+    x = np.arange(20, dtype="f4")
+    y = (0.1 * x + rng.normal(size=20)).astype("f4")
+
+    def known(y, unit):
+        unit = np.float32(unit)
+        line, curve = fit(x, y), fit(x, y, ansatz=Polynomial(2))
+        test = line.t_test([0, 1])
+        new, sure = (line.predict(x[:2], kind) for kind in ("prediction", "confidence"))
+        widths = [(limits.upper - limits.mean) / unit for limits in (new, sure)]
+        robust = fit(x, y, cov_type="HC1").t_test([0, 1])
+        return [
+            line.rsquared, line.rsquared_adj, line.fvalue, line.f_pvalue, test.tvalue, test.pvalue, *widths,
+            line.f_test([0, 1]).fvalue, curve.compare(line).fvalue, curve.fvalue, robust.tvalue,
+        ]  # fmt: skip
+
+    for a, b in zip(known(y * np.float32(unit), unit), known(y, 1), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    shift = fit(x, y).llf - fit(x, y * np.float32(unit)).llf
+    assert float(shift) == pytest.approx(20 * np.log(unit), rel=1e-5)
+
+
+def test_a_test_of_a_fit_without_residuals():
+    found = fit(np.arange(8.0), 2 * np.arange(8.0) + 1)
+    assert found.f_test(np.eye(2)).fvalue == np.inf
+    assert found.f_test(np.eye(2)).pvalue == 0
+    assert np.isnan(found.f_test(np.eye(2), [1, 2]).fvalue)
+
+
+def test_sums_of_squares_where_the_cost_is_worse_than_the_mean(rng):
+    x, y = rng.normal(size=20), rng.normal(size=20)
+
+    def far_off(params, x, y, weights=None, *, ansatz):
+        return jnp.mean((params - 2.0) ** 2)
+
+    found = fit(x, y, cost=far_off, solver=GradientDescent())
+    left = np.sum((y - 2 - 2 * x) ** 2)
+    assert float(found.ssr) == pytest.approx(left, rel=1e-6)
+    assert float(found.centered_tss) == pytest.approx(np.sum((y - y.mean()) ** 2), rel=1e-6)
+    assert float(found.rsquared) == pytest.approx(1 - left / np.sum((y - y.mean()) ** 2), rel=1e-6)
+
+
+def test_intervals_of_a_fit_that_jit_closes_over(rng):
+    x, y = rng.normal(size=20).astype("f4"), rng.normal(size=(20, 3)).astype("f4")
+    found = fit(jnp.asarray(x), jnp.asarray(y))
+    np.testing.assert_array_equal(jax.jit(lambda s: found.conf_int() * s)(1.0), found.conf_int())
+    inside = jax.jit(lambda s: fit(x, y).params * s)(1.0)
+    np.testing.assert_allclose(inside, found.params, rtol=1e-6)
+    h = 1e-3
+    slope = jax.grad(lambda a: found.conf_int(a)[1, 1, 0])(0.1)
+    numeric = (found.conf_int(0.1 + h) - found.conf_int(0.1 - h))[1, 1, 0] / (2 * h)
+    assert float(slope) == pytest.approx(float(numeric), rel=1e-3)
+
+
+X8, Y8 = np.arange(8.0), np.array([[0, 1], [2, 1], [1, 3], [4, 4], [3, 7], [6, 5], [5, 8], [9, 6.0]])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda f: f.t_test([0, 1], [1, 2]), r"value is the same for all data sets.*got shape \(2,\)"),
+        (lambda f: f.f_test(np.eye(2), [[1], [2]]), r"got shape \(2, 1\)"),
+        (lambda f: f.t_test([0, 1]).conf_int(1.5), "alpha is a probability between 0 and 1"),
+        (lambda f: f.conf_int("a"), "alpha is a probability between 0 and 1"),
+        (lambda f: f.t_test("slope"), r"contrasts are numbers of shape \(2,\) or \(q, 2\), got 'slope'"),
+        (lambda f: f.t_test([0, 0]), "finite numbers that are not all 0"),
+        (lambda f: f.t_test([0, np.nan]), "finite numbers that are not all 0"),
+        (lambda f: f.predict(1.0, "prediction", weights=np.ones(5)), "a number or of shape"),
+        (lambda f: fit(X8, Y8, use_t="yes"), "use_t is True, False or None"),
+        (lambda f: fit(X8, Y8, cov_type="cluster", groups=[None, "a"] * 4), "groups has missing labels"),
+        (lambda f: fit(X8, Y8, cov_type="cluster", groups=[np.nan, 1] * 4), "groups has missing labels"),
+        (lambda f: fit(X8, Y8, ansatz=Polynomial(2)).compare(fit(X8, 2 * Y8)), "fits of the same y"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_once(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(fit(X8, Y8))
+
+
+def test_a_fit_that_explains_more_is_no_special_case(rng):
+    x, y = rng.normal(size=(2, 30))
+    better = fit(y + 0.1 * rng.normal(size=30), y)
+    assert np.isnan(fit(x, y, ansatz=Polynomial(2)).compare(better).fvalue)
