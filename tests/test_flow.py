@@ -118,7 +118,7 @@ def test_no_rate_shrinks_the_error_faster_than_the_best(rng):
 # --- the flow, the iteration and the oscillation -------------------------------------------------
 
 TIMES = np.array([0.0, 0.3, 2.0, 15.0])
-ANSATZE = [Line(), Polynomial(3), Linear(intercept=False)]
+ANSATZE = [Line(), pytest.param(Polynomial(3), marks=pytest.mark.slow), Linear(intercept=False)]
 
 
 class Quadratic:

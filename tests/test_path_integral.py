@@ -478,6 +478,7 @@ def test_the_walk_is_exact_at_any_step_where_s_is_not_quadratic(time_step):
     assert_same_mean(walk.params[:, 0] ** 4, fourth / norm)
 
 
+@pytest.mark.slow
 def test_the_walk_agrees_with_nuts():
     """blackjax's sampler on the same logistic cost."""
     temperature = 0.02

@@ -12,6 +12,6 @@ ON_DARK = (ORANGE, SKY, PURPLE, YELLOW)
 DATA = "0.35"
 
 
-def axes(given: Axes | None, size: tuple[float, float] = (6, 4)) -> Axes:
+def axes(given: Axes | None, size: tuple[float, float] = (6.0, 4.0)) -> Axes:
     """The axes given, or new ones."""
     return plt.subplots(figsize=size, layout="constrained")[1] if given is None else given

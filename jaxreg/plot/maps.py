@@ -43,7 +43,7 @@ def trend_map(
     """
     if len(fit.shape) != 2:
         raise ValueError(f"trend_map draws data sets of shape (rows, columns), got {fit.shape}")
-    ax = axes(ax, (8, 4.5))
+    ax = axes(ax, (8.0, 4.5))
     row = np.arange(fit.shape[0]) if row is None else np.asarray(row)
     column = np.arange(fit.shape[1]) if column is None else np.asarray(column)
     slope, error = np.asarray(fit.params)[1], np.asarray(fit.bse)[1]

@@ -53,7 +53,7 @@ def cost_surface(
     for way in (*curves, *dots):
         if way.ndim != 2 or way.shape[1] != 2:
             raise ValueError(f"cost_surface draws ways of shape (times, 2), got {way.shape}")
-    ax = axes(ax, (6, 4.5))
+    ax = axes(ax, (6.0, 4.5))
     first, second = (np.linspace(*ends, GRID) for ends in limits or _around(curves + dots))
     grid = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
     surface = np.asarray(_costs(cost, grid, data)).reshape(GRID, GRID)
@@ -167,7 +167,7 @@ def amplitude(
     Returns:
         The axes.
     """
-    ax = axes(ax, (5.5, 5))
+    ax = axes(ax, (5.5, 5.0))
     theta = _resolving(cost, data, hbar, limits)
     S, slope = (np.asarray(a, np.float64) for a in _costs_and_slopes(cost, theta[:, None], data))
     phase = np.exp(1j * S / hbar)
