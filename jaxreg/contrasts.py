@@ -45,7 +45,7 @@ class TTest(NamedTuple):
     pvalue: Array
     df_denom: Array
 
-    def conf_int(self, alpha: float = 0.05) -> Array:
+    def conf_int(self, alpha: Any = 0.05) -> Array:
         """(lower, upper) limits of the combinations with confidence 1 − alpha, (2, …)."""
         return around(self.effect, self.sd, quantiles(self.df_denom, alpha))
 
@@ -81,12 +81,13 @@ def as_numbers(given: Any, p: int) -> np.ndarray:
 
 def as_values(given: Any, C: np.ndarray) -> Any:
     """What the contrasts are tested against, a number or one for each."""
-    if jnp.shape(given) not in ((), (np.atleast_2d(C).shape[0],)):
+    given = given if isinstance(given, jax.Array) else np.asarray(given, np.float64)
+    if given.shape not in ((), (np.atleast_2d(C).shape[0],)):
         raise ValueError(
             f"value is the same for all data sets: a number, or one for each of the {len(np.atleast_2d(C))} "
-            f"contrasts; got shape {jnp.shape(given)}"
+            f"contrasts; got shape {given.shape}"
         )
-    return given if isinstance(given, Tracer) else np.asarray(given, np.float64)
+    return given
 
 
 @in_own_precision

@@ -33,7 +33,7 @@ def fit(
     cov_type: str = "nonrobust",
     groups: Any = None,
     maxlags: int | None = None,
-    use_t: bool | None = None,
+    use_t: Any = None,
     precision: str = "auto",
     block_size: int | np.integer | str = "auto",
     progress: bool = False,

@@ -179,7 +179,7 @@ class Inference:
         """log₁₀ of the p-values, which does not underflow where these do."""
         return in_own_precision(jnp.divide)(self._log_pvalues, math.log(10))
 
-    def conf_int(self, alpha: float = 0.05) -> Float[Array, "2 p *batch"]:
+    def conf_int(self, alpha: Any = 0.05) -> Float[Array, "2 p *batch"]:
         """(lower, upper) limits of the params with confidence 1 − alpha: `low, high = fit.conf_int()`."""
         return around(self.params, self.bse, self._quantile(alpha))
 
@@ -338,7 +338,7 @@ class Inference:
     def _over_df(self, a: Array, df: Array) -> Array:
         return jnp.where(df > 0, a / jnp.maximum(df, 1), jnp.nan)
 
-    def _quantile(self, alpha: float) -> Array:
+    def _quantile(self, alpha: Any) -> Array:
         """Of Student's t at 1 − alpha/2; few numbers of degrees of freedom are those of many data sets."""
         if isinstance(self.nobs, Tracer) or not self.use_t:
             return quantiles(self._df_t, alpha)

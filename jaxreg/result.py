@@ -94,7 +94,7 @@ class Fit(Inference):
         return self.coefs.shape[0] - self.ansatz.has_intercept
 
     def predict(
-        self, x: Any, interval: str | None = None, alpha: float = 0.05, weights: Any = None
+        self, x: Any, interval: str | None = None, alpha: Any = 0.05, weights: Any = None
     ) -> Array | Prediction:
         """f(θ, x) of every data set, and an interval around it; NaN where there are no params.
 

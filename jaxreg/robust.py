@@ -60,6 +60,9 @@ class Sandwich:
     maxlags: int | None = static()
 
 
+_Sums = tuple[Array, Array, Array, Array]
+
+
 class _Found(NamedTuple):
     """What is known of the data sets of a tile, in float64."""
 
@@ -117,12 +120,12 @@ def with_sandwich(data: Data, found: Fit, how: Sandwich) -> Fit:
             jnp.where(solved, found.coefs, 0).astype(jnp.float64),
             jnp.where(solved, lower[small.of_triangle(p)], 0).astype(jnp.float64),
         )
-        weight, meat, groups = _gathered(data, found.ansatz, known, how)
+        weight, inverse, meat, groups = _gathered(data, found.ansatz, known, how)
         enough = solved & (found.df_resid > 0) & (weight > 0)
         if how.cov_type == "cluster":
             enough &= groups > 1
         factor = _correction(how, found.nobs, p, groups) / jnp.square(jnp.where(enough, weight, 1))
-        V = factor * small.matmul(small.matmul(known.inverse, meat), known.inverse)
+        V = factor * small.matmul(small.matmul(inverse, meat), inverse)
         M, size = FromCoefs.of(found.ansatz, found.frame, single=True).slopes()
         variances = small.dot(jnp.swapaxes(small.matmul(M.hi, V), 0, 1), jnp.swapaxes(M.hi, 0, 1))
         bse = found.frame.y_scale * size * _root(variances)
@@ -148,8 +151,8 @@ def _correction(how: Sandwich, nobs: Array, p: int, groups: Array) -> Array | fl
     return 1.0
 
 
-def _gathered(data: Data, ansatz: Ansatz, known: _Found, how: Sandwich) -> tuple[Array, Array, Array]:
-    """Σ w, M and the number of clusters of each data set, (m,), (p, p, m) and (m,)."""
+def _gathered(data: Data, ansatz: Ansatz, known: _Found, how: Sandwich) -> _Sums:
+    """Σ w, A⁻¹, M and the number of clusters of each data set, (m,), (p, p, m), (p, p, m) and (m,)."""
     x, y, weights = data.arrays()
     p, m = known.coefs.shape
     most = tile_columns(ansatz, x, x.shape[-1] == 1)
@@ -165,7 +168,7 @@ def _gathered(data: Data, ansatz: Ansatz, known: _Found, how: Sandwich) -> tuple
         of_tile = partial(_heteroscedastic, ansatz, how.cov_type)
     width = tiles.even_width(m, most)
 
-    def tile(start: Array | int) -> tuple[Array, Array, Array]:
+    def tile(start: Array | int) -> _Sums:
         cut = partial(lax.dynamic_slice_in_dim, start_index=start, slice_size=width, axis=-1)
         first = jnp.asarray(data.first, jnp.int32) + jnp.int32(start)
         return of_tile(Tile(x, y, weights, first, width), jax.tree.map(cut, known))
@@ -207,36 +210,38 @@ def _refined(ansatz: Ansatz, tile: Tile, known: _Found, *, with_inverse: bool) -
     def of_row(data: tuple) -> list[Array]:
         weight = _Row.of(ansatz, known, data).weight
         row = _Row.of(ansatz, fixed, lax.stop_gradient(data))
-        of_A = [row.weight * (row.psi[i] * row.psi[j]) for i in range(p) for j in range(i + 1)]
-        return [row.seen.astype(jnp.float64), weight, *(row.score * row.psi), *(of_A if with_inverse else [])]
+        of_A = _products(row.weight * row.psi, row.psi) if with_inverse else []
+        return [row.seen.astype(jnp.float64), weight, *(row.score * row.psi), *of_A]
 
     @jax.checkpoint
     def step(sums: list[Array], rows: list[tuple]) -> list[Array]:
         each = [of_row(row) for row in rows]
         return [total + sum(a[1:], a[0]) for total, *a in zip(sums, *each, strict=True)]
 
-    count = 2 + p + (p * (p + 1) // 2 if with_inverse else 0)
-    nobs, total, *sums = tile.over_rows(step, [jnp.zeros(tile.width)] * count)
-    force, lower = jnp.stack(sums[:p]), sums[p:]
-    return nobs, total, _corrected_by(known, total, force, lower, tile.y.dtype)
+    start = [jnp.zeros(tile.width)] * (2 + p) + (_no_products(p, tile.width) if with_inverse else [])
+    nobs, total, *sums = tile.over_rows(step, start)
+    A = _matrix(sums[p:]) if with_inverse else None
+    return nobs, total, _corrected_by(known, total, jnp.stack(sums[:p]), A, tile.y.dtype)
 
 
-def _corrected_by(known: _Found, total: Array, force: Array, lower: Any, dtype: np.dtype) -> _Found:
+def _corrected_by(known: _Found, total: Array, force: Array, A: Array | None, dtype: np.dtype) -> _Found:
     """c + A⁻¹ Σwψε / Σw, as far as rounding to the dtype can have been in the way, and A⁻¹(2 − A A⁻¹)."""
     fixed, total = lax.stop_gradient((known, total))
     total = jnp.where(total > 0, total, 1)
     away = small.matvec(fixed.inverse, force / total)
     room = ROUNDING * jnp.finfo(dtype).eps * (1 + small.largest(jnp.abs(fixed.coefs)))
     coefs = known.coefs + jnp.where(jnp.abs(away) <= room, away, 0)
-    if len(lower) == 0:
+    if A is None:
         return known._replace(coefs=coefs)
-    A = small.symmetric(list(lower)) / total
+    A = A / total
     twice = 2 * jnp.eye(len(A)).reshape(len(A), len(A), *(1,) * total.ndim)
-    better = small.matmul(fixed.inverse, twice - small.matmul(A, fixed.inverse))
+    better = fixed.inverse
+    for _ in range(2):  # each doubles the digits, of which there are some seven
+        better = small.matmul(better, twice - small.matmul(A, better))
     return known._replace(coefs=coefs, inverse=known.inverse + (better - fixed.inverse))
 
 
-def _heteroscedastic(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> tuple[Array, Array, Array]:
+def _heteroscedastic(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> _Sums:
     """M = Σ (w ε)² ψψᵀ / (1 − h)^d, with h = w ψᵀ(Σ w ψψᵀ)⁻¹ψ and d = 1 for HC2, 2 for HC3."""
     p = known.coefs.shape[0]
     _, total, known = _refined(ansatz, tile, known, with_inverse=cov_type in WITH_LEVERAGE)
@@ -245,20 +250,33 @@ def _heteroscedastic(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -
         row = _Row.of(ansatz, known, data)
         h = row.weight * _quadratic(known.inverse, row.psi) / total if cov_type in WITH_LEVERAGE else None
         square = _corrected(jnp.square(row.score), h, cov_type)
-        if p > tiles.UNROLLED:
-            return [square * row.psi[:, None] * row.psi]
-        return [square * (row.psi[i] * row.psi[j]) for i in range(p) for j in range(i + 1)]
+        return [square * a for a in _products(row.psi, row.psi)]
 
     @jax.checkpoint
     def step(sums: list[Array], rows: list[tuple]) -> list[Array]:
         each = [of_row(row) for row in rows]
         return [total + sum(a[1:], a[0]) for total, *a in zip(sums, *each, strict=True)]
 
-    none = jnp.zeros(tile.width, jnp.int32)
+    sums = tile.over_rows(step, _no_products(p, tile.width))
+    return total, known.inverse, _matrix(sums), jnp.zeros(tile.width, jnp.int32)
+
+
+def _products(a: Array, b: Array) -> list[Array]:
+    """The lower triangle of a bᵀ entry by entry; all of it in one array where p is large."""
+    p = len(a)
+    return [a[:, None] * b] if p > tiles.UNROLLED else [a[i] * b[j] for i in range(p) for j in range(i + 1)]
+
+
+def _no_products(p: int, width: int) -> list[Array]:
+    """What sums of `_products` begin with."""
     if p > tiles.UNROLLED:
-        return total, tile.over_rows(step, [jnp.zeros((p, p, tile.width))])[0], none
-    sums = tile.over_rows(step, [jnp.zeros(tile.width)] * (p * (p + 1) // 2))
-    return total, small.symmetric(sums), none
+        return [jnp.zeros((p, p, width))]
+    return [jnp.zeros(width)] * (p * (p + 1) // 2)
+
+
+def _matrix(sums: list[Array]) -> Array:
+    """The matrix of sums of `_products`."""
+    return sums[0] if sums[0].ndim == 3 else small.symmetric(sums)
 
 
 def _quadratic(A: Array, psi: Array) -> Array:
@@ -273,7 +291,7 @@ def _corrected(square: Array, h: Array | None, cov_type: str) -> Array:
     return square / (left if cov_type == "HC2" else left * left)
 
 
-def _by_products(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> tuple[Array, Array, Array]:
+def _by_products(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> _Sums:
     """The same on a shared design of several columns, as matrix products of (w ε)² with all ψ_i ψ_j.
 
     The design is that of a frame for all data sets, and the result moves to the frame of each.
@@ -312,8 +330,9 @@ def _by_products(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> tu
         none = jnp.zeros((len(row) if with_leverage else 0, products.STRIP))
         start = jnp.zeros(products.STRIP), jnp.zeros((p, products.STRIP)), none
         total, force, lower = products.over_chunks(strip, add_first, start)
+        of_all = small.symmetric(list(lower)) if with_leverage else None
         known_here = _Found(known.frame, c, A_inverse)
-        c, A_inverse = _corrected_by(known_here, total, force, lower, tile.y.dtype)[1:]
+        c, A_inverse = _corrected_by(known_here, total, force, of_all, tile.y.dtype)[1:]
         A = A_inverse[row, column] * twice
 
         def add(meat: Array, first: Array, rows: tuple) -> Array:
@@ -328,10 +347,10 @@ def _by_products(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> tu
     y_frame = (jnp.broadcast_to(a, tile.width) for a in (known.frame.y_center, known.frame.y_scale))
     total, lower = products.over_strips(tile, of_strip, *y_frame, c, A_inverse)
     meat = small.matmul(R, small.matmul(lower[small.of_triangle(p)], jnp.swapaxes(R, 0, 1)))
-    return total, meat, jnp.zeros(tile.width, jnp.int32)
+    return total, known.inverse, meat, jnp.zeros(tile.width, jnp.int32)
 
 
-def _clustered(ansatz: Ansatz, how: Sandwich, tile: Tile, known: _Found) -> tuple[Array, Array, Array]:
+def _clustered(ansatz: Ansatz, how: Sandwich, tile: Tile, known: _Found) -> _Sums:
     """M = Σ_g S_g S_gᵀ of the sums S_g of scores, and how many clusters have observations."""
     p = known.coefs.shape[0]
     _, total, known = _refined(ansatz, tile, known, with_inverse=False)
@@ -350,7 +369,7 @@ def _clustered(ansatz: Ansatz, how: Sandwich, tile: Tile, known: _Found) -> tupl
     none = jnp.zeros(tile.width, jnp.int32)
     start = jnp.zeros((p, p, tile.width)), jnp.zeros((p, tile.width)), none > 0, none
     meat, S, any_seen, groups = lax.fori_loop(0, tile.y.shape[0], step, start)
-    return total, meat + S[:, None] * S, groups + any_seen
+    return total, known.inverse, meat + S[:, None] * S, groups + any_seen
 
 
 def _lags(nobs: Any) -> Any:
@@ -360,25 +379,32 @@ def _lags(nobs: Any) -> Any:
     return jnp.floor(4 * (nobs.astype(jnp.float64) / 100) ** (2 / 9))
 
 
-def _lagged(
-    ansatz: Ansatz, maxlags: int | None, most: int, tile: Tile, known: _Found
-) -> tuple[Array, Array, Array]:
+def _lagged(ansatz: Ansatz, maxlags: int | None, most: int, tile: Tile, known: _Found) -> _Sums:
     """M = Σ s sᵀ + s fᵀ + f sᵀ with f_i = Σ_l (1 − l / (L + 1)) s_{i−l}; lags count valid observations."""
     p = known.coefs.shape[0]
     nobs, total, known = _refined(ansatz, tile, known, with_inverse=False)
     L = _lags(nobs) if maxlags is None else jnp.full(tile.width, float(maxlags))
     kernel = [jnp.maximum(1 - lag / (L + 1), 0) for lag in range(1, most + 1)]
 
+    # Entry by entry and some rows at a time: as stacked arrays of one row it takes three times as long.
     @jax.checkpoint
-    def step(k: Array, state: tuple) -> tuple:
+    def step(state: tuple, rows: list[tuple]) -> tuple:
         meat, before = state
-        row = _Row.of(ansatz, known, tile.rows(k, 1))
-        s = row.score * row.psi
-        f = s / 2 + sum((a * b for a, b in zip(kernel, before, strict=True)), jnp.zeros_like(s))
-        meat += s[:, None] * f + f[:, None] * s
-        before = [jnp.where(row.seen, a, b) for a, b in zip([s, *before[:-1]], before, strict=False)]
+        for data in rows:
+            row = _Row.of(ansatz, known, data)
+            s = row.score * row.psi
+            f = jnp.stack(
+                [sum((a * b[i] for a, b in zip(kernel, before, strict=True)), s[i] / 2) for i in range(p)]
+            )
+            both = zip(meat, _products(s, f), _products(f, s), strict=True)
+            meat = [total + a + b for total, a, b in both]
+            newest = [list(s), *before[:-1]] if before else []
+            before = [
+                [jnp.where(row.seen, a, b) for a, b in zip(new, old, strict=True)]
+                for new, old in zip(newest, before, strict=True)
+            ]
         return meat, before
 
-    start = jnp.zeros((p, p, tile.width)), [jnp.zeros((p, tile.width))] * most
-    meat, _ = lax.fori_loop(0, tile.y.shape[0], step, start)
-    return total, meat, jnp.zeros(tile.width, jnp.int32)
+    start = _no_products(p, tile.width), [[jnp.zeros(tile.width)] * p] * most
+    meat, _ = tile.over_rows(step, start)
+    return total, known.inverse, _matrix(meat), jnp.zeros(tile.width, jnp.int32)

@@ -42,11 +42,9 @@ def test_a_far_observation_keeps_its_leverage(dtype, cov_type, far):
     np.testing.assert_allclose(fit(x, y, cov_type=cov_type).bse, exact.bse, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "options", [{"cov_type": "HC0"}, {"cov_type": "HC3"}, {"cov_type": "HAC", "maxlags": 3}], ids=str
-)
-@pytest.mark.parametrize("ansatz", [Line(), Polynomial(3)], ids=repr)
-def test_robust_errors_of_tight_fits(rng, dtype, options, ansatz):
+@pytest.mark.parametrize("cov_type", ["HC0", "HC3", "HAC"])
+@pytest.mark.parametrize("degree", [1, 3])
+def test_robust_errors_of_tight_fits(rng, dtype, cov_type, degree):
     """Residuals of 2⁻¹⁴ on a range of 120, of which a float32 c leaves nothing."""
     x = np.arange(40, dtype=dtype)
     e = rng.choice([-1, 0, 1], 40) * 2.0**-14
