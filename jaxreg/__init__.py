@@ -10,9 +10,10 @@ from jaxreg.descent import Descent, descend
 from jaxreg.fit import fit
 from jaxreg.flow import Flow, exact_flow, learning_rates, linearized_flow, momentum
 from jaxreg.gather import moments
+from jaxreg.langevin import Samples, sample
 from jaxreg.moments import Moments
 from jaxreg.multiple_testing import false_discovery
-from jaxreg.path_integral import Laplace, Samples, StationaryPhase, laplace, sample, stationary_phase
+from jaxreg.path_integral import Laplace, StationaryPhase, laplace, stationary_phase
 from jaxreg.phase_space import Trajectory, leapfrog
 from jaxreg.result import Fit
 from jaxreg.solvers import ClosedForm, GradientDescent

@@ -75,13 +75,14 @@ def tour_of_paper(
     """Linear regression as classical mechanics, in seven steps on sea surface temperatures."""
     if plots is not None and plots.exists() and not plots.is_dir():
         raise UserError(f"--plots names a folder, and {plots} is a file")
+    if plots is not None:
+        plots.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False)
     for number, step in enumerate(steps(), start=1):
         console.print(f"[bold]{number}. {step.title}[/bold]")
         for line in step.lines:
             console.print(f"   {line}", soft_wrap=True, markup=False)
         if plots is not None:
-            plots.mkdir(parents=True, exist_ok=True)
             write_whole(plots / f"{step.name}.png", partial(_draw_step, step))
 
 

@@ -12,17 +12,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxreg import frame as frames
-from jaxreg import pair, small
+from jaxreg import small
 from jaxreg._typing import Array, Float
-from jaxreg.closed_form import is_usable, turning_point, usable_G
+from jaxreg.closed_form import is_usable, turning_point
 from jaxreg.moments import Moments
-from jaxreg.pair import Pair
-from jaxreg.phase_space import Trajectory
-from jaxreg.precision import float64, in_own_precision
+from jaxreg.phase_space import Trajectory, as_params
+from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree
+from jaxreg.spectrum import apply, spectrum
 
 
 class LearningRates(NamedTuple):
@@ -48,6 +46,7 @@ class Flow:
         cost: S(θ*), (*batch).
         rates: the eigenvalues λ of H = ∇²S, ascending, (p, *batch).
         directions: their unit eigenvectors, `directions[:, k]` that of `rates[k]`, (p, p, *batch).
+        hessian: H, (p, p, *batch); of a κ above that of the dtype it has no digits, unlike the rates.
 
     >>> from jaxreg import moments
     >>> x, y = jnp.array([-1.0, 0.0, 0.0, 1.0]), jnp.array([-1.0, 0.0, 2.0, 3.0])
@@ -62,6 +61,7 @@ class Flow:
     cost: Float[Array, "*batch"]
     rates: Float[Array, "p *batch"]
     directions: Float[Array, "p p *batch"]
+    hessian: Float[Array, "p p *batch"]
 
     @property
     @in_own_precision
@@ -97,8 +97,10 @@ class Flow:
             times: t.
         """
 
+        away = self._like_params(start) - self.turning_point
+
         def at(t: Array) -> Trajectory:
-            return self._state(t, self._shares(start) * jnp.exp(-self.rates * t))
+            return self._state(t, self._apply(_decay, away, t), self._apply(_decay_and_rate, away, t))
 
         return _at_each(at, self._number(times))
 
@@ -115,11 +117,12 @@ class Flow:
         Returns:
             `Trajectory` at the times αk if α is one number, else at k.
         """
-        alpha, steps = self._number(learning_rate), jnp.asarray(steps)
+        alpha, steps = self._per_data_set(learning_rate, "learning_rate"), _whole(steps)
+        away = self._like_params(start) - self.turning_point
 
         def after(k: Array) -> Trajectory:
-            left = self._shares(start) * _power(-alpha * self.rates, k)
-            return self._state(alpha * k if alpha.ndim == 0 else self._number(k), left)
+            left, momentum = (self._apply(f, away, alpha, k) for f in (_power, _power_and_rate))
+            return self._state(alpha * k if alpha.ndim == 0 else self._number(k), left, momentum)
 
         return _at_each(after, steps)
 
@@ -133,16 +136,9 @@ class Flow:
             learning_rate: α, a number or (*batch).
             steps: k, whole numbers.
         """
-        alpha, steps = self._number(learning_rate), jnp.asarray(steps)
-
-        def after(k: Array) -> Array:
-            rate = alpha * self.rates
-            contracts = rate < 1
-            small_steps = jnp.exp(-rate * k) * jnp.expm1(k * _lag(jnp.where(contracts, rate, 0)))
-            error = jnp.where(contracts, small_steps, _power(-rate, k) - jnp.exp(-rate * k))
-            return small.matvec(self.directions, self._shares(start) * error)
-
-        return _at_each(after, steps)
+        alpha, steps = self._per_data_set(learning_rate, "learning_rate"), _whole(steps)
+        away = self._like_params(start) - self.turning_point
+        return _at_each(lambda k: self._apply(_error_of_steps, away, alpha, k), steps)
 
     @in_own_precision
     @jax.jit
@@ -160,15 +156,16 @@ class Flow:
 
         Source: B. T. Polyak, USSR Comp. Math. and Math. Phys. 4 (1964) 1.
         """
-        gamma = self._number(friction)
-        at_rest = jnp.zeros_like(self.turning_point) if velocity is None else self._like_params(velocity)
-        share, speed = self._shares(start), self._along(at_rest)
+        gamma = self._per_data_set(friction, "friction")
+        away = self._like_params(start) - self.turning_point
+        push = jnp.zeros_like(away) if velocity is None else self._like_params(velocity)
 
         def at(t: Array) -> Trajectory:
-            cos, sin = _damped(self.rates, gamma, t)
-            left = share * (cos + gamma / 2 * sin) + speed * sin
-            rate = speed * (cos - gamma / 2 * sin) - share * self.rates * sin
-            return self._state(t, left, small.matvec(self.directions, rate))
+            def both(of_start: Callable[..., Array], of_push: Callable[..., Array]) -> Array:
+                return self._apply(of_start, away, gamma, t) + self._apply(of_push, push, gamma, t)
+
+            left, momentum = both(_swing, _push), both(_swing_and_rate, _push_and_rate)
+            return self._state(t, left, momentum, both(_swing_velocity, _push_velocity))
 
         return _at_each(at, self._number(times))
 
@@ -190,23 +187,26 @@ class Flow:
         """Σ (1 − e^{−λt}), the trace of ∂ŷ/∂y: how many params are fitted when stopping at time t."""
         return _at_each(lambda t: -jnp.sum(jnp.expm1(-self.rates * t), axis=0), self._number(times))
 
-    def _state(self, t: Array, left: Array, velocity: Array | None = None) -> Trajectory:
-        """Where what is left of θ₀ − θ*, along the directions, is."""
-        momentum = small.matvec(self.directions, self.rates * left)
+    def _state(self, t: Array, left: Array, momentum: Array, velocity: Array | None = None) -> Trajectory:
+        """Where θ − θ* is `left` and ∇S the momentum."""
         return Trajectory(
             times=t,
-            params=self.turning_point + small.matvec(self.directions, left),
+            params=self.turning_point + left,
             velocity=-momentum if velocity is None else velocity,
             momentum=momentum,
-            cost=self.cost + small.dot(self.rates * left, left) / 2,
+            cost=self.cost + small.dot(momentum, left) / 2,
         )
 
-    def _shares(self, start: Any) -> Array:
-        """θ₀ − θ* along the directions."""
-        return self._along(self._like_params(start) - self.turning_point)
+    def _apply(self, function: Callable[..., Array], vector: Array, *others: Array) -> Array:
+        return apply(function, self.hessian, self.rates, self.directions, vector, *others)
 
-    def _along(self, vector: Array) -> Array:
-        return small.matvec(jnp.swapaxes(self.directions, 0, 1), vector)
+    def _per_data_set(self, given: Any, name: str) -> Array:
+        a = self._number(given)
+        if a.shape not in ((), self.cost.shape):
+            raise ValueError(
+                f"{name} is a number or one per data set, {self.cost.shape}; got shape {a.shape}"
+            )
+        return a
 
     def _like_params(self, vector: Any) -> Array:
         a, like = self._number(vector), self.turning_point
@@ -252,13 +252,14 @@ def exact_flow(moments: Moments) -> Flow:
     Source: seed paper, equations 12 and 13.
     """
     point = turning_point(moments)
-    rates, directions = _spectrum(moments)
+    rates, directions = spectrum(moments)
     usable = is_usable(moments)
     return Flow(
         turning_point=jnp.where(point.full_rank, point.params, jnp.nan),
         cost=jnp.where(usable, point.cost * jnp.square(moments.frame.y_scale), jnp.nan),
         rates=jnp.where(usable, rates, jnp.nan),
         directions=jnp.where(usable, directions, jnp.nan),
+        hessian=jnp.where(usable, 2 * moments.gram, jnp.nan),
     )
 
 
@@ -266,7 +267,8 @@ def exact_flow(moments: Moments) -> Flow:
 def linearized_flow(cost: Callable[..., Array], turning_point: Any, *data: Any) -> Flow:
     """The flow of any cost near a point with ∇S = 0, by H = ∇²S there: local rates and directions.
 
-    Negative rates are those of a saddle or a maximum, which the flow leaves. Written for one data set;
+    Negative rates are those of a saddle or a maximum, which the flow leaves: no learning rate converges
+    there, half-lives are times of doubling, and no friction is critical. Written for one data set;
     `jax.vmap(..., out_axes=-1)` makes it many.
 
     Args:
@@ -278,9 +280,10 @@ def linearized_flow(cost: Callable[..., Array], turning_point: Any, *data: Any) 
     >>> flow.rates.tolist()
     [-4.0, 2.0]
     """
-    theta = jnp.asarray(turning_point)
-    rates, directions = jnp.linalg.eigh(jax.hessian(cost)(theta, *data))
-    return Flow(theta, cost(theta, *data), rates, directions)
+    theta = as_params(turning_point)
+    H = jax.hessian(cost)(theta, *data)
+    rates, directions = jnp.linalg.eigh(H)
+    return Flow(theta, cost(theta, *data), rates, directions, H)
 
 
 @in_own_precision
@@ -308,91 +311,103 @@ def learning_rates(moments: Moments) -> LearningRates:
     return exact_flow(moments).learning_rates
 
 
-@jax.custom_jvp
-def _spectrum(moments: Moments) -> tuple[Array, Array]:
-    """Eigenvalues and eigenvectors of H, from the singular values of a factor F with H = F Fᵀ.
-
-    H itself, squared, has lost the small ones: next to an intercept, calendar years have κ = 10¹³.
-    """
-    dtype = moments.G.hi.dtype
-    with float64():
-        A = _matrices_last(pair.widen(usable_G(moments)).value[:-1, :-1])
-        R = _matrices_last(_features_in_frame(moments))
-        sizes, axes = jnp.linalg.eigh(A)
-        F = 2**0.5 * R @ (axes * jnp.sqrt(jnp.maximum(sizes, 0))[..., None, :])
-        directions, roots, _ = jnp.linalg.svd(F)
-        rates = jnp.moveaxis(jnp.square(roots[..., ::-1]), -1, 0)
-        return rates.astype(dtype), jnp.moveaxis(directions[..., ::-1], (-2, -1), (0, 1)).astype(dtype)
-
-
-@_spectrum.defjvp
-def _spectrum_jvp(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[tuple, tuple]:
-    """λ̇_k = v_kᵀḢv_k and v̇_k = Σ_j v_j v_jᵀḢv_k / (λ_k − λ_j) over the other λ_j."""
-    (moments,) = primals
-    rates, V = _spectrum(moments)
-    R = _features_in_frame(moments).astype(V.dtype)
-    RV = small.matmul(jnp.swapaxes(R, 0, 1), V)
-    change = 2 * small.matmul(jnp.swapaxes(RV, 0, 1), small.matmul(tangents[0].G.hi[:-1, :-1], RV))
-    gaps = rates[None] - rates[:, None]
-    other = ~np.eye(len(rates), dtype=bool).reshape(gaps.shape[:2] + (1,) * (gaps.ndim - 2)) & (gaps != 0)
-    mixed = jnp.where(other, change / jnp.where(other, gaps, 1), 0)
-    return (rates, V), (small.diagonal(change), small.matmul(V, mixed))
-
-
-def _features_in_frame(moments: Moments) -> Array:
-    """R with φ(x) = R ψ(t), in float64."""
-    with float64():
-        units = frames.data_units(moments.frame)
-        basis = frames.between(moments.frame, units, moments.ansatz, _single).hi[:-1, :-1]
-        K = np.linalg.inv(moments.ansatz.basis_in_features(basis.shape[0]))
-        return small.matmul(jnp.asarray(K.reshape(K.shape + (1,) * (basis.ndim - 2))), basis)
-
-
-def _single(a: Array) -> Pair:
-    return Pair(a.astype(jnp.float64), None)
-
-
-def _matrices_last(a: Array) -> Array:
-    return jnp.moveaxis(a, (0, 1), (-2, -1))
-
-
 def _at_each(function: Callable[[Array], Any], times: Array) -> Any:
     """The function of each time, with the axes of the times in front."""
     flat = jax.vmap(function)(times.reshape(-1))
     return jax.tree.map(lambda a: a.reshape(times.shape + a.shape[1:]), flat)
 
 
-def _power(change: Array, k: Array) -> Array:
-    """(1 + change)ᵏ: the logarithm keeps the digits of a small change."""
-    factor = 1 + change
-    near = jnp.abs(change) < 0.5
-    log = jnp.where(near, jnp.log1p(jnp.where(near, change, 0)), jnp.log(jnp.abs(factor)))
-    size = jnp.where(k == 0, 1, jnp.exp(k * log))
+def _whole(steps: Any) -> Array:
+    steps = jnp.asarray(steps)
+    if not jnp.issubdtype(steps.dtype, jnp.integer):
+        raise ValueError(f"steps are whole numbers; got {steps.dtype}")
+    return steps
+
+
+# What is left of θ₀ − θ* along an eigenvector of rate λ, and λ times that, which is ∇S.
+
+
+def _decay(rate: Array, t: Array) -> Array:
+    return jnp.exp(-rate * t)
+
+
+def _decay_and_rate(rate: Array, t: Array) -> Array:
+    return rate * _decay(rate, t)
+
+
+def _power(rate: Array, alpha: Array, k: Array) -> Array:
+    """(1 − αλ)ᵏ: the logarithm keeps the digits of a small αλ."""
+    change = alpha * rate
+    factor, near = 1 - change, jnp.abs(change) < 0.5
+    safe = jnp.where(near | (factor == 0), 1, jnp.abs(factor))
+    log = jnp.where(near, jnp.log1p(-jnp.where(near, change, 0)), jnp.log(safe))
+    size = jnp.where(k == 0, 1, jnp.where(factor == 0, 0, jnp.exp(k * log)))
     return jnp.where((factor < 0) & (k % 2 == 1), -size, size)
 
 
-def _lag(rate: Array) -> Array:
+def _power_and_rate(rate: Array, alpha: Array, k: Array) -> Array:
+    return rate * _power(rate, alpha, k)
+
+
+def _error_of_steps(rate: Array, alpha: Array, k: Array) -> Array:
+    """(1 − αλ)ᵏ − e^{−αλk}."""
+    change = alpha * rate
+    contracts = change < 1
+    small_steps = jnp.exp(-change * k) * jnp.expm1(k * _lag(jnp.where(contracts, change, 0)))
+    return jnp.where(contracts, small_steps, _power(rate, alpha, k) - jnp.exp(-change * k))
+
+
+def _lag(change: Array) -> Array:
     """log(1 − r) + r = −r²/2 − r³/3 − …, by the series where the sum would cancel; r < 1."""
-    tail = jnp.zeros_like(rate)
+    tail = jnp.zeros_like(change)
     for k in reversed(range(2, 18)):
-        tail = tail * rate + 1 / k
-    near = rate < 0.1
-    return jnp.where(near, -jnp.square(rate) * tail, jnp.log1p(-rate) + rate)
+        tail = tail * change + 1 / k
+    return jnp.where(change < 0.1, -jnp.square(change) * tail, jnp.log1p(-change) + change)
 
 
-def _damped(rates: Array, gamma: Array, t: Array) -> tuple[Array, Array]:
-    """e^{−γt/2} cos ωt and e^{−γt/2} sin(ωt)/ω with ω² = λ − γ²/4, which may be of either sign, or 0."""
+def _swing(rate: Array, gamma: Array, t: Array) -> Array:
+    cos, sin, _ = _damped(rate, gamma, t)
+    return cos + gamma / 2 * sin
+
+
+def _swing_and_rate(rate: Array, gamma: Array, t: Array) -> Array:
+    return rate * _swing(rate, gamma, t)
+
+
+def _swing_velocity(rate: Array, gamma: Array, t: Array) -> Array:
+    return -rate * _damped(rate, gamma, t)[1]
+
+
+def _push(rate: Array, gamma: Array, t: Array) -> Array:
+    return _damped(rate, gamma, t)[1]
+
+
+def _push_and_rate(rate: Array, gamma: Array, t: Array) -> Array:
+    return rate * _push(rate, gamma, t)
+
+
+def _push_velocity(rate: Array, gamma: Array, t: Array) -> Array:
+    return _damped(rate, gamma, t)[2]
+
+
+def _damped(rates: Array, gamma: Array, t: Array) -> tuple[Array, Array, Array]:
+    """C = e^{−γt/2} cos ωt, D = e^{−γt/2} sin(ωt)/ω and Ḋ = C − γD/2; ω² = λ − γ²/4 may have either sign."""
     square = rates - jnp.square(gamma) / 4
     swings = square > 0
-    omega = jnp.sqrt(jnp.where(swings, square, 0))
+    omega = jnp.sqrt(jnp.where(swings, square, 1))
     decay = jnp.exp(-gamma / 2 * t)
-    swinging = decay * jnp.cos(omega * t), decay * t * jnp.sinc(omega * t / jnp.pi)
+    cos, sin = decay * jnp.cos(omega * t), decay * t * jnp.sinc(omega * t / jnp.pi)
+    swinging = cos, sin, cos - gamma / 2 * sin
 
-    kappa = jnp.sqrt(jnp.where(swings, 0, -square))
+    still = swings | (square == 0)  # whose square root has no derivative
+    kappa = jnp.where(still, 0, jnp.sqrt(jnp.where(still, 1, -square)))
     both = gamma / 2 + kappa
-    slow = jnp.exp(-rates / jnp.where(both > 0, both, 1) * t)  # e^{(κ − γ/2)t}, without the difference
-    fast_share = jnp.exp(-2 * kappa * t)
-    width = 2 * kappa * t
-    mean_decay = jnp.where(width == 0, 1, -jnp.expm1(-width) / jnp.where(width == 0, 1, width))
-    creeping = slow * (1 + fast_share) / 2, slow * t * mean_decay
+    slow_rate = rates / jnp.where(both > 0, both, 1)  # γ/2 − κ, without the difference
+    slow, width = jnp.exp(-slow_rate * t), 2 * kappa * t
+    fast = slow * jnp.exp(-width)
+    narrow = width < 1e-3
+    mean = jnp.where(narrow, 1 - width / 2 + width**2 / 6, -jnp.expm1(-width) / jnp.where(narrow, 1, width))
+    cos, sin = (slow + fast) / 2, slow * t * mean
+    apart = jnp.where(width > 1, 2 * kappa, 1)
+    creeping = cos, sin, jnp.where(width > 1, (both * fast - slow_rate * slow) / apart, cos - gamma / 2 * sin)
     return jax.tree.map(lambda a, b: jnp.where(swings, a, b), swinging, creeping)

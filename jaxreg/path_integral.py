@@ -19,7 +19,7 @@ from jax.core import Tracer
 
 from jaxreg import newton
 from jaxreg._typing import Array, Float, Int
-from jaxreg.descent import check_steps
+from jaxreg.phase_space import as_params
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree
 
@@ -58,21 +58,6 @@ class Laplace:
     log_evidence: Float[Array, "*batch"]
 
 
-@pytree
-class Samples:
-    """A walk through e^{−S/T}.
-
-    Attributes:
-        params: θ after each step, (steps, p).
-        cost: S(θ), (steps).
-        acceptance: the share of proposed steps that were taken.
-    """
-
-    params: Float[Array, "*batch steps p"]
-    cost: Float[Array, "*batch steps"]
-    acceptance: Float[Array, "*batch"]
-
-
 @in_own_precision
 def stationary_phase(
     cost: Callable[..., Array],
@@ -88,7 +73,8 @@ def stationary_phase(
     c = ⅛ S₃S₃(G_ij G_kl G_mn) + 1/12 S₃S₃(G_il G_jm G_kn) − ⅛ S₄(G_ij G_kl). A quadratic S has c = 0.
 
     The points are searched from many starts, by damped Newton steps that lead to minima, maxima and saddles
-    alike. What S does at its kinks, edges and complex turning points is not in it.
+    alike; where S has many points, or none near the starts, pass more starts. What S does at its kinks,
+    edges and complex turning points is not in it.
 
     Args:
         cost: S(params, *data), three times differentiable, five times for order 1; compiled once per
@@ -112,17 +98,19 @@ def stationary_phase(
     >>> print(found.amplitude)  # 2π ħ^⅓ Ai(−ħ^−⅔) = 1.0263
     (1.0271...)
     """
-    theta = _params(params)
+    theta = as_params(params)
     if theta.ndim not in (1, 2) or 0 in theta.shape:
         raise ValueError(f"params is (p,), or (starts, p) for starts of your own; got shape {theta.shape}")
     _check_order(order)
-    hbar = _positive("hbar", hbar, theta)
+    hbar = positive("hbar", hbar, theta)
     starts = theta if theta.ndim == 2 else _around(theta)
     points, found = _search(cost, starts, data)
     if size is None:
         if isinstance(found, Tracer):
             raise ValueError("inside jit and vmap say how many points there are at most: size=")
         size = int(found.sum())
+    elif size < 0:
+        raise ValueError(f"size is how many points to return at most, got {size}")
     return _amplitude(cost, points[:size], found[:size], data, hbar, order)
 
 
@@ -132,7 +120,8 @@ def laplace(cost: Callable[..., Array], params: Any, *data: Any, temperature: An
 
     With S = εᵀε/n and T = 2σ²/n, e^{−S/T} is the likelihood and the covariance that of the least-squares
     estimator. The evidence knows no prior but what the cost has of it: to compare models, add T times minus
-    the log density of a proper one to the cost. Written for one data set; `jax.vmap` makes it many.
+    the log density of a proper one to the cost. Derivatives, up to the second, are those of the minimum that
+    moves with the data. Written for one data set; `jax.vmap` makes it many.
 
     Args:
         cost: S(params, *data), twice differentiable; compiled once per function object.
@@ -151,59 +140,10 @@ def laplace(cost: Callable[..., Array], params: Any, *data: Any, temperature: An
     [0. 0.] [0.5 0.  0.  0.5] 1.1447...
     """
     _check_order(order)
-    theta = _params(params)
-    if theta.ndim != 1:
+    theta = as_params(params)
+    if theta.ndim != 1 or not theta.size:
         raise ValueError(f"params is (p,), where the descent begins; got shape {theta.shape}")
-    return _gaussian(cost, theta, data, _positive("temperature", temperature, theta), order)
-
-
-@in_own_precision
-def sample(
-    cost: Callable[..., Array],
-    params: Any,
-    *data: Any,
-    temperature: Any,
-    key: Array,
-    steps: int = 10_000,
-    warmup: int = 1_000,
-    time_step: Any = None,
-) -> Samples:
-    """Langevin's dθ = −∇S dt + √(2T) dW, the flow with noise, whose density becomes e^{−S/T}.
-
-    θ ← θ − h∇S + √(2Th) ξ with a Metropolis step, which makes the density exact at any h. Written for one
-    walk: `jax.vmap` over keys makes many.
-
-    Args:
-        cost: S(params, *data); compiled once per function object.
-        params: θ at the start, (p,).
-        *data: what the cost reads.
-        temperature: T > 0 in units of S.
-        key: of `jax.random`.
-        steps: how many to return.
-        warmup: how many to take before.
-        time_step: h; 1 / λ of the largest |λ| of ∇²S at the start without.
-
-    Returns:
-        `Samples`; neighbors are correlated over about λmax/λmin steps.
-
-    Source: G. O. Roberts, R. L. Tweedie, Bernoulli 2 (1996) 341.
-
-    >>> walk = sample(lambda q: q @ q / 2, jnp.zeros(1), temperature=0.5, key=jax.random.key(0))
-    >>> bool(abs(walk.params.var() - 0.5) < 0.05)
-    True
-    """
-    check_steps(steps)
-    check_steps(warmup)
-    theta = _params(params)
-    T = _positive("temperature", temperature, theta)
-    if time_step is None:
-        time_step = 1 / jnp.max(jnp.abs(jnp.linalg.eigvalsh(jax.hessian(cost)(theta, *data))))
-    return _walk(cost, theta, data, T, jnp.asarray(time_step, theta.dtype), key, steps, warmup)
-
-
-def _params(params: Any) -> Array:
-    theta = jnp.asarray(params)
-    return theta if jnp.issubdtype(theta.dtype, jnp.floating) else theta.astype(float)
+    return _gaussian(cost, theta, data, one_positive("temperature", temperature, theta), order)
 
 
 def _check_order(order: Any) -> None:
@@ -211,11 +151,19 @@ def _check_order(order: Any) -> None:
         raise ValueError(f"order is 0 or 1, got {order!r}")
 
 
-def _positive(name: str, value: Any, like: Array) -> Array:
+def positive(name: str, value: Any, like: Array) -> Array:
+    """A number above 0, or numbers, in the dtype of the params."""
     value = jnp.asarray(value, like.dtype)
     if not isinstance(value, Tracer) and not (value > 0).all():
         raise ValueError(f"{name} is above 0, got {value}")
     return value
+
+
+def one_positive(name: str, value: Any, like: Array) -> Array:
+    """One number above 0."""
+    if jnp.ndim(value):
+        raise ValueError(f"{name} is one number, got shape {jnp.shape(value)}; jax.vmap is for many")
+    return positive(name, value, like)
 
 
 def _around(theta: Array) -> Array:
@@ -228,17 +176,18 @@ def _around(theta: Array) -> Array:
 def _search(cost: Callable[..., Array], starts: Array, data: tuple) -> tuple[Array, Array]:
     """The ends of all searches, and which of them are points of their own; these first, by their actions."""
     action = partial(_at, cost, lax.stop_gradient(data))
-    ends = jax.vmap(partial(newton.turning_point, action))(lax.stop_gradient(starts))
-    eps = float(jnp.finfo(starts.dtype).eps)
-    left = jax.vmap(partial(newton.examine, action))(ends).left
+    starts = lax.stop_gradient(starts)
+    ends = jax.vmap(partial(newton.turning_point, action))(starts)
     actions = jax.vmap(action)(ends)
-    found = (left < eps**0.5) & jnp.isfinite(actions)
+    converged = jax.vmap(partial(newton.examine, action))(starts, ends).converged
+    found = converged & jnp.isfinite(actions)
 
     order = jnp.lexsort([actions, ~found])
     ends, found = ends[order], found[order]
-    room = eps ** (1 / 3) * (1 + jnp.max(jnp.abs(ends), axis=1))
-    near = jnp.max(jnp.abs(ends[:, None] - ends), axis=-1) < room
-    told_apart = found & ~jnp.any(jnp.tril(near & found, -1), axis=1)
+    size = jnp.max(jnp.abs(starts - starts[0]), axis=0)
+    one_by_one = jax.vmap(newton.same, in_axes=(None, None, 0, None))
+    same = jax.vmap(lambda theta: one_by_one(jax.hessian(action)(theta), theta, ends, size))(ends)
+    told_apart = found & ~jnp.any(jnp.tril((same | same.T) & found, -1), axis=1)
     order = jnp.argsort(~told_apart, stable=True)
     return ends[order], told_apart[order]
 
@@ -251,7 +200,8 @@ def _amplitude(
     p = points.shape[1]
 
     def contribution(theta: Array) -> tuple[Array, Array, Array, Array]:
-        usable = ~newton.examine(fixed, lax.stop_gradient(theta)).singular
+        fixed_theta = lax.stop_gradient(theta)
+        usable = ~newton.examine(fixed, fixed_theta, fixed_theta).singular
         theta = newton.implicit(action, theta, usable)
         rates = jnp.where(usable, jnp.linalg.eigvalsh(jax.hessian(action)(theta)), jnp.nan)
         negative = jnp.sum(rates < 0)
@@ -273,11 +223,10 @@ def _amplitude(
 @partial(jax.jit, static_argnums=(0, 4))
 def _gaussian(cost: Callable[..., Array], theta: Array, data: tuple, T: Array, order: int) -> Laplace:
     action = partial(_at, cost, data)
-    fixed = partial(_at, cost, lax.stop_gradient(data))
-    theta = newton.minimum(fixed, lax.stop_gradient(theta))
-    end = newton.examine(fixed, theta)
-    converged = end.left < float(jnp.finfo(theta.dtype).eps) ** 0.5
-    is_minimum = converged & (end.rates[0] > 0) & ~end.singular
+    fixed, start = partial(_at, cost, lax.stop_gradient(data)), lax.stop_gradient(theta)
+    theta = newton.minimum(fixed, start)
+    end = newton.examine(fixed, start, theta)
+    is_minimum = end.converged & (end.rates[0] > 0) & ~end.singular
     theta = newton.implicit(action, theta, is_minimum)
     H = jnp.where(is_minimum, jax.hessian(action)(theta), jnp.eye(theta.size, dtype=theta.dtype))
     L = jnp.linalg.cholesky(H)
@@ -301,35 +250,6 @@ def correction(action: Callable[[Array], Array], theta: Array) -> Array:
     bubble = pulled @ G @ pulled / 8
     sunset = jnp.einsum("ijk,lmn,il,jm,kn->", S3, S3, G, G, G) / 12
     return bubble + sunset - jnp.einsum("ijkl,ij,kl->", S4, G, G) / 8
-
-
-@partial(jax.jit, static_argnums=(0, 6, 7))
-def _walk(
-    cost: Callable[..., Array],
-    theta: Array,
-    data: tuple,
-    T: Array,
-    h: Array,
-    key: Array,
-    steps: int,
-    warmup: int,
-) -> Samples:
-    slope = jax.value_and_grad(partial(_at, cost, data))
-
-    def step(state: tuple, key: Array) -> tuple[tuple, tuple]:
-        theta, value, p = state
-        to_noise, to_choice = jax.random.split(key)
-        move = jnp.sqrt(2 * T * h) * jax.random.normal(to_noise, theta.shape, theta.dtype) - h * p
-        value_there, p_there = slope(theta + move)
-        out, back = jnp.sum(jnp.square(move + h * p)), jnp.sum(jnp.square(move - h * p_there))
-        log_ratio = (value - value_there) / T + (out - back) / (4 * T * h)
-        taken = jnp.log(jax.random.uniform(to_choice, dtype=theta.dtype)) < log_ratio
-        there = (theta + move, value_there, p_there)
-        state = jax.tree.map(partial(jnp.where, taken), there, state)
-        return state, (state[0], state[1], taken)
-
-    _, (path, values, taken) = lax.scan(step, (theta, *slope(theta)), jax.random.split(key, warmup + steps))
-    return Samples(path[warmup:], values[warmup:], jnp.mean(taken[warmup:], dtype=theta.dtype))
 
 
 def _at(cost: Callable[..., Array], data: tuple, theta: Array) -> Array:

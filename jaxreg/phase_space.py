@@ -88,9 +88,19 @@ def leapfrog(
     [ 1.  -0.5 -0.5  1. ] [0.5 0.5 0.5 0.5]
     """
     check_steps(steps)
-    theta = jnp.asarray(params)
+    theta = as_params(params)
     start = jnp.zeros_like(theta) if velocity is None else jnp.asarray(velocity, theta.dtype)
-    return _leapfrog(cost, theta, start, data, time_step, steps)
+    if theta.ndim != 1 or start.shape != theta.shape:
+        raise ValueError(
+            f"params and velocity are (p,), those of one data set; got {theta.shape}, {start.shape}"
+        )
+    return _leapfrog(cost, theta, start, data, jnp.asarray(time_step, theta.dtype), steps)
+
+
+def as_params(params: Any) -> Array:
+    """Params as an array of floats."""
+    theta = jnp.asarray(params)
+    return theta if jnp.issubdtype(theta.dtype, jnp.floating) else theta.astype(jnp.result_type(float))
 
 
 def _leapfrog_loop(

@@ -7,9 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxreg._typing import Array
-from jaxreg.phase_space import Trajectory
+from jaxreg.descent import check_steps
+from jaxreg.phase_space import Trajectory, as_params
 from jaxreg.precision import in_own_precision
 
 try:
@@ -50,10 +52,13 @@ def integrate_flow(
     >>> print(path.params[:, 0].round(3))  # 1/√(1 + 2t)
     [1.    0.333]
     """
-    theta = jnp.asarray(params)
+    theta = as_params(params)
     times = jnp.asarray(times, theta.dtype)
     if times.ndim != 1 or times.size < 1:
         raise ValueError(f"times is (times,), one or more from 0 on and rising; got shape {times.shape}")
+    if not isinstance(times, Tracer) and not ((times[0] >= 0) & (times[1:] >= times[:-1]).all()):
+        raise ValueError(f"times are from 0 on and rising; got {times}")
+    check_steps(max_steps - 1)
     tol = float(jnp.finfo(theta.dtype).eps) ** (2 / 3) if tol is None else tol
     return _integrated(cost, theta, data, times, tol, max_steps)
 

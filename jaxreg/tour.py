@@ -113,7 +113,7 @@ def _contradictions(cell: _Cell) -> Step:
     slopes = exact[:, 1]
 
     def draw() -> None:
-        ax = _plot().mechanics.axes(None)
+        ax = _plot().axes(None)
         ax.plot(*exact.T, ".", color="0.35")
         ax.plot(*cell.flow.turning_point, "*", markersize=12)
         ax.set(xlabel=NAMES[0], ylabel=NAMES[1])

@@ -341,3 +341,64 @@ def test_the_linearized_flow_of_a_quadratic_is_the_flow(rng, dtype, tol):
     np.testing.assert_allclose(many.cost, flow.cost, rtol=10 * tol)
     a, b = (f.trajectory(np.zeros(2, dtype), 0.5).params for f in (many, flow))
     np.testing.assert_allclose(a, b, rtol=0, atol=20 * tol)
+
+
+SLOW_GAPS = [pytest.param(gap, marks=pytest.mark.slow) for gap in (1e-12, 1e-6, 1e-3, 0.3)]
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-9, *SLOW_GAPS])
+def test_gradients_through_the_flow_where_eigenvalues_meet(gap):
+    """Eigenvectors have no derivative there, θ(t) has: against scipy and central differences in x."""
+    x, y = np.array([-1.0, 1 + gap, -1, 1]), np.array([1.0, 2, 3, 5])
+    start, t = np.array([0.3, 0.7]), 0.7
+
+    def oracle(x):
+        phi = np.stack([np.ones(4), x], axis=1)
+        best = np.linalg.lstsq(phi, y)[0]
+        return best + scipy.linalg.expm(-2 * phi.T @ phi / 4 * t) @ (start - best)
+
+    def ends(x):
+        flow = exact_flow(moments(x, y))
+        return flow.trajectory(start, t).params, flow.oscillation(start, t, 0.0).params
+
+    with jax.enable_x64(True):
+        by_flow, by_swing = jax.jacrev(ends)(jnp.asarray(x))
+    h = 1e-5
+    numeric = np.stack([(oracle(x + h * e) - oracle(x - h * e)) / (2 * h) for e in np.eye(4)], axis=1)
+    np.testing.assert_allclose(by_flow, numeric, rtol=0, atol=1e-7)
+    assert np.isfinite(by_swing).all()
+
+
+def test_under_vmap_it_is_that_of_each(rng):
+    x, y = np.linspace(0, 1, 9, dtype="f4"), rng.normal(size=(3, 9)).astype("f4")
+    many = jax.vmap(lambda y: exact_flow(moments(x, y)).trajectory(jnp.zeros(2), 1.0).params)(y)
+    expected = exact_flow(moments(x, y.T)).trajectory(np.zeros(2, "f4"), 1.0).params
+    np.testing.assert_allclose(many.T, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_data_set_does_not_depend_on_its_neighbors(rng):
+    x, y = rng.normal(size=(30, 64)), rng.normal(size=(30, 64))
+    x[:, 7] = 2000 + np.arange(30)
+    many = exact_flow(moments(x, y))
+    few = exact_flow(moments(x[:, 3:6], y[:, 3:6]))
+    np.testing.assert_array_equal(many.rates[:, 3:6], few.rates)
+    np.testing.assert_array_equal(many.directions[..., 3:6], few.directions)
+
+
+@pytest.mark.parametrize("friction", [3.0, 1e3, 1e5])
+def test_heavy_friction_costs_the_velocity_no_digits(rng, friction):
+    x, y = rng.uniform(-1, 1, 30).astype("f4"), rng.normal(size=30).astype("f4")
+    push = np.array([0.3, 0.4], "f4")
+    flow = exact_flow(moments(x, y))
+    found = flow.oscillation(np.zeros(2, "f4"), 5.0, friction, push).velocity
+    exact = exact_flow(moments(x.astype("f8"), y.astype("f8")))
+    expected = exact.oscillation(np.zeros(2), 5.0, friction, push.astype("f8")).velocity
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_what_is_no_number_of_steps_or_per_data_set_is_refused(rng):
+    flow = exact_flow(moments(np.arange(5.0), rng.normal(size=5)))
+    with pytest.raises(ValueError, match="steps are whole numbers"):
+        flow.iteration(np.zeros(2), 0.1, 2.5)
+    with pytest.raises(ValueError, match=r"friction is a number or one per data set, \(\); got shape \(2,\)"):
+        flow.oscillation(np.zeros(2), 1.0, np.ones(2))

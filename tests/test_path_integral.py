@@ -1,16 +1,15 @@
-"""Amplitudes against quadrature along contours of our own, evidence against scipy, walks against NUTS."""
+"""Amplitudes against quadrature along contours of our own, evidence against scipy."""
 
 import itertools
 
-import blackjax
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 import scipy.integrate
 import scipy.special
 import scipy.stats
-from jax import lax
 
 from jaxreg import (
     Linear,
@@ -18,7 +17,6 @@ from jaxreg import (
     fit,
     laplace,
     mean_squared_error,
-    sample,
     stationary_phase,
 )
 
@@ -430,82 +428,73 @@ def test_where_there_is_no_minimum_the_gaussian_is_nan():
     assert np.isnan(found.log_evidence)
 
 
-# --- Langevin ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("center", "width", "dtype"), [(1e6, 1.0, "f8"), (0.0, 1e-6, "f8"), (100.0, 0.1, "f4"), (0.0, 1e-3, "f4")]
+)
+def test_points_near_each_other_are_told_apart(center, width, dtype):
+    """Whatever the unit of the param: three of them, and a second param with three more."""
+
+    def wells(q):
+        return (((q[0] - center) / width) ** 2 - 1) ** 2 + (q[1] ** 2 - 1) ** 2
+
+    near = np.array([[a, b] for a in (-1.1, 0.05, 0.9) for b in (-1.2, 0.1, 1.3)])
+    found = stationary_phase(wells, (center + near * [width, 1] - [0, center]).astype(dtype), hbar=0.1)
+    assert len(found.points) == 9
+    assert sorted(found.negative_eigenvalues.tolist()) == [0, 0, 0, 0, 1, 1, 1, 1, 2]
 
 
-def standard_error(draws):
-    """Of the mean of a correlated chain, by the means of 30 batches."""
-    batches = np.array([batch.mean(axis=0) for batch in np.array_split(draws, 30)])
-    return batches.std(axis=0, ddof=1) / np.sqrt(30)
+def test_the_default_starts_find_what_is_far_out_in_one_param():
+    def cost(q):
+        return ((q[0] - 1e6) / 10) ** 2 + (q[1] ** 2 - 1) ** 2
+
+    found = stationary_phase(cost, np.array([1e6, 0.0]), hbar=0.1)
+    assert len(found.points) == 3
+    assert complex(found.amplitude) == pytest.approx(
+        -1.86394829 + 1.9330816j, rel=1e-8
+    )  # 10 √(iπħ) 𝒜 of a well
 
 
-def assert_same_mean(draws, expected):
-    draws = np.asarray(draws, float)
-    assert (np.abs(draws.mean(axis=0) - expected) < 4 * standard_error(draws)).all()
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_no_unit_of_a_param_costs_the_gaussian_its_digits(rng, dtype, unit):
+    x = (unit * np.linspace(0, 1, 20)).astype(dtype)
+    y = (1 + 2 * np.linspace(0, 1, 20) + 0.1 * rng.normal(size=20)).astype(dtype)
+    line = fit(x, y)
+    found = laplace(mean_squared_error, np.zeros(2, dtype), x, y, temperature=2 * line.scale / 20)
+    room = 1e-4 if dtype == np.float32 else 1e-9
+    np.testing.assert_allclose(found.mean, line.params, rtol=room)
+    np.testing.assert_allclose(np.sqrt(np.diag(found.covariance)), line.bse, rtol=room)
 
 
-def test_the_walk_has_the_moments_of_laplace(line):
-    x, y, _ = line
-    found = laplace(mean_squared_error, np.zeros(2), x, y, temperature=0.3)
-    walk = sample(mean_squared_error, np.zeros(2), x, y, temperature=0.3, key=jax.random.key(3), steps=60_000)
-    assert 0.5 < walk.acceptance < 0.95
-    off = np.asarray(walk.params) - found.mean
-    assert_same_mean(walk.params, found.mean)
-    assert_same_mean(off[:, :, None] * off[:, None], found.covariance)
-    assert_same_mean(walk.cost, found_cost(x, y) + 2 * 0.3 / 2)  # equipartition: T/2 a param
-    assert np.max(standard_error(off**2)) < 0.03 * np.diag(found.covariance).max()
+def test_no_offset_of_the_cost_hides_the_minimum(dtype):
+    offset = 1e4 if dtype == np.float32 else 1e10
+
+    def cost(q):
+        return offset + jnp.cosh(q[0] - 1)
+
+    found = laplace(cost, np.zeros(1, dtype), temperature=1.0)
+    assert float(found.mean[0]) == pytest.approx(1, rel=10 * float(np.finfo(dtype).eps))
+    assert float(found.covariance[0, 0]) == pytest.approx(1, rel=1e-5)
 
 
-def found_cost(x, y):
-    found = fit(x, y)
-    return float(found.ssr / found.nobs)
+def test_second_derivatives_of_the_gaussian():
+    """Of the minimum of cosh(q − b) + b q² and of its evidence, by mpmath."""
+
+    def cost(q, b):
+        return jnp.cosh(q[0] - b) + b * q[0] ** 2
+
+    def mean(b):
+        return laplace(cost, jnp.zeros(1), b, temperature=0.3).mean[0]
+
+    def exact(b):
+        return mpmath.findroot(lambda q: mpmath.sinh(q - b) + 2 * b * q, 0.3)
+
+    with jax.enable_x64(True):
+        assert float(jax.grad(mean)(0.7)) == pytest.approx(float(mpmath.diff(exact, 0.7)), rel=1e-8)
+        assert float(jax.grad(jax.grad(mean))(0.7)) == pytest.approx(
+            float(mpmath.diff(exact, 0.7, 2)), rel=1e-6
+        )
 
 
-@pytest.mark.parametrize("time_step", [0.02, 0.1])
-def test_the_walk_is_exact_at_any_step_where_s_is_not_quadratic(time_step):
-    """⟨q⁴⟩ in a double well against quadrature: without the Metropolis step it would depend on h."""
-    walk = sample(
-        double_well,
-        np.zeros(1),
-        temperature=0.5,
-        key=jax.random.key(1),
-        steps=100_000,
-        time_step=time_step,
-    )
-    norm, fourth = (
-        scipy.integrate.quad(lambda q, k=k: q**k * np.exp(-((q**2 - 1) ** 2) / 0.5), -4, 4)[0] for k in (0, 4)
-    )
-    assert_same_mean(walk.params[:, 0] ** 4, fourth / norm)
-
-
-@pytest.mark.slow
-def test_the_walk_agrees_with_nuts():
-    """blackjax's sampler on the same logistic cost."""
-    temperature = 0.02
-
-    def logdensity(q):
-        return -logistic(q) / temperature
-
-    kernel = blackjax.nuts(logdensity, step_size=0.5, inverse_mass_matrix=jnp.array([0.3]))
-
-    def one(state, key):
-        state, _ = kernel.step(key, state)
-        return state, state.position
-
-    keys = jax.random.split(jax.random.key(5), 10_000)
-    _, theirs = jax.jit(lambda: lax.scan(one, kernel.init(jnp.zeros(1)), keys))()
-    ours = sample(logistic, jnp.zeros(1), temperature=temperature, key=jax.random.key(2), steps=40_000).params
-    for power in (1, 2):
-        a, b = np.asarray(theirs, float) ** power, np.asarray(ours, float) ** power
-        room = 4 * np.hypot(standard_error(a), standard_error(b))
-        assert np.abs(a.mean() - b.mean()) < room
-        assert room < 0.1 * np.abs(b).mean()
-
-
-def test_walks_from_many_keys():
-    keys = jax.random.split(jax.random.key(0), 3)
-    walks = jax.vmap(lambda key: sample(quartic, jnp.zeros(1), temperature=0.1, key=key, steps=50, warmup=0))(
-        keys
-    )
-    assert walks.params.shape == (3, 50, 1)
-    assert len(np.unique(walks.params[:, -1])) == 3
+def test_more_than_one_temperature_is_refused():
+    with pytest.raises(ValueError, match=r"temperature is one number, got shape \(2,\)"):
+        laplace(quartic, np.zeros(1), temperature=np.array([0.1, 0.2]))

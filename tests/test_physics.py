@@ -84,3 +84,9 @@ def test_it_can_be_differentiated_and_mapped():
 def test_times_that_are_no_column_are_refused():
     with pytest.raises(ValueError, match=r"times is \(times,\), one or more from 0 on and rising"):
         integrate_flow(quartic, jnp.ones(1), times=1.0)
+
+
+@pytest.mark.parametrize("times", [[2.0, 1.0, 0.0], [-1.0, 0.0]])
+def test_times_that_do_not_rise_from_0_are_refused(times):
+    with pytest.raises(ValueError, match="times are from 0 on and rising"):
+        integrate_flow(quartic, jnp.ones(1), times=jnp.array(times))

@@ -146,7 +146,7 @@ def test_phase_portrait_draws_a_param_against_its_velocity(line):
         np.testing.assert_array_equal(curve.get_xdata(), path.params[:, 1])
         np.testing.assert_array_equal(curve.get_ydata(), path.velocity[:, 1])
     np.testing.assert_allclose(ax.lines[1].get_ydata(), -np.asarray(paths[0].momentum)[:, 1])
-    with pytest.raises(ValueError, match="got none"):
+    with pytest.raises(ValueError, match="with a label each or none; got 0"):
         plot.phase_portrait()
 
 
@@ -193,5 +193,5 @@ def test_pvalues_draws_their_density():
     ax = plot.pvalues(jnp.asarray(p), bins=10)
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([1] * 10)
     assert ax.get_title(loc="left") == "5.0% are below 0.05"
-    with pytest.raises(ValueError, match="no p-value that is not NaN"):
+    with pytest.raises(ValueError, match="from 0 to 1, and not all NaN; got none"):
         plot.pvalues([np.nan])

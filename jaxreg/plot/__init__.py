@@ -5,12 +5,14 @@ try:
 except ModuleNotFoundError:
     raise ModuleNotFoundError('jaxreg.plot needs matplotlib: python -m pip install "jaxreg[plot]"') from None
 
+from jaxreg.plot._axes import axes
 from jaxreg.plot.fits import fit, lines, pvalues, residuals
 from jaxreg.plot.maps import trend_map
 from jaxreg.plot.mechanics import amplitude, cost_surface, descent, phase_portrait
 
 __all__ = [
     "amplitude",
+    "axes",
     "cost_surface",
     "descent",
     "fit",

@@ -42,7 +42,7 @@ def fit(
     dense = np.linspace(np.nanmin(x), np.nanmax(x), 200, dtype=x.dtype)
     new, low_new, high_new = _predicted(fit, dense, "prediction", alpha)
     _, low, high = _predicted(fit, dense, "confidence", alpha)
-    share = f"{1 - alpha:.0%}"
+    share = f"{100 * (1 - alpha):.6g} %"
     ax.fill_between(
         dense, low_new, high_new, color=BLUE, alpha=0.12, lw=0, label=f"{share} of new observations"
     )
@@ -86,9 +86,14 @@ def residuals(
     if fit.cov_type != "nonrobust":
         raise ValueError(f'residuals needs the fit with cov_type="nonrobust", got {fit.cov_type!r}')
     given = plt.subplots(2, 2, figsize=(8, 6), layout="constrained")[1] if axs is None else axs
-    flat, quantiles, spread, pull = four = np.asarray(given).ravel()
+    four = np.asarray(given).ravel()
+    if len(four) != 4:
+        raise ValueError(f"residuals draws into four axes, got {len(four)}")
+    flat, quantiles, spread, pull = four
     x, y = np.asarray(x), np.asarray(y)
     w = np.ones(len(y)) if weights is None else np.asarray(weights)
+    if y.ndim != 1 or w.shape != y.shape or len(x) != len(y):
+        raise ValueError(f"x, y and weights are of one length, got {x.shape}, {y.shape} and {w.shape}")
     there = np.isfinite(y) & np.isfinite(x.reshape(len(x), -1)).all(axis=1) & (w > 0)
     x, y, w = x[there], y[there], w[there]
     fitted = np.asarray(fit.predict(x))
@@ -128,8 +133,8 @@ def pvalues(pvalues: Any, *, bins: int = 20, ax: Axes | None = None) -> Axes:
     """
     p = np.ravel(pvalues)
     p = p[~np.isnan(p)]
-    if not p.size:
-        raise ValueError("there is no p-value that is not NaN")
+    if not p.size or p.min() < 0 or p.max() > 1:
+        raise ValueError(f"p-values are from 0 to 1, and not all NaN; got {p if p.size else 'none'}")
     ax = axes(ax)
     ax.hist(p, bins=bins, range=(0, 1), density=True, color=BLUE, alpha=0.7, label=f"{p.size:,} p-values")
     ax.axhline(1, color=ORANGE, ls="--", label="nothing to find")
@@ -192,6 +197,8 @@ def lines(
 
 def _column(fit: Fit, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(x), np.asarray(y)
+    if x.dtype.kind not in "fiu":
+        raise TypeError(f"x holds {x.dtype}; pass the numbers that were fitted")
     if fit.shape or x.ndim != 1 or x.shape != y.shape:
         raise ValueError(
             f"one data set is drawn against one x, such as fits[0], x, y[:, 0]; got data sets {fit.shape}, "

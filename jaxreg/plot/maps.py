@@ -43,6 +43,8 @@ def trend_map(
     """
     if len(fit.shape) != 2:
         raise ValueError(f"trend_map draws data sets of shape (rows, columns), got {fit.shape}")
+    if len(fit.params) < 2:
+        raise ValueError(f"trend_map draws the second param, and {fit.ansatz} has one")
     ax = axes(ax, (8.0, 4.5))
     row = np.arange(fit.shape[0]) if row is None else np.asarray(row)
     column = np.arange(fit.shape[1]) if column is None else np.asarray(column)

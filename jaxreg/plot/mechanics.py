@@ -18,15 +18,17 @@ from jaxreg.precision import in_own_precision
 
 GRID = 120  # points a side
 LEVELS = 16
-MOST_POINTS = 200_000
+MOST_POINTS = 400_000
+MOST_BENT = 0.3
 PAPER = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8}
+LABEL = {"fontsize": "small", "bbox": PAPER}
 ARROW = {"arrowstyle": "->", "color": ORANGE, "lw": 1.5}
 
 
 def cost_surface(
     cost: Callable[..., Any],
     *data: Any,
-    flows: Sequence[Trajectory] = (),
+    flows: Trajectory | Sequence[Trajectory] = (),
     steps: Sequence[Any] = (),
     limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
     names: tuple[str, str] = ("β₀", "β₁"),
@@ -48,6 +50,7 @@ def cost_surface(
     Returns:
         The axes.
     """
+    flows = [flows] if isinstance(flows, Trajectory) else flows
     curves = [np.asarray(flow.params) for flow in flows]
     dots = [np.asarray(step) for step in steps]
     for way in (*curves, *dots):
@@ -57,8 +60,11 @@ def cost_surface(
     first, second = (np.linspace(*ends, GRID) for ends in limits or _around(curves + dots))
     grid = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
     surface = np.asarray(_costs(cost, grid, data)).reshape(GRID, GRID)
-    low, high = np.nanmin(surface), np.nanmax(surface)
-    levels = low + (high - low) * np.linspace(0, 1, LEVELS) ** 2  # denser at the bottom
+    surface = np.ma.masked_invalid(surface)
+    if not surface.count():
+        raise ValueError("the cost is nowhere finite between the limits")
+    low, high = surface.min(), surface.max()
+    levels = low + (high - low or 1.0) * np.linspace(0, 1, LEVELS) ** 2  # denser at the bottom
     filled = ax.contourf(first, second, surface, levels, cmap="cividis")
     ax.contour(first, second, surface, levels, colors="white", linewidths=0.4, alpha=0.6)
     ax.figure.colorbar(filled, ax=ax, label=label)
@@ -91,8 +97,8 @@ def phase_portrait(
     Returns:
         The axes.
     """
-    if not paths:
-        raise ValueError("phase_portrait draws trajectories; got none")
+    if not paths or (labels is not None and len(labels) != len(paths)):
+        raise ValueError(f"phase_portrait draws trajectories with a label each or none; got {len(paths)}")
     ax = axes(ax)
     ax.axhline(0, color="0.6", lw=1)
     for k, (path, color) in enumerate(zip(paths, _colors(len(paths)), strict=True)):
@@ -125,6 +131,8 @@ def descent(
         The axes.
     """
     ax = axes(ax)
+    if flow.cost.shape:
+        raise ValueError(f"descent draws one data set; got the flow of data sets {flow.cost.shape}")
     least, rates = float(flow.cost), np.asarray(flow.rates)
     for (alpha, found), color in zip(descents.items(), _colors(len(descents)), strict=True):
         if found.history is None:
@@ -133,6 +141,8 @@ def descent(
         noise = 8 * np.finfo(np.asarray(found.cost).dtype).eps * np.abs(found.history.cost[0])
         ax.semilogy(np.where(left > noise, left, np.nan), color=color, label=f"α = {alpha:.3g}")
         seen = np.flatnonzero((left > noise) & np.isfinite(left))
+        if not len(seen):
+            continue
         factor = np.max((1 - alpha * rates) ** 2)
         middle = seen[len(seen) // 2]
         theory = left[middle] * factor ** (seen - middle)
@@ -160,41 +170,58 @@ def amplitude(
         cost: S(params, *data) of one param.
         *data: what the cost reads.
         hbar: ħ in units of S.
-        limits: the first and the last θ.
+        limits: the first and the last θ, away from the stationary points.
         found: `stationary_phase` of the same, whose points are marked.
         ax: where to draw.
 
     Returns:
         The axes.
     """
-    ax = axes(ax, (5.5, 5.0))
     theta = _resolving(cost, data, hbar, limits)
     S, slope = (np.asarray(a, np.float64) for a in _costs_and_slopes(cost, theta[:, None], data))
+    slope = slope[:, 0]
     phase = np.exp(1j * S / hbar)
     path = np.append(0, np.cumsum((phase[1:] + phase[:-1]) / 2 * np.diff(theta)))
     re, im = np.real(path), np.imag(path)
-    rest = 1j * hbar * phase[[0, -1]] / slope[[0, -1], 0]  # to where endless limits would lead
-    start, end = path[0] + rest[0], path[-1] + rest[1]
+    ax = axes(ax, (5.5, 5.0))
     ax.plot(re, im, color=CYCLE[0], lw=0.8)
-    ax.annotate("", (end.real, end.imag), (start.real, start.imag), arrowprops=ARROW)
+    title = f"ħ = {hbar:.3g}"
+    if _are_far(theta, slope, hbar):
+        rest = 1j * hbar * phase[[0, -1]] / slope[[0, -1]]  # to where endless limits would lead
+        start, end = path[0] + rest[0], path[-1] + rest[1]
+        ax.annotate("", (end.real, end.imag), (start.real, start.imag), arrowprops=ARROW)
+        title += f"; arrow: the amplitude, |A| = {abs(end - start):.3g}"
     if found is not None:
         for point, action in zip(np.asarray(found.points)[:, 0], np.asarray(found.actions), strict=True):
-            here = np.interp(point, theta, re), np.interp(point, theta, im)
-            ax.plot(*here, "o", color=ORANGE, markersize=6)
-            text = f"θ* = {point:.3g}, S = {action:.3g}"
-            ax.annotate(text, here, xytext=(8, -12), textcoords="offset points", fontsize="small", bbox=PAPER)
+            if theta[0] <= point <= theta[-1]:
+                here = np.interp(point, theta, re), np.interp(point, theta, im)
+                ax.plot(*here, "o", color=ORANGE, markersize=6)
+                text = f"θ* = {point:.3g}, S = {action:.3g}"
+                ax.annotate(
+                    text, here, xytext=(8, -12), textcoords="offset points", fontsize="small", bbox=PAPER
+                )
     ax.set(xlabel="Re ∫ exp(iS/ħ) dθ", ylabel="Im ∫ exp(iS/ħ) dθ", aspect="equal")
-    ax.set_title(
-        f"ħ = {hbar:.3g}; arrow: the amplitude, |A| = {abs(end - start):.3g}", fontsize="medium", loc="left"
-    )
+    ax.set_title(title, fontsize="medium", loc="left")
     return ax
 
 
+def _are_far(theta: np.ndarray, slope: np.ndarray, hbar: float) -> bool:
+    """Whether S changes so evenly at both ends that what lies behind them is known: ħ S″ ≪ S′²."""
+    curvature = np.gradient(slope, theta)[[0, -1]]
+    return bool((hbar * np.abs(curvature) < MOST_BENT * slope[[0, -1]] ** 2).all())
+
+
 def _resolving(cost: Callable[..., Any], data: tuple, hbar: float, limits: tuple[float, float]) -> np.ndarray:
-    """So many θ that the phase turns by 1/20 from one to the next, or as many as can be drawn."""
+    """So many θ that the phase turns by 1/20 from one to the next."""
+    if not limits[0] < limits[1]:
+        raise ValueError(f"limits are the first and the last θ, rising; got {limits}")
     coarse = np.linspace(*limits, 2001)
     turned = np.abs(np.diff(np.asarray(_costs(cost, coarse[:, None], data), float))).sum() / hbar
-    return np.linspace(*limits, int(np.clip(20 * turned, 2001, MOST_POINTS)))
+    if 20 * turned > MOST_POINTS:
+        raise ValueError(
+            f"the phase turns by {turned:.0f} between the limits; pass narrower ones or more hbar"
+        )
+    return np.linspace(*limits, max(2001, int(20 * turned)))
 
 
 def _around(ways: list[np.ndarray]) -> list[tuple[float, float]]:
@@ -203,6 +230,8 @@ def _around(ways: list[np.ndarray]) -> list[tuple[float, float]]:
         raise ValueError("with neither flows nor steps say between which limits to draw: limits=")
     points = np.concatenate(ways)
     points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        raise ValueError("no point of flows and steps is finite: say between which limits to draw, limits=")
     low, high = points.min(axis=0), points.max(axis=0)
     room = np.where(high > low, 0.15 * (high - low), 1.0)
     return list(zip(low - room, high + room, strict=True))

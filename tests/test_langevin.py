@@ -1,0 +1,139 @@
+"""Walks against Laplace, quadrature, and another sampler."""
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+from jax import lax
+
+from jaxreg import fit, laplace, mean_squared_error, sample
+
+X = np.array([-1.5, -0.4, 0.3, 0.7, 1.2, 2.0])
+SEEN = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+
+
+@pytest.fixture
+def line(rng):
+    x, y = rng.uniform(-1, 1, 25), rng.normal(size=25)
+    return x, y
+
+
+def quartic(q):
+    return (q**2 / 2 + q**3 / 5 + q**4 / 4).sum()
+
+
+def double_well(q):
+    return ((q**2 - 1) ** 2).sum()
+
+
+def logistic(q):
+    return sum(jnp.logaddexp(0, q[0] * x) - s * q[0] * x for x, s in zip(X, SEEN, strict=True)) / len(X)
+
+
+def standard_error(draws):
+    """Of the mean of a correlated chain, by the means of 30 batches."""
+    batches = np.array([batch.mean(axis=0) for batch in np.array_split(draws, 30)])
+    return batches.std(axis=0, ddof=1) / np.sqrt(30)
+
+
+def assert_same_mean(draws, expected):
+    draws = np.asarray(draws, float)
+    assert (np.abs(draws.mean(axis=0) - expected) < 4 * standard_error(draws)).all()
+
+
+def test_the_walk_has_the_moments_of_laplace(line):
+    x, y = line
+    found = laplace(mean_squared_error, np.zeros(2), x, y, temperature=0.3)
+    walk = sample(mean_squared_error, np.zeros(2), x, y, temperature=0.3, key=jax.random.key(3), steps=60_000)
+    assert 0.5 < walk.acceptance < 0.95
+    off = np.asarray(walk.params) - found.mean
+    assert_same_mean(walk.params, found.mean)
+    assert_same_mean(off[:, :, None] * off[:, None], found.covariance)
+    assert_same_mean(walk.cost, found_cost(x, y) + 2 * 0.3 / 2)  # equipartition: T/2 a param
+    assert np.max(standard_error(off**2)) < 0.03 * np.diag(found.covariance).max()
+
+
+def found_cost(x, y):
+    found = fit(x, y)
+    return float(found.ssr / found.nobs)
+
+
+@pytest.mark.parametrize("time_step", [0.02, 0.1])
+def test_the_walk_is_exact_at_any_step_where_s_is_not_quadratic(time_step):
+    """⟨q⁴⟩ in a double well against quadrature: without the Metropolis step it would depend on h."""
+    walk = sample(
+        double_well,
+        np.zeros(1),
+        temperature=0.5,
+        key=jax.random.key(1),
+        steps=100_000,
+        time_step=time_step,
+    )
+    norm, fourth = (
+        scipy.integrate.quad(lambda q, k=k: q**k * np.exp(-((q**2 - 1) ** 2) / 0.5), -4, 4)[0] for k in (0, 4)
+    )
+    assert_same_mean(walk.params[:, 0] ** 4, fourth / norm)
+
+
+@pytest.mark.slow
+def test_the_walk_agrees_with_nuts():
+    """blackjax's sampler on the same logistic cost."""
+    temperature = 0.02
+
+    def logdensity(q):
+        return -logistic(q) / temperature
+
+    kernel = blackjax.nuts(logdensity, step_size=0.5, inverse_mass_matrix=jnp.array([0.3]))
+
+    def one(state, key):
+        state, _ = kernel.step(key, state)
+        return state, state.position
+
+    keys = jax.random.split(jax.random.key(5), 10_000)
+    _, theirs = jax.jit(lambda: lax.scan(one, kernel.init(jnp.zeros(1)), keys))()
+    ours = sample(logistic, jnp.zeros(1), temperature=temperature, key=jax.random.key(2), steps=40_000).params
+    for power in (1, 2):
+        a, b = np.asarray(theirs, float) ** power, np.asarray(ours, float) ** power
+        room = 4 * np.hypot(standard_error(a), standard_error(b))
+        assert np.abs(a.mean() - b.mean()) < room
+        assert room < 0.1 * np.abs(b).mean()
+
+
+def test_walks_from_many_keys():
+    keys = jax.random.split(jax.random.key(0), 3)
+    walks = jax.vmap(lambda key: sample(quartic, jnp.zeros(1), temperature=0.1, key=key, steps=50, warmup=0))(
+        keys
+    )
+    assert walks.params.shape == (3, 50, 1)
+    assert len(np.unique(walks.params[:, -1])) == 3
+
+
+def test_many_params_take_shorter_steps():
+    def cost(q):
+        return q @ q / 2
+
+    walk = sample(cost, jnp.zeros(100), temperature=1.0, key=jax.random.key(0), steps=4000)
+    assert walk.acceptance > 0.4
+    assert float(jnp.var(walk.params)) == pytest.approx(1, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"temperature": 1.0},
+            "curvature 0.0 at the start: pass a time_step",
+        ),
+        ({"temperature": 1.0, "time_step": 0.0}, "time_step is above 0, got 0.0"),
+        ({"temperature": -1.0, "time_step": 0.1}, "temperature is above 0, got -1.0"),
+        ({"temperature": np.ones(2), "time_step": 0.1}, "temperature is one number"),
+    ],
+)
+def test_what_makes_no_walk_is_refused(options, message):
+    def flat(q):
+        return jnp.sum(q**4)
+
+    with pytest.raises(ValueError, match=message):
+        sample(flat, jnp.zeros(1), key=jax.random.key(0), **options)
