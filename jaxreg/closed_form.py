@@ -36,6 +36,7 @@ class TurningPoint:
     Attributes:
         params: θ in the units of the data, (p, *batch).
         coefs: the same point in the frame of the moments, c with u ≈ cᵀψ(t), (p, *batch).
+        coefs_rest: what rounding to the dtype has taken from them, (p, *batch).
         cost: S there, in units of u², (*batch).
         explained: by how much S is lower there than at the best constant, or at 0 without an intercept,
             in units of u², (*batch).
@@ -50,6 +51,7 @@ class TurningPoint:
 
     params: Float[Array, "p *batch"]
     coefs: Float[Array, "p *batch"]
+    coefs_rest: Float[Array, "p *batch"]
     cost: Float[Array, "*batch"]
     explained: Float[Array, "*batch"]
     inverse: Float[Array, "p p *batch"]
@@ -148,9 +150,12 @@ def located(
     def rounded(a: Array) -> Array:
         return a.astype(dtype)
 
+    coefs = rounded(found.coefs.value)
+    rest = found.coefs.hi - coefs
     return TurningPoint(
         params=rounded(params),
-        coefs=rounded(found.coefs.value),
+        coefs=coefs,
+        coefs_rest=rounded(rest if found.coefs.lo is None else rest + found.coefs.lo),
         cost=rounded(jnp.maximum(found.rest.value, 0)),
         explained=rounded(jnp.maximum(explained, 0)),
         inverse=rounded(found.inverse.value),

@@ -256,6 +256,7 @@ def _assembled(
         status=code,
         digits=jnp.where(solved, _digits(found.params, point), 0).astype(jnp.int8),
         coefs=if_solved(found.coefs),
+        coefs_rest=if_solved(found.coefs_rest),
         frame=gathered.frame,
         ss_mean=if_solved(y_mean / sigma_unit * gathered.weight * (y_mean / sigma_unit)),
         log_weight=if_solved(gathered.log_weight - 2 * gathered.nobs * jnp.log(sigma_unit)),

@@ -42,6 +42,7 @@ class Fit(Inference):
             estimated: often there are more. 0 where there are no params, where these leave the range of
             the dtype, and for costs whose exact solution is not known. Subnormal numbers count as 0.
         coefs: θ in the basis and frame in which it was found, (p, *batch).
+        coefs_rest: what rounding has taken from these, (p, *batch).
         frame: that frame.
         ss_mean: Σ w ȳ², what the mean of y explains, (*batch).
         log_weight: Σ log w, (*batch).
@@ -64,6 +65,7 @@ class Fit(Inference):
     status: Int[Array, "*batch"]
     digits: Int[Array, "*batch"]
     coefs: Float[Array, "p *batch"]
+    coefs_rest: Float[Array, "p *batch"]
     frame: Frame
     ss_mean: Float[Array, "*batch"]
     log_weight: Float[Array, "*batch"]

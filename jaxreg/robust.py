@@ -39,8 +39,7 @@ from jaxreg.tiles import Tile
 WITH_LEVERAGE = ("HC2", "HC3")
 COV_TYPES = ("nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster", "HAC")
 LEAST_LEFT = 2.0**-36  # of 1 − h, which has four digits there
-ROUNDING = 256  # in units of the last digit of c: more is not what rounding took
-LAGGED_BYTES = 2**19  # of the scores that wait for those behind them: they stay in cache
+LAGGED_BYTES = 2**18  # of the scores that wait for those behind them; with more, some widths take 3 ×
 
 
 @pytree
@@ -117,7 +116,7 @@ def with_sandwich(data: Data, found: Fit, how: Sandwich) -> Fit:
         lower = jnp.broadcast_to(found.unit_cov, (p * (p + 1) // 2, m))
         known = _Found(
             jax.tree.map(lambda a: a.astype(jnp.float64), found.frame),
-            jnp.where(solved, found.coefs, 0).astype(jnp.float64),
+            jnp.where(solved, found.coefs.astype(jnp.float64) + found.coefs_rest, 0),
             jnp.where(solved, lower[small.of_triangle(p)], 0).astype(jnp.float64),
         )
         weight, inverse, meat, groups = _gathered(data, found.ansatz, known, how)
@@ -199,52 +198,44 @@ class _Row(NamedTuple):
         return cls(seen[0], w[0], psi, (w * error)[0])
 
 
-def _refined(ansatz: Ansatz, tile: Tile, known: _Found, *, with_inverse: bool) -> tuple[Array, Array, _Found]:
-    """The number of observations, Σ w, and what is known to the digits of float64.
-
-    In float32, c and A⁻¹ have none of the digits of a small ε, or of a small 1 − h.
-    """
+def _total(
+    ansatz: Ansatz, tile: Tile, known: _Found, *, with_gram: bool
+) -> tuple[Array, Array, Array | None]:
+    """The number of observations, Σ w, and Σ w ψψᵀ / Σ w if asked for."""
     p = known.coefs.shape[0]
-    fixed = lax.stop_gradient(known)
 
     def of_row(data: tuple) -> list[Array]:
-        weight = _Row.of(ansatz, known, data).weight
-        row = _Row.of(ansatz, fixed, lax.stop_gradient(data))
-        of_A = _products(row.weight * row.psi, row.psi) if with_inverse else []
-        return [row.seen.astype(jnp.float64), weight, *(row.score * row.psi), *of_A]
+        row = _Row.of(ansatz, known, data)
+        gram = _products(row.weight * row.psi, row.psi) if with_gram else []
+        return [row.seen.astype(jnp.float64), row.weight, *gram]
 
     @jax.checkpoint
     def step(sums: list[Array], rows: list[tuple]) -> list[Array]:
         each = [of_row(row) for row in rows]
         return [total + sum(a[1:], a[0]) for total, *a in zip(sums, *each, strict=True)]
 
-    start = [jnp.zeros(tile.width)] * (2 + p) + (_no_products(p, tile.width) if with_inverse else [])
-    nobs, total, *sums = tile.over_rows(step, start)
-    A = _matrix(sums[p:]) if with_inverse else None
-    return nobs, total, _corrected_by(known, total, jnp.stack(sums[:p]), A, tile.y.dtype)
+    start = [jnp.zeros(tile.width)] * 2 + (_no_products(p, tile.width) if with_gram else [])
+    nobs, total, *gram = tile.over_rows(step, start)
+    return nobs, total, _matrix(gram) / jnp.where(total > 0, total, 1) if with_gram else None
 
 
-def _corrected_by(known: _Found, total: Array, force: Array, A: Array | None, dtype: np.dtype) -> _Found:
-    """c + A⁻¹ Σwψε / Σw, as far as rounding to the dtype can have been in the way, and A⁻¹(2 − A A⁻¹)."""
-    fixed, total = lax.stop_gradient((known, total))
-    total = jnp.where(total > 0, total, 1)
-    away = small.matvec(fixed.inverse, force / total)
-    room = ROUNDING * jnp.finfo(dtype).eps * (1 + small.largest(jnp.abs(fixed.coefs)))
-    coefs = known.coefs + jnp.where(jnp.abs(away) <= room, away, 0)
-    if A is None:
-        return known._replace(coefs=coefs)
-    A = A / total
-    twice = 2 * jnp.eye(len(A)).reshape(len(A), len(A), *(1,) * total.ndim)
-    better = fixed.inverse
+def _refined(inverse: Array, A: Array) -> Array:
+    """A⁻¹ to the digits of float64, by Newton's A⁻¹(2 − A A⁻¹): with fewer a small 1 − h is noise."""
+    fixed, A = lax.stop_gradient((inverse, A))
+    p = len(A)
+    twice = 2 * jnp.eye(p).reshape(p, p, *(1,) * (A.ndim - 2))
+    better = fixed
     for _ in range(2):  # each doubles the digits, of which there are some seven
         better = small.matmul(better, twice - small.matmul(A, better))
-    return known._replace(coefs=coefs, inverse=known.inverse + (better - fixed.inverse))
+    return inverse + (better - fixed)
 
 
 def _heteroscedastic(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> _Sums:
     """M = Σ (w ε)² ψψᵀ / (1 − h)^d, with h = w ψᵀ(Σ w ψψᵀ)⁻¹ψ and d = 1 for HC2, 2 for HC3."""
     p = known.coefs.shape[0]
-    _, total, known = _refined(ansatz, tile, known, with_inverse=cov_type in WITH_LEVERAGE)
+    _, total, gram = _total(ansatz, tile, known, with_gram=cov_type in WITH_LEVERAGE)
+    if gram is not None:
+        known = known._replace(inverse=_refined(known.inverse, gram))
 
     def of_row(data: tuple) -> list[Array]:
         row = _Row.of(ansatz, known, data)
@@ -319,27 +310,24 @@ def _by_products(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> _S
     with_leverage = cov_type in WITH_LEVERAGE
 
     def of_strip(strip: Tile, y0: Array, unit: Array, c: Array, A_inverse: Array) -> tuple[Array, Array]:
-        def add_first(sums: tuple, first: Array, rows: tuple) -> tuple:
-            total, force, lower = sums
-            total += jnp.sum(rows_of(rows, y0, unit)[0], axis=0)
-            w, u = rows_of(lax.stop_gradient(rows), *lax.stop_gradient((y0, unit)))
-            some, some_pairs = (products.chunk_of(a, first, u) for a in (psi, pairs))
-            force += products.dot(some, w * (u - products.dot(some.T, lax.stop_gradient(c))))
-            return total, force, lower + products.dot(some_pairs, w) if with_leverage else lower
+        def add_first(sums: tuple[Array, Array], first: Array, rows: tuple) -> tuple[Array, Array]:
+            total, gram = sums
+            w, u = rows_of(rows, y0, unit)
+            if with_leverage:
+                gram += products.dot(products.chunk_of(pairs, first, u), w)
+            return total + jnp.sum(w, axis=0), gram
 
         none = jnp.zeros((len(row) if with_leverage else 0, products.STRIP))
-        start = jnp.zeros(products.STRIP), jnp.zeros((p, products.STRIP)), none
-        total, force, lower = products.over_chunks(strip, add_first, start)
-        of_all = small.symmetric(list(lower)) if with_leverage else None
-        known_here = _Found(known.frame, c, A_inverse)
-        c, A_inverse = _corrected_by(known_here, total, force, of_all, tile.y.dtype)[1:]
-        A = A_inverse[row, column] * twice
+        total, gram = products.over_chunks(strip, add_first, (jnp.zeros(products.STRIP), none))
+        if with_leverage:
+            A = small.symmetric(list(gram / jnp.where(total > 0, total, 1)))
+            A_inverse = _refined(A_inverse, A)[row, column] * twice
 
         def add(meat: Array, first: Array, rows: tuple) -> Array:
             w, u = rows_of(rows, y0, unit)
             some, some_pairs = (products.chunk_of(a, first, u) for a in (psi, pairs))
             square = jnp.square(w * (u - products.dot(some.T, c)))
-            h = w * products.dot(some_pairs.T, A) / total if with_leverage else None
+            h = w * products.dot(some_pairs.T, A_inverse) / total if with_leverage else None
             return meat + products.dot(some_pairs, _corrected(square, h, cov_type))
 
         return total, products.over_chunks(strip, add, jnp.zeros((len(row), products.STRIP)))
@@ -353,22 +341,21 @@ def _by_products(ansatz: Ansatz, cov_type: str, tile: Tile, known: _Found) -> _S
 def _clustered(ansatz: Ansatz, how: Sandwich, tile: Tile, known: _Found) -> _Sums:
     """M = Σ_g S_g S_gᵀ of the sums S_g of scores, and how many clusters have observations."""
     p = known.coefs.shape[0]
-    _, total, known = _refined(ansatz, tile, known, with_inverse=False)
     order, begins = jnp.asarray(how.order), jnp.asarray(how.begins)
 
     @jax.checkpoint
     def step(k: Array, state: tuple) -> tuple:
-        meat, S, any_seen, groups = state
+        total, meat, S, any_seen, groups = state
         begin = begins[k]
         meat = jnp.where(begin, meat + S[:, None] * S, meat)
         groups += jnp.where(begin, any_seen, False)
         S, any_seen = jnp.where(begin, 0, S), jnp.where(begin, False, any_seen)
         row = _Row.of(ansatz, known, tile.rows(order[k], 1))
-        return meat, S + row.score * row.psi, any_seen | row.seen, groups
+        return total + row.weight, meat, S + row.score * row.psi, any_seen | row.seen, groups
 
     none = jnp.zeros(tile.width, jnp.int32)
-    start = jnp.zeros((p, p, tile.width)), jnp.zeros((p, tile.width)), none > 0, none
-    meat, S, any_seen, groups = lax.fori_loop(0, tile.y.shape[0], step, start)
+    start = jnp.zeros(tile.width), jnp.zeros((p, p, tile.width)), jnp.zeros((p, tile.width)), none > 0, none
+    total, meat, S, any_seen, groups = lax.fori_loop(0, tile.y.shape[0], step, start)
     return total, known.inverse, meat + S[:, None] * S, groups + any_seen
 
 
@@ -382,7 +369,7 @@ def _lags(nobs: Any) -> Any:
 def _lagged(ansatz: Ansatz, maxlags: int | None, most: int, tile: Tile, known: _Found) -> _Sums:
     """M = Σ s sᵀ + s fᵀ + f sᵀ with f_i = Σ_l (1 − l / (L + 1)) s_{i−l}; lags count valid observations."""
     p = known.coefs.shape[0]
-    nobs, total, known = _refined(ansatz, tile, known, with_inverse=False)
+    nobs, total, _ = _total(ansatz, tile, known, with_gram=False)
     L = _lags(nobs) if maxlags is None else jnp.full(tile.width, float(maxlags))
     kernel = [jnp.maximum(1 - lag / (L + 1), 0) for lag in range(1, most + 1)]
 

@@ -139,6 +139,7 @@ def project(data: Data, ansatz: Ansatz) -> Projected:
     point = TurningPoint(
         params=found.params,
         coefs=found.coefs,
+        coefs_rest=jnp.zeros_like(found.coefs),
         cost=found.cost,
         explained=found.explained,
         inverse=inverse,

@@ -39,6 +39,7 @@ class Solution:
     Attributes:
         params: θ in the units of the data, (p, *batch).
         coefs: c with u ≈ cᵀψ(t), (p, *batch).
+        coefs_rest: what rounding has taken from them, as far as that is known, (p, *batch).
         cost: S(θ) in units of u², which no unit of the data can make overflow, (*batch).
         least_squares: the mean squared error there, the same unless the cost is another, (*batch).
         status: how the search ended, (*batch).
@@ -46,6 +47,7 @@ class Solution:
 
     params: Float[Array, "p *batch"]
     coefs: Float[Array, "p *batch"]
+    coefs_rest: Float[Array, "p *batch"]
     cost: Float[Array, "*batch"]
     least_squares: Float[Array, "*batch"]
     status: Int[Array, "*batch"]
@@ -64,7 +66,7 @@ class ClosedForm:
     def solve(self, moments: Moments | None, point: TurningPoint) -> Solution:
         """The turning point is the solution."""
         ok = jnp.full(point.cost.shape, Status.ok, jnp.int8)
-        return Solution(point.params, point.coefs, point.cost, point.cost, ok)
+        return Solution(point.params, point.coefs, point.coefs_rest, point.cost, point.cost, ok)
 
     def solve_cost(self, cost: Cost, *_: Any) -> Solution:
         """There is no closed form for another cost."""
@@ -130,7 +132,7 @@ class GradientDescent:
             standardized, status = found.params, found.status
         coefs = standard.to_coefs(standardized)
         params, cost = moved(point, coefs, moments)
-        return Solution(params, coefs, cost, cost, status)
+        return Solution(params, coefs, jnp.zeros_like(coefs), cost, cost, status)
 
     def _iterate(self, correlations: Array) -> tuple[Array, Array]:
         """Plain gradient descent from 0 is linear: its steps need not be taken one by one."""
@@ -154,7 +156,7 @@ class GradientDescent:
         params, least_squares = moved(point, coefs, moments)
         params, coefs = (jnp.where(finite, a, jnp.nan) for a in (params, coefs))
         cost_in_frame = found.cost * standard.deviation[-1] ** 2
-        return Solution(params, coefs, cost_in_frame, least_squares, found.status)
+        return Solution(params, coefs, jnp.zeros_like(coefs), cost_in_frame, least_squares, found.status)
 
     def _minimized(
         self, cost: Partial, frame: Frame, standard: _Standard, start: Array, data: Data, ansatz: Ansatz
