@@ -1,5 +1,7 @@
 """Ill-conditioned data against mpmath, and what `digits` promises."""
 
+from itertools import product
+
 import mpmath
 import numpy as np
 import pytest
@@ -35,7 +37,18 @@ def test_ill_conditioned_designs_are_solved_to_the_last_digit(rng, condition, no
 
 
 @pytest.mark.parametrize(
-    "precision", ["auto", *(pytest.param(p, marks=pytest.mark.slow) for p in ("fast", "certified"))]
+    ("dtype", "precision"),
+    [
+        ("float32", "auto"),
+        *(
+            pytest.param(dtype, precision, marks=pytest.mark.slow)
+            for dtype, precision in [
+                ("float64", "auto"),
+                *product(("float32", "float64"), ("fast", "certified")),
+            ]
+        ),
+    ],
+    indirect=["dtype"],
 )
 def test_digits_are_never_overstated(rng, dtype, precision):
     """Many data sets of all conditions, offsets and sizes of noise, each against mpmath."""

@@ -32,6 +32,7 @@ def hidden(weights, x):
     return jnp.tanh(x[:, None] * weights["slope"] + weights["bias"])
 
 
+@pytest.mark.slow
 def test_a_training_loop_of_optax_learns_features_for_the_fit(curves):
     x, y = curves
     weights = {"slope": jnp.array([1.0, -1.5, 0.5], "f4"), "bias": jnp.array([0.0, 0.5, -0.5], "f4")}
