@@ -148,7 +148,8 @@ def test_an_unknown_precision_is_an_error():
         fit(np.arange(3.0), np.arange(3.0), precision="double")
 
 
-@pytest.mark.parametrize("degree", [pytest.param(6, marks=pytest.mark.slow), 9])
+@pytest.mark.slow
+@pytest.mark.parametrize("degree", [6, 9])
 def test_powers_of_x_at_random_places_keep_the_digits_that_are_claimed(rng, degree):
     """Where the change from the basis to powers of x is no sum of numbers that float64 happens to hold."""
     x, y = rng.random(16), rng.normal(size=16)

@@ -43,7 +43,7 @@ def test_a_far_observation_keeps_its_leverage(dtype, cov_type, far):
 
 
 @pytest.mark.parametrize("cov_type", ["HC0", "HC3", "HAC"])
-@pytest.mark.parametrize("degree", [1, 3])
+@pytest.mark.parametrize("degree", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_robust_errors_of_tight_fits(rng, dtype, cov_type, degree):
     """Residuals of 2⁻¹⁴ on a range of 120, of which a float32 c leaves nothing."""
     x = np.arange(40, dtype=dtype)

@@ -350,7 +350,10 @@ def test_the_evidence_of_a_quadratic_is_exact(line):
     assert float(found.log_evidence) == pytest.approx(np.log(exact), abs=1e-9)
 
 
-@pytest.mark.parametrize("degree", range(1, 7))
+SLOW_DEGREES = [pytest.param(degree, marks=pytest.mark.slow) for degree in (1, 2, 4, 5)]
+
+
+@pytest.mark.parametrize("degree", [3, 6, *SLOW_DEGREES])
 def test_with_a_prior_the_evidence_is_the_marginal_likelihood(rng, degree):
     """log ∫ p(y|θ) p(θ) dθ = log N(y; 0, σ² + τ²ΦΦᵀ), by scipy, for each polynomial."""
     x = np.linspace(-1, 1, 40)

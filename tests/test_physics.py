@@ -73,6 +73,7 @@ def test_what_leaves_the_finite_numbers_is_nan_from_there_on():
     assert np.isnan(path.params[2]).all()
 
 
+@pytest.mark.slow
 def test_it_can_be_differentiated_and_mapped():
     def end(a):
         return integrate_flow(quartic, a[None], times=jnp.array([0.0, 1.0])).params[1, 0]

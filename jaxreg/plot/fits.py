@@ -14,7 +14,7 @@ from jaxreg.result import Fit
 
 
 def fit(
-    fit: Fit,
+    found: Fit,
     x: Any,
     y: Any,
     *,
@@ -26,7 +26,7 @@ def fit(
     """The data of one data set, the fitted curve, its confidence band and the band of new observations.
 
     Args:
-        fit: of one data set, such as `fits[12, 4]`.
+        found: the fit of one data set, such as `fits[12, 4]`.
         x: (n,).
         y: (n,).
         alpha: the bands hold 1 − alpha.
@@ -37,11 +37,11 @@ def fit(
     Returns:
         The axes.
     """
-    x, y = _column(fit, x, y)
+    x, y = _column(found, x, y)
     ax = axes(ax)
     dense = np.linspace(np.nanmin(x), np.nanmax(x), 200, dtype=x.dtype)
-    new, low_new, high_new = _predicted(fit, dense, "prediction", alpha)
-    _, low, high = _predicted(fit, dense, "confidence", alpha)
+    new, low_new, high_new = _predicted(found, dense, "prediction", alpha)
+    _, low, high = _predicted(found, dense, "confidence", alpha)
     share = f"{100 * (1 - alpha):.6g} %"
     ax.fill_between(
         dense, low_new, high_new, color=BLUE, alpha=0.12, lw=0, label=f"{share} of new observations"
@@ -120,18 +120,18 @@ def residuals(
     return four
 
 
-def pvalues(pvalues: Any, *, bins: int = 20, ax: Axes | None = None) -> Axes:
+def pvalues(values: Any, *, bins: int = 20, ax: Axes | None = None) -> Axes:
     """A histogram of p-values beside the uniform one that there would be with nothing to find.
 
     Args:
-        pvalues: of any shape; NaN is left out.
+        values: the p-values, of any shape; NaN is left out.
         bins: how many.
         ax: where to draw.
 
     Returns:
         The axes.
     """
-    p = np.ravel(pvalues)
+    p = np.ravel(values)
     p = p[~np.isnan(p)]
     if not p.size or p.min() < 0 or p.max() > 1:
         raise ValueError(f"p-values are from 0 to 1, and not all NaN; got {p if p.size else 'none'}")
@@ -187,8 +187,8 @@ def lines(
         if j >= m:
             ax.set_visible(False)
             continue
-        ax.plot(x, y[:, j], ".", color="0.4", markersize=4)
-        ax.plot(dense, curves[:, j], color="C1")
+        ax.plot(x, y[:, j], ".", color=DATA, markersize=4)
+        ax.plot(dense, curves[:, j], color=ORANGE)
         ax.set_title(names[j] if names else str(j), fontsize="medium")
     figure.supxlabel(x_label, fontsize="medium")
     figure.supylabel(y_label, fontsize="medium")
