@@ -9,7 +9,7 @@ import statsmodels.api as sm
 from jaxreg import GradientDescent, Line, Linear, Polynomial, fit, mean_squared_error
 
 
-@pytest.mark.parametrize("cov_type", ["HC0", "HC3", "HAC"])
+@pytest.mark.parametrize("cov_type", ["HC3", pytest.param("HAC", marks=pytest.mark.slow)])
 def test_costs_without_standard_errors_have_no_robust_ones(rng, cov_type):
     x, y = rng.normal(size=12), rng.normal(size=(12, 2))
 
@@ -22,7 +22,7 @@ def test_costs_without_standard_errors_have_no_robust_ones(rng, cov_type):
     assert np.isnan(fit(x, y, cost=ridge, solver=GradientDescent()).fvalue).all()
 
 
-@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+@pytest.mark.parametrize("cov_type", [pytest.param("HC2", marks=pytest.mark.slow), "HC3"])
 def test_an_observation_fitted_by_itself_has_no_leverage_correction(rng, dtype, cov_type):
     """Leverage 1: 0/0, which rounding makes anything, also 0."""
     dummy = np.zeros(10, dtype)
@@ -33,7 +33,7 @@ def test_an_observation_fitted_by_itself_has_no_leverage_correction(rng, dtype, 
         assert np.isnan(found.bse).all()
 
 
-@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+@pytest.mark.parametrize("cov_type", [pytest.param("HC2", marks=pytest.mark.slow), "HC3"])
 @pytest.mark.parametrize("far", [100.0, 1e4])
 def test_a_far_observation_keeps_its_leverage(dtype, cov_type, far):
     x = np.array([0, 0.125, 0.25, 0.375, 0.5, far], dtype)
