@@ -104,14 +104,14 @@ def stationary_phase(
     _check_order(order)
     hbar = positive("hbar", hbar, theta)
     starts = theta if theta.ndim == 2 else _around(theta)
-    points, found = _search(cost, starts, data)
+    points, found, singular = _search(cost, starts, data)
     if size is None:
         if isinstance(found, Tracer):
             raise ValueError("inside jit and vmap say how many points there are at most: size=")
         size = int(found.sum())
     elif size < 0:
         raise ValueError(f"size is how many points to return at most, got {size}")
-    return _amplitude(cost, points[:size], found[:size], data, hbar, order)
+    return _amplitude(cost, points[:size], found[:size], ~singular[:size], data, hbar, order)
 
 
 @in_own_precision
@@ -173,35 +173,42 @@ def _around(theta: Array) -> Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def _search(cost: Callable[..., Array], starts: Array, data: tuple) -> tuple[Array, Array]:
-    """The ends of all searches, and which of them are points of their own; these first, by their actions."""
+def _search(cost: Callable[..., Array], starts: Array, data: tuple) -> tuple[Array, Array, Array]:
+    """The ends of all searches, which of them are points of their own, and where ∇²S is singular.
+
+    Points come first, by their actions.
+    """
     action = partial(_at, cost, lax.stop_gradient(data))
     starts = lax.stop_gradient(starts)
     ends = jax.vmap(partial(newton.turning_point, action))(starts)
     actions = jax.vmap(action)(ends)
-    converged = jax.vmap(partial(newton.examine, action))(starts, ends).converged
-    found = converged & jnp.isfinite(actions)
+    examined = jax.vmap(partial(newton.examine, action))(starts, ends)
+    found = examined.converged & jnp.isfinite(actions)
 
     order = jnp.lexsort([actions, ~found])
-    ends, found = ends[order], found[order]
+    ends, found, singular = ends[order], found[order], examined.singular[order]
     size = jnp.max(jnp.abs(starts - starts[0]), axis=0)
     one_by_one = jax.vmap(newton.same, in_axes=(None, None, 0, None))
     same = jax.vmap(lambda theta: one_by_one(jax.hessian(action)(theta), theta, ends, size))(ends)
     told_apart = found & ~jnp.any(jnp.tril((same | same.T) & found, -1), axis=1)
     order = jnp.argsort(~told_apart, stable=True)
-    return ends[order], told_apart[order]
+    return ends[order], told_apart[order], singular[order]
 
 
-@partial(jax.jit, static_argnums=(0, 5))
+@partial(jax.jit, static_argnums=(0, 6))
 def _amplitude(
-    cost: Callable[..., Array], points: Array, found: Array, data: tuple, hbar: Array, order: int
+    cost: Callable[..., Array],
+    points: Array,
+    found: Array,
+    usable: Array,
+    data: tuple,
+    hbar: Array,
+    order: int,
 ) -> StationaryPhase:
-    action, fixed = partial(_at, cost, data), partial(_at, cost, lax.stop_gradient(data))
+    action = partial(_at, cost, data)
     p = points.shape[1]
 
-    def contribution(theta: Array) -> tuple[Array, Array, Array, Array]:
-        fixed_theta = lax.stop_gradient(theta)
-        usable = ~newton.examine(fixed, fixed_theta, fixed_theta).singular
+    def contribution(theta: Array, usable: Array) -> tuple[Array, Array, Array, Array]:
         theta = newton.implicit(action, theta, usable)
         rates = jnp.where(usable, jnp.linalg.eigvalsh(jax.hessian(action)(theta)), jnp.nan)
         negative = jnp.sum(rates < 0)
@@ -210,7 +217,8 @@ def _amplitude(
         next_order = 1 + 1j * hbar * correction(action, theta) if order else 1
         return theta, action(theta), negative, size * jnp.exp(1j * phase) * next_order
 
-    theta, actions, negative, terms = jax.vmap(contribution)(jnp.where(found[:, None], points, points[:1]))
+    filled = jnp.where(found[:, None], points, points[:1])
+    theta, actions, negative, terms = jax.vmap(contribution)(filled, usable)
     shown = found.reshape(-1, *(1,) * hbar.ndim)
     return StationaryPhase(
         amplitude=jnp.sum(jnp.where(shown, terms, 0), axis=0),

@@ -165,7 +165,8 @@ def _left_singular(F: Array) -> tuple[Array, Array]:
     def goes_on(state: tuple[Any, Array, Array]) -> Array:
         return (state[0] < MOST_SWEEPS) & jnp.any(state[2])
 
-    _, F, _ = lax.while_loop(goes_on, sweep, (0, F, jnp.isfinite(F).all(axis=(0, 1))))
+    if len(first) > 0:
+        _, F, _ = lax.while_loop(goes_on, sweep, (0, F, jnp.isfinite(F).all(axis=(0, 1))))
     roots = jnp.sqrt(small.dot(F, F))
     order = jnp.argsort(roots, axis=0)
     roots, F = jnp.take_along_axis(roots, order, axis=0), jnp.take_along_axis(F, order[None], axis=1)

@@ -302,6 +302,18 @@ def test_data_sets_without_moments_or_turning_point_are_nan_alone(dtype):
     np.testing.assert_array_equal(np.isnan(exact_flow(moments(x, y)).rates[0]), [False, True, False, False])
 
 
+@pytest.mark.parametrize("ansatz", [Polynomial(0), Linear(intercept=False)], ids=repr)
+def test_a_single_param_has_a_flow(rng, dtype, tol, ansatz):
+    x = rng.uniform(1, 2, size=(20, 1) if ansatz.x_is_vector else 20).astype(dtype)
+    y = rng.normal(size=(20, 3)).astype(dtype)
+    phi = x.astype("f8").ravel() if ansatz.x_is_vector else np.ones(20)
+    rate, best = 2 * np.mean(phi**2), phi @ y.astype("f8") / (phi @ phi)
+    flow = exact_flow(moments(x, y, ansatz=ansatz))
+    np.testing.assert_allclose(flow.rates, np.full((1, 3), rate), rtol=tol)
+    end = flow.trajectory(np.ones(1, dtype), 0.3).params
+    np.testing.assert_allclose(end[0], best + np.exp(-0.3 * rate) * (1 - best), rtol=0, atol=5 * tol)
+
+
 def test_a_start_of_the_wrong_shape_is_refused(rng):
     flow = exact_flow(moments(np.arange(5.0), rng.normal(size=(5, 3))))
     with pytest.raises(ValueError, match=r"a point is \(2,\) or \(2, 3\) as the params are, got \(3,\)"):

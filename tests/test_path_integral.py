@@ -249,6 +249,9 @@ def test_no_point_gives_nothing_and_a_valley_is_nan():
     def valley(q):
         return q[0] ** 2 + 0 * q[1]
 
+    def inflection(q):
+        return jnp.sum(q**3)
+
     def flat_bottom(q):
         return jnp.sum(q**4)
 
@@ -257,6 +260,8 @@ def test_no_point_gives_nothing_and_a_valley_is_nan():
     assert nothing.amplitude == 0
     assert np.isnan(stationary_phase(valley, np.zeros(2), hbar=0.1).amplitude)
     assert np.isnan(stationary_phase(flat_bottom, np.zeros(1), hbar=0.1).amplitude)
+    assert np.isnan(stationary_phase(flat_bottom, np.full(1, 0.3), hbar=0.1).amplitude)  # ends beside it
+    assert np.isnan(stationary_phase(inflection, np.full(1, 0.3), hbar=0.1).amplitude)
 
 
 def test_within_jit_and_vmap_points_are_as_many_as_said():
