@@ -7,11 +7,11 @@ import numpy as np
 
 if TYPE_CHECKING:
     from jax import Array
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Complex, Float, Int
 else:
     Array = jax.Array | np.ndarray  # NumPy arrays may come in wherever JAX arrays do
     try:
-        from jaxtyping import Bool, Float, Int
+        from jaxtyping import Bool, Complex, Float, Int
     except ModuleNotFoundError:
 
         class Float:
@@ -20,6 +20,6 @@ else:
             def __class_getitem__(cls, item):
                 return item[0]
 
-        Bool = Int = Float
+        Bool = Complex = Int = Float
 
-__all__ = ["Array", "Bool", "Float", "Int"]
+__all__ = ["Array", "Bool", "Complex", "Float", "Int"]

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxreg import small
+from jaxreg import modes, small
 from jaxreg._typing import Array, Float
+from jaxreg.arguments import as_params
 from jaxreg.closed_form import is_usable, turning_point
 from jaxreg.moments import Moments
-from jaxreg.phase_space import Trajectory, as_params
+from jaxreg.phase_space import Trajectory
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree
 from jaxreg.spectrum import apply, spectrum
@@ -100,7 +101,9 @@ class Flow:
         away = self._like_params(start) - self.turning_point
 
         def at(t: Array) -> Trajectory:
-            return self._state(t, self._apply(_decay, away, t), self._apply(_decay_and_rate, away, t))
+            return self._state(
+                t, self._apply(modes.decay, away, t), self._apply(modes.decay_and_rate, away, t)
+            )
 
         return _at_each(at, self._number(times))
 
@@ -121,7 +124,7 @@ class Flow:
         away = self._like_params(start) - self.turning_point
 
         def after(k: Array) -> Trajectory:
-            left, momentum = (self._apply(f, away, alpha, k) for f in (_power, _power_and_rate))
+            left, momentum = (self._apply(f, away, alpha, k) for f in (modes.power, modes.power_and_rate))
             return self._state(alpha * k if alpha.ndim == 0 else self._number(k), left, momentum)
 
         return _at_each(after, steps)
@@ -138,7 +141,7 @@ class Flow:
         """
         alpha, steps = self._per_data_set(learning_rate, "learning_rate"), _whole(steps)
         away = self._like_params(start) - self.turning_point
-        return _at_each(lambda k: self._apply(_error_of_steps, away, alpha, k), steps)
+        return _at_each(lambda k: self._apply(modes.error_of_steps, away, alpha, k), steps)
 
     @in_own_precision
     @jax.jit
@@ -164,8 +167,8 @@ class Flow:
             def both(of_start: Callable[..., Array], of_push: Callable[..., Array]) -> Array:
                 return self._apply(of_start, away, gamma, t) + self._apply(of_push, push, gamma, t)
 
-            left, momentum = both(_swing, _push), both(_swing_and_rate, _push_and_rate)
-            return self._state(t, left, momentum, both(_swing_velocity, _push_velocity))
+            left, momentum = both(modes.swing, modes.push), both(modes.swing_and_rate, modes.push_and_rate)
+            return self._state(t, left, momentum, both(modes.swing_velocity, modes.push_velocity))
 
         return _at_each(at, self._number(times))
 
@@ -322,92 +325,3 @@ def _whole(steps: Any) -> Array:
     if not jnp.issubdtype(steps.dtype, jnp.integer):
         raise ValueError(f"steps are whole numbers; got {steps.dtype}")
     return steps
-
-
-# What is left of θ₀ − θ* along an eigenvector of rate λ, and λ times that, which is ∇S.
-
-
-def _decay(rate: Array, t: Array) -> Array:
-    return jnp.exp(-rate * t)
-
-
-def _decay_and_rate(rate: Array, t: Array) -> Array:
-    return rate * _decay(rate, t)
-
-
-def _power(rate: Array, alpha: Array, k: Array) -> Array:
-    """(1 − αλ)ᵏ: the logarithm keeps the digits of a small αλ."""
-    change = alpha * rate
-    factor, near = 1 - change, jnp.abs(change) < 0.5
-    safe = jnp.where(near | (factor == 0), 1, jnp.abs(factor))
-    log = jnp.where(near, jnp.log1p(-jnp.where(near, change, 0)), jnp.log(safe))
-    size = jnp.where(k == 0, 1, jnp.where(factor == 0, 0, jnp.exp(k * log)))
-    return jnp.where((factor < 0) & (k % 2 == 1), -size, size)
-
-
-def _power_and_rate(rate: Array, alpha: Array, k: Array) -> Array:
-    return rate * _power(rate, alpha, k)
-
-
-def _error_of_steps(rate: Array, alpha: Array, k: Array) -> Array:
-    """(1 − αλ)ᵏ − e^{−αλk}."""
-    change = alpha * rate
-    contracts = change < 1
-    small_steps = jnp.exp(-change * k) * jnp.expm1(k * _lag(jnp.where(contracts, change, 0)))
-    return jnp.where(contracts, small_steps, _power(rate, alpha, k) - jnp.exp(-change * k))
-
-
-def _lag(change: Array) -> Array:
-    """log(1 − r) + r = −r²/2 − r³/3 − …, by the series where the sum would cancel; r < 1."""
-    tail = jnp.zeros_like(change)
-    for k in reversed(range(2, 18)):
-        tail = tail * change + 1 / k
-    return jnp.where(change < 0.1, -jnp.square(change) * tail, jnp.log1p(-change) + change)
-
-
-def _swing(rate: Array, gamma: Array, t: Array) -> Array:
-    cos, sin, _ = _damped(rate, gamma, t)
-    return cos + gamma / 2 * sin
-
-
-def _swing_and_rate(rate: Array, gamma: Array, t: Array) -> Array:
-    return rate * _swing(rate, gamma, t)
-
-
-def _swing_velocity(rate: Array, gamma: Array, t: Array) -> Array:
-    return -rate * _damped(rate, gamma, t)[1]
-
-
-def _push(rate: Array, gamma: Array, t: Array) -> Array:
-    return _damped(rate, gamma, t)[1]
-
-
-def _push_and_rate(rate: Array, gamma: Array, t: Array) -> Array:
-    return rate * _push(rate, gamma, t)
-
-
-def _push_velocity(rate: Array, gamma: Array, t: Array) -> Array:
-    return _damped(rate, gamma, t)[2]
-
-
-def _damped(rates: Array, gamma: Array, t: Array) -> tuple[Array, Array, Array]:
-    """C = e^{−γt/2} cos ωt, D = e^{−γt/2} sin(ωt)/ω and Ḋ = C − γD/2; ω² = λ − γ²/4 may have either sign."""
-    square = rates - jnp.square(gamma) / 4
-    swings = square > 0
-    omega = jnp.sqrt(jnp.where(swings, square, 1))
-    decay = jnp.exp(-gamma / 2 * t)
-    cos, sin = decay * jnp.cos(omega * t), decay * t * jnp.sinc(omega * t / jnp.pi)
-    swinging = cos, sin, cos - gamma / 2 * sin
-
-    still = swings | (square == 0)  # whose square root has no derivative
-    kappa = jnp.where(still, 0, jnp.sqrt(jnp.where(still, 1, -square)))
-    both = gamma / 2 + kappa
-    slow_rate = rates / jnp.where(both > 0, both, 1)  # γ/2 − κ, without the difference
-    slow, width = jnp.exp(-slow_rate * t), 2 * kappa * t
-    fast = slow * jnp.exp(-width)
-    narrow = width < 1e-3
-    mean = jnp.where(narrow, 1 - width / 2 + width**2 / 6, -jnp.expm1(-width) / jnp.where(narrow, 1, width))
-    cos, sin = (slow + fast) / 2, slow * t * mean
-    apart = jnp.where(width > 1, 2 * kappa, 1)
-    creeping = cos, sin, jnp.where(width > 1, (both * fast - slow_rate * slow) / apart, cos - gamma / 2 * sin)
-    return jax.tree.map(lambda a, b: jnp.where(swings, a, b), swinging, creeping)

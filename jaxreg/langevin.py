@@ -12,9 +12,8 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxreg._typing import Array, Float
+from jaxreg.arguments import as_params, one_positive
 from jaxreg.descent import check_steps
-from jaxreg.path_integral import one_positive
-from jaxreg.phase_space import as_params
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree
 
@@ -29,9 +28,9 @@ class Samples:
         acceptance: the share of proposed steps that were taken.
     """
 
-    params: Float[Array, "*batch steps p"]
-    cost: Float[Array, "*batch steps"]
-    acceptance: Float[Array, "*batch"]
+    params: Float[Array, "steps p"]
+    cost: Float[Array, " steps"]
+    acceptance: Float[Array, ""]
 
 
 @in_own_precision

@@ -18,8 +18,8 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxreg import newton
-from jaxreg._typing import Array, Float, Int
-from jaxreg.phase_space import as_params
+from jaxreg._typing import Array, Complex, Float, Int
+from jaxreg.arguments import as_params, one_positive, positive
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree
 
@@ -37,10 +37,10 @@ class StationaryPhase:
         negative_eigenvalues: ν of ∇²S(θ*), 0 at a minimum and p at a maximum, (k).
     """
 
-    amplitude: Array
-    points: Float[Array, "*batch k p"]
-    actions: Float[Array, "*batch k"]
-    negative_eigenvalues: Int[Array, "*batch k"]
+    amplitude: Complex[Array, "*hbar"]
+    points: Float[Array, "k p"]
+    actions: Float[Array, " k"]
+    negative_eigenvalues: Int[Array, " k"]
 
 
 @pytree
@@ -53,9 +53,9 @@ class Laplace:
         log_evidence: log ∫dθ e^{−S/T}.
     """
 
-    mean: Float[Array, "*batch p"]
-    covariance: Float[Array, "*batch p p"]
-    log_evidence: Float[Array, "*batch"]
+    mean: Float[Array, " p"]
+    covariance: Float[Array, "p p"]
+    log_evidence: Float[Array, ""]
 
 
 @in_own_precision
@@ -149,21 +149,6 @@ def laplace(cost: Callable[..., Array], params: Any, *data: Any, temperature: An
 def _check_order(order: Any) -> None:
     if order not in (0, 1):
         raise ValueError(f"order is 0 or 1, got {order!r}")
-
-
-def positive(name: str, value: Any, like: Array) -> Array:
-    """A number above 0, or numbers, in the dtype of the params."""
-    value = jnp.asarray(value, like.dtype)
-    if not isinstance(value, Tracer) and not (value > 0).all():
-        raise ValueError(f"{name} is above 0, got {value}")
-    return value
-
-
-def one_positive(name: str, value: Any, like: Array) -> Array:
-    """One number above 0."""
-    if jnp.ndim(value):
-        raise ValueError(f"{name} is one number, got shape {jnp.shape(value)}; jax.vmap is for many")
-    return positive(name, value, like)
 
 
 def _around(theta: Array) -> Array:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg._typing import Array, Float
+from jaxreg.arguments import as_params
 from jaxreg.descent import check_steps
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree
@@ -95,12 +96,6 @@ def leapfrog(
             f"params and velocity are (p,), those of one data set; got {theta.shape}, {start.shape}"
         )
     return _leapfrog(cost, theta, start, data, jnp.asarray(time_step, theta.dtype), steps)
-
-
-def as_params(params: Any) -> Array:
-    """Params as an array of floats."""
-    theta = jnp.asarray(params)
-    return theta if jnp.issubdtype(theta.dtype, jnp.floating) else theta.astype(jnp.result_type(float))
 
 
 def _leapfrog_loop(

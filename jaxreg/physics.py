@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxreg._typing import Array
+from jaxreg.arguments import as_params
 from jaxreg.descent import check_steps
-from jaxreg.phase_space import Trajectory, as_params
+from jaxreg.phase_space import Trajectory
 from jaxreg.precision import in_own_precision
 
 try:
