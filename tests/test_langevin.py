@@ -39,8 +39,9 @@ def standard_error(draws):
 
 
 def assert_same_mean(draws, expected):
+    """Within six standard errors: on another machine it is another walk, and four happen once in 2,000."""
     draws = np.asarray(draws, float)
-    assert (np.abs(draws.mean(axis=0) - expected) < 4 * standard_error(draws)).all()
+    assert (np.abs(draws.mean(axis=0) - expected) < 6 * standard_error(draws)).all()
 
 
 def test_the_walk_has_the_moments_of_laplace(line):
@@ -96,7 +97,7 @@ def test_the_walk_agrees_with_nuts():
     ours = sample(logistic, jnp.zeros(1), temperature=temperature, key=jax.random.key(2), steps=40_000).params
     for power in (1, 2):
         a, b = np.asarray(theirs, float) ** power, np.asarray(ours, float) ** power
-        room = 4 * np.hypot(standard_error(a), standard_error(b))
+        room = 6 * np.hypot(standard_error(a), standard_error(b))
         assert np.abs(a.mean() - b.mean()) < room
         assert room < 0.1 * np.abs(b).mean()
 
