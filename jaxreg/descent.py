@@ -122,7 +122,10 @@ def loop(
     def step(state: tuple, _: None) -> tuple[tuple, tuple | None]:
         theta, memory, taken = state
         value, gradient = slope(theta, *data)
-        moved = (*_moved(theta, memory, gradient, optimizer), taken + 1)
+        moved = (
+            *_moved(theta, memory, gradient, optimizer, value, lambda theta: cost(theta, *data)),
+            taken + 1,
+        )
         if tol is not None:
             moved = _choose(optax.tree.norm(gradient) <= tol, state, moved)
         return moved, ((theta, value) if history else None)
@@ -183,19 +186,24 @@ def in_lanes(
         )
         return lane, prepared
 
-    def step(lane: _Lane) -> _Lane:
+    def step(lane: _Lane, *prepared: Any) -> _Lane:
         slope = lane.gradient / lane.unit
         done = lane.done | (lane.taken >= steps)
         if tol is not None:
             done |= optax.tree.norm(slope) <= tol
-        theta, memory = _moved(lane.params, lane.memory, slope, optimizer)
+
+        def value_of(theta: Array) -> Array:
+            return cost(theta, *prepared) / lane.unit
+
+        value = value_of(lane.params)  # which most optimizers do not read, and which is then not computed
+        theta, memory = _moved(lane.params, lane.memory, slope, optimizer, value, value_of)
         moved = replace(lane, params=theta, memory=memory, taken=lane.taken + 1)
         return _choose(done, replace(lane, done=done), moved)
 
     # The gradient ends the body: what is computed from a sum in the same kernel keeps XLA from
     # vectorizing the sum, and a step takes six times as long.
     def steps_of(prepared: tuple, _: Any, lane: _Lane) -> _Lane:
-        lane = jax.vmap(step)(lane)
+        lane = jax.vmap(step)(lane, *prepared)
         return replace(lane, gradient=gradients(lane.params, *prepared))
 
     def round_(state: tuple) -> tuple:
@@ -233,8 +241,17 @@ class _Lane:
     done: Array
 
 
-def _moved(theta: Any, memory: Any, gradient: Any, optimizer: optax.GradientTransformation) -> tuple:
-    updates, memory = optimizer.update(gradient, memory, theta)
+def _moved(
+    theta: Any,
+    memory: Any,
+    gradient: Any,
+    optimizer: optax.GradientTransformation,
+    value: Array,
+    value_of: Callable[[Any], Array],
+) -> tuple:
+    """One step; line searches and learning rates that adapt ask for the cost, the others ignore it."""
+    update = optax.with_extra_args_support(optimizer).update
+    updates, memory = update(gradient, memory, theta, value=value, grad=gradient, value_fn=value_of)
     return optax.apply_updates(theta, updates), memory
 
 

@@ -1,10 +1,13 @@
+import inspect
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxreg import Status, descend, mean_squared_error
+from jaxreg import GradientDescent, Status, descend, fit, mean_squared_error
 
 ALPHA, STEPS = 0.1, 200
 SGD = optax.sgd(ALPHA)
@@ -155,3 +158,57 @@ def test_the_64_bit_switch_stays_where_it_is(data):
     before = jax.config.read("jax_enable_x64")
     descend(mean_squared_error, np.zeros(2), *(a.astype("f8") for a in data), optimizer=SGD)
     assert jax.config.read("jax_enable_x64") == before
+
+
+def _optimizers():
+    """Every optimizer of optax that a learning rate, or nothing, constructs."""
+    for name in dir(optax):
+        make = getattr(optax, name)
+        if not inspect.isfunction(make):
+            continue
+        parameters = inspect.signature(make).parameters.values()
+        needed = [a.name for a in parameters if a.default is a.empty]
+        if needed not in ([], ["learning_rate"]) or "GradientTransformation" not in str(make.__annotations__):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a key that is not given
+            yield name, make(*[0.05] * len(needed))
+
+
+OPTIMIZERS = dict(_optimizers())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_optax_runs(name):
+    """Traced, not compiled: a step that optax refuses, or whose state changes its type, is an error here."""
+    x, y = jnp.linspace(-1, 1, 8), jnp.linspace(0, 3, 8)
+
+    def run(x, y):
+        return descend(mean_squared_error, jnp.zeros(2), x, y, optimizer=OPTIMIZERS[name], steps=3, tol=1e-3)
+
+    def fitted(x, y):
+        return fit(x, y, solver=GradientDescent(OPTIMIZERS[name], steps=3)).params
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert jax.eval_shape(run, x, y).params.shape == (2,)
+        assert jax.eval_shape(fitted, x, y).shape == (2,)
+
+
+def test_all_were_asked():
+    assert {"sgd", "adam", "lbfgs", "polyak_sgd", "noisy_sgd", "adafactor"} < set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.lbfgs(),
+        optax.polyak_sgd(),
+        optax.chain(optax.adam(0.3), optax.contrib.reduce_on_plateau(patience=20, accumulation_size=5)),
+    ],
+    ids=["lbfgs", "polyak_sgd", "reduce_on_plateau"],
+)
+def test_optimizers_that_ask_for_the_cost_find_the_minimum(data, optimizer):
+    x, _ = data
+    found = descend(mean_squared_error, np.zeros(2, x.dtype), x, 1 + 2 * x, optimizer=optimizer, steps=300)
+    np.testing.assert_allclose(found.params, [1, 2], atol=0.01)
