@@ -14,10 +14,19 @@ try:
     import matplotlib as mpl
     import typer
     import xarray as xr
+    from matplotlib.backend_bases import FigureCanvasBase
     from rich.console import Console
     from rich.table import Table
 
-    from jaxreg.files import UserError, read, write_whole
+    from jaxreg.files import (
+        NETCDF_SUFFIXES,
+        UserError,
+        check_output,
+        from_nearer_origin,
+        read,
+        write_whole,
+        zero_of,
+    )
 except ModuleNotFoundError as error:
     sys.exit(f'jaxreg: the command needs {error.name}: python -m pip install "jaxreg[cli]"')
 
@@ -55,7 +64,14 @@ def fit_file(
     plot: Annotated[Path | None, typer.Option(help="picture, such as trend.png")] = None,
 ) -> None:
     """Fit every data set of FILE; in a .csv the first column is x and every other one a data set."""
+    if output is not None:
+        check_output(output, NETCDF_SUFFIXES, file)
+    if plot is not None:
+        check_output(plot, _picture_suffixes(), file)
     x_data, y_data = read(file, y, x)
+    if y_data.dtype.kind != "f":
+        y_data = y_data.astype(np.float64)
+    x_data = from_nearer_origin(x_data, y_data.dtype)
     found = _fit(x_data, y_data, degree, method)
     Console().print(_table(found, x_data, y_data))
     if not any(code.has_params for code in counts(found.status)):
@@ -86,6 +102,10 @@ def tour_of_paper(
             write_whole(plots / f"{step.name}.png", partial(_draw_step, step))
 
 
+def _picture_suffixes() -> list[str]:
+    return [f".{name}" for name in sorted(FigureCanvasBase.get_supported_filetypes())]
+
+
 def _draw_step(step: Step, path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
@@ -106,11 +126,12 @@ def main() -> None:
 
 def to_dataset(found: Fit, x: xr.DataArray, y: xr.DataArray) -> xr.Dataset:
     """The results with the names, coordinates and units of the data."""
-    dims = y.dims[1:]
+    dims, zero = y.dims[1:], zero_of(x)
     per_param, per_error = {}, {}
     for k, name in enumerate(found.names):
         units = _units(x, y, 0 if name == "intercept" else 1 if name == "slope" else k)
-        per_param[name] = (dims, np.asarray(found.params)[k], {"units": units})
+        param = {"units": units} | ({} if zero is None else {"long_name": f"{name}, {x.name} from {zero}"})
+        per_param[name] = (dims, np.asarray(found.params)[k], param)
         error = {"units": units, "long_name": f"standard error of {name}"}
         per_error[f"{name}_bse"] = (dims, np.asarray(found.bse)[k], error)
         pvalue = {"units": "1", "long_name": f"p-value of {name} = 0"}
@@ -133,6 +154,7 @@ def to_dataset(found: Fit, x: xr.DataArray, y: xr.DataArray) -> xr.Dataset:
             "title": f"{found.ansatz} fitted to {y.name} against {x.name}",
             "source": "jaxreg",
             "Conventions": "CF-1.11",
+            **({} if zero is None else {"zero_of_x": zero}),
         },
     )
 
@@ -140,8 +162,7 @@ def to_dataset(found: Fit, x: xr.DataArray, y: xr.DataArray) -> xr.Dataset:
 def _fit(x: xr.DataArray, y: xr.DataArray, degree: int, method: Method) -> Fit:
     ansatz = Line() if degree == 1 else Polynomial(degree)
     solver = GradientDescent() if method is Method.gradient_descent else ClosedForm()
-    y_values = y.values if y.dtype.kind == "f" else y.values.astype(np.float64)
-    return fit(x.values, y_values, ansatz=ansatz, solver=solver, progress=sys.stderr.isatty())
+    return fit(x.values, y.values, ansatz=ansatz, solver=solver, progress=sys.stderr.isatty())
 
 
 def _table(found: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
@@ -153,6 +174,8 @@ def _table(found: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
     table.add_row("data sets", str(max(1, int(np.prod(found.shape)))))
     for code, number in counts(found.status).items():
         table.add_row(code.name, str(number))
+    if (zero := zero_of(x)) is not None:
+        table.add_row(f"{found.names[0]} at", zero)
     name = found.names[-1]
     units = _units(x, y, len(found.names) - 1)
     for label, values in ((name, found.params), (f"standard error of {name}", found.bse)):
@@ -190,7 +213,7 @@ def _draw(found: Fit, x: xr.DataArray, y: xr.DataArray, path: Path) -> None:
             x_label=_label(x),
             y_label=_label(y),
         )
-    plt.savefig(path, dpi=150, format=path.suffix[1:] or "png")
+    plt.savefig(path, dpi=150, format=path.suffix[1:])
     plt.close()
 
 

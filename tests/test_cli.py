@@ -36,6 +36,14 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "empty.csv").write_text("x,y\n1,\n2,\n")
     (tmp_path / "junk.nc").write_text("not a netCDF file")
     np.savez(tmp_path / "grid.npz", x=x, y=rng.normal(size=(20, 4, 5)))
+    np.savez(tmp_path / "objects.npz", x=x, y=2 * x + 1, names=np.array([None, "a"] * 10, object))
+    (tmp_path / "decimals.csv").write_text("x,y\n1,2\n2,5,3,5\n3,4\n")
+    (tmp_path / "first.csv").write_text("x,y\n1,2,3\n2,3\n3,4\n")
+    xr.Dataset({"y": (("x", "m"), y)}, {"x": x}).to_netcdf(tmp_path / "grid.nc", engine="netcdf4")
+    for name in ("nested", "folder.nc"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "soft.nc").symlink_to("grid.nc")
+    (tmp_path / "hard.nc").hardlink_to(tmp_path / "grid.nc")
     return tmp_path
 
 
@@ -107,7 +115,19 @@ def test_descent_and_degree_on_npz(folder, monkeypatch, capsys):
         (["example:moon"], "the examples are example:pacific-sst"),
         (["example:pacific-sst", "--x", "month"], "has no variable month"),
         (["wide.csv", "-o", "nowhere/out.nc"], "there is no folder nowhere"),
-        (["wide.csv", "--plot", "out.foo"], "Format 'foo' is not supported"),
+        (["wide.csv", "--plot", "out.foo"], "the name of out.foo does not say a format"),
+        (["wide.csv", "--plot", "wide.csv"], "the name of wide.csv does not say a format"),
+        (["wide.csv", "-o", "wide.csv"], "the name of wide.csv does not say a format"),
+        (["wide.csv", "-o", "out.csv"], "the name of out.csv does not say a format"),
+        (["wide.csv", "-o", "out"], "written there: .nc, .nc4, .cdf"),
+        (["grid.nc", "--y", "y", "--x", "x", "-o", "grid.nc"], "grid.nc is the file that is read"),
+        (["grid.nc", "--y", "y", "--x", "x", "-o", "nested/../grid.nc"], "is the file that is read"),
+        (["grid.nc", "--y", "y", "--x", "x", "-o", "soft.nc"], "soft.nc is the file that is read"),
+        (["grid.nc", "--y", "y", "--x", "x", "-o", "hard.nc"], "hard.nc is the file that is read"),
+        (["grid.nc", "--y", "y", "--x", "x", "-o", "folder.nc"], "folder.nc is a folder"),
+        (["decimals.csv"], "row 3 of decimals.csv has 4 fields and the header 2; a decimal comma"),
+        (["first.csv"], "row 2 of first.csv has 3 fields and the header 2"),
+        (["objects.npz", "--y", "names", "--x", "x"], "names of objects.npz holds no numbers"),
     ],
 )
 def test_an_error_is_one_sentence_and_exit_code_2(folder, monkeypatch, capsys, arguments, sentence):
@@ -118,6 +138,74 @@ def test_an_error_is_one_sentence_and_exit_code_2(folder, monkeypatch, capsys, a
     assert sentence in err
     assert err.count("\n") == 1
     assert sorted(folder.iterdir()) == before  # nothing half-written
+
+
+def test_an_object_array_beside_the_numbers_is_not_read(folder, monkeypatch, capsys):
+    code, _, err = run(monkeypatch, capsys, "fit", "objects.npz", "--y", "y", "--x", "x", "-o", "out.nc")
+    assert (code, err) == (0, "")
+    assert xr.load_dataset(folder / "out.nc", engine="netcdf4").slope.item() == pytest.approx(2, rel=1e-12)
+
+
+TIMES = {
+    "minutes": ("minutes since 1900-01-01", np.int64(60 * 1_051_896) + np.arange(40), "2020-01-01 00:00:00"),
+    "seconds": ("seconds since 1970-01-01", 1.7e9 + 0.5 * np.arange(40), "2023-11-14 22:13:20"),
+    "nanoseconds": ("nanoseconds since 1970-01-01", np.int64(17 * 10**17) + 30 * np.arange(40), "2023-11-14"),
+    "days": ("days since 1850-01-01", 62_091.125 + 0.01 * np.arange(40), "2020-01-01 03:00:00"),
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times_that_float32_would_round_are_counted_from_the_first(folder, rng, monkeypatch, capsys, name):
+    units, times, date = TIMES[name]
+    t = (times - times[0]).astype(float)
+    y = (280 + t / t[-1] + rng.normal(size=40)).astype("f4")
+    stored = {"t2m": ("time", y, {"units": "K"})}, {"time": ("time", times, {"units": units})}
+    xr.Dataset(*stored).to_netcdf("era.nc", engine="netcdf4")
+    code, out, err = run(monkeypatch, capsys, "fit", "era.nc", "--y", "t2m", "--x", "time", "-o", "out.nc")
+    assert (code, err) == (0, "")
+    assert date in out
+    found = xr.load_dataset(folder / "out.nc", engine="netcdf4")
+    expected = scipy.stats.linregress(t, y.astype(float))
+    assert float(found.slope) == pytest.approx(expected.slope, rel=1e-5)
+    assert float(found.intercept) == pytest.approx(expected.intercept, rel=1e-5)
+    assert found.slope.units == f"K {units.split()[0]}-1"
+    assert date in found.attrs["zero_of_x"]
+    assert date in found.intercept.long_name
+
+
+def test_of_times_that_float32_holds_the_origin_is_that_of_the_file(folder, rng, monkeypatch, capsys):
+    hours = np.int64(1_051_896) + 6 * np.arange(40)
+    y = rng.normal(280, 1, size=40).astype("f4")
+    time = ("time", hours, {"units": "hours since 1900-01-01", "calendar": "noleap"})
+    xr.Dataset({"t2m": ("time", y)}, {"time": time}).to_netcdf("era.nc", engine="netcdf4")
+    code, out, err = run(monkeypatch, capsys, "fit", "era.nc", "--y", "t2m", "--x", "time", "-o", "out.nc")
+    assert (code, err) == (0, "")
+    assert "1900-01-01 00:00:00" in out
+    found = xr.load_dataset(folder / "out.nc", engine="netcdf4")
+    expected = scipy.stats.linregress(hours, y.astype(float))
+    assert float(found.intercept) == pytest.approx(expected.intercept, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("range", {"valid_range": np.array([-50, 100], "i2")}),
+        ("min", {"valid_min": np.int16(-50), "valid_max": np.int16(100)}),
+        ("decoded", {"valid_range": np.array([-5.0, 10.0], "f4")}),
+    ],
+)
+def test_the_valid_range_of_netcdf_is_honored(folder, monkeypatch, capsys, name, attributes):
+    """Stored tenths in int16: 9999 and −9999 are fill values that only `valid_range` tells of."""
+    stored = np.array([3, -11, 20, 35, 9999, 60, -9999, 77], "i2")
+    variable = ("x", stored, {"scale_factor": np.float32(0.1), **attributes})
+    xr.Dataset({"y": variable}, {"x": np.arange(8.0)}).to_netcdf("packed.nc", engine="netcdf4")
+    code, _, err = run(monkeypatch, capsys, "fit", "packed.nc", "--y", "y", "--x", "x", "-o", "out.nc")
+    assert (code, err) == (0, "")
+    found = xr.load_dataset(folder / "out.nc", engine="netcdf4")
+    valid = np.abs(stored) < 9999
+    expected = scipy.stats.linregress(np.flatnonzero(valid), stored[valid] / 10)
+    assert found.nobs == 6
+    assert float(found.slope) == pytest.approx(expected.slope, rel=1e-5)
 
 
 def test_a_failing_write_leaves_the_old_file(folder):
