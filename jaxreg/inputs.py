@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import jax
@@ -271,11 +272,18 @@ def check_options(
 
 def _array(a: Any, name: str) -> Any:
     """An array of numbers, or what can be sliced into them; masked elements become NaN."""
+    if hasattr(a, "todense"):
+        raise TypeError(f"{name} is a sparse {type(a).__name__}; pass an array with all its elements")
     if isinstance(a, np.ma.MaskedArray):
         kind = a.dtype if np.issubdtype(a.dtype, np.floating) else np.float64
         a = np.where(np.ma.getmaskarray(a), np.nan, a.data.astype(kind)).astype(kind)
     if not isinstance(a, jax.Array) and not _is_sliceable(a):
-        a = np.asarray(a)
+        try:
+            a = np.asarray(a)
+        except ValueError as error:
+            raise ValueError(f"{name} is no array of numbers: {error}") from None
+    if a.dtype == object:
+        raise TypeError(f"{name} holds {_objects(a)}")
     if np.issubdtype(a.dtype, np.datetime64) or np.issubdtype(a.dtype, np.timedelta64):
         raise TypeError(
             f"{name} holds times ({a.dtype}); pass numbers in the unit the slope shall have, "
@@ -287,6 +295,24 @@ def _array(a: Any, name: str) -> Any:
     if jnp.issubdtype(a.dtype, jnp.floating) and _native(a.dtype) not in (jnp.float32, jnp.float64):
         raise TypeError(f"{name} is {a.dtype}; pass float32 or float64")
     return a
+
+
+def _objects(a: Any) -> str:
+    """What an array of objects holds, and what to pass instead."""
+    values = np.asarray(a).ravel()
+    others = [value for value in values if not isinstance(value, int | float | np.number)]
+    if not others:
+        return "numbers as objects; pass float32 or float64"
+    kind = f"{type(others[0]).__module__}.{type(others[0]).__qualname__}".removeprefix("builtins.")
+    if all(value is None for value in others):
+        return "None; pass NaN for what is missing"
+    if hasattr(others[0], "strftime") or isinstance(others[0], timedelta):
+        return (
+            f"times ({kind}); pass numbers in the unit the slope shall have: of dates and times "
+            '(t - t[0]) / np.timedelta64(1, "D") with t = np.asarray(times, "datetime64[ns]"), of a pandas '
+            'period its to_timestamp(), of cftime cftime.date2num(times, "days since 2000-01-01")'
+        )
+    return f"objects ({kind}); pass real numbers (float32 or float64)"
 
 
 def _is_sliceable(a: Any) -> bool:
@@ -338,17 +364,23 @@ def _cast(a: Any, dtype: np.dtype) -> Any:
 
 def _cast_x(x: Any, dtype: np.dtype) -> Any:
     """x in the dtype of y, unless that would round away what tells its values apart."""
-    cast = _cast(x, dtype)
-    if cast is not x and isinstance(x, np.ndarray) and x.dtype.itemsize >= dtype.itemsize:
-        wide = x.astype(np.float64)
-        known = wide[np.isfinite(wide)]
-        error = np.abs(cast.astype(np.float64) - wide)[np.isfinite(wide)].max(initial=0)
-        if known.size and error > ROUNDING * np.ptp(known):
-            raise ValueError(
-                f"x is {x.dtype} and y {dtype}, in which x is off by up to {error:.2g}; pass x from a "
-                "nearer origin (x - x[0]), or y as float64"
-            )
-    return cast
+    error = rounded_away(x, dtype)
+    if error is not None:
+        raise ValueError(
+            f"x is {x.dtype} and y {dtype}, in which x is off by up to {error:.2g}; pass x from a "
+            "nearer origin (x - x[0]), or y as float64"
+        )
+    return _cast(x, dtype)
+
+
+def rounded_away(x: Any, dtype: np.dtype) -> float | None:
+    """By how much x is off in this dtype, if that is felt beside the spread of x; None otherwise."""
+    if not isinstance(x, np.ndarray) or x.dtype == dtype or x.dtype.itemsize < np.dtype(dtype).itemsize:
+        return None
+    cast, wide = x.astype(dtype).astype(np.float64), x.astype(np.float64)
+    there = np.isfinite(wide)
+    error = np.abs(cast - wide)[there].max(initial=0)
+    return float(error) if there.any() and error > ROUNDING * np.ptp(wide[there]) else None
 
 
 def _weights(weights: Any, sigma: Any, y: Any) -> Any:
@@ -382,8 +414,8 @@ def _inverse_variance(sigma: Array) -> tuple[Array, Array]:
     """
     usable = (sigma > 0) & (sigma < jnp.inf)
     least = jnp.min(jnp.where(usable, sigma, jnp.inf), axis=0)
-    unit = power_of_two(jnp.where(least < jnp.inf, least, 1))
-    weights = jnp.maximum(jnp.square(unit / sigma), jnp.finfo(sigma.dtype).tiny)
+    unit = power_of_two(lax.stop_gradient(jnp.where(least < jnp.inf, least, 1)))
+    weights = jnp.maximum(jnp.square(unit / jnp.where(usable, sigma, 1)), jnp.finfo(sigma.dtype).tiny)
     return jnp.where(usable, weights, jnp.where(sigma == jnp.inf, 0, jnp.nan)), unit
 
 

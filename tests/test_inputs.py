@@ -1,6 +1,11 @@
+import datetime
+
+import cftime
 import jax
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 
 from jaxreg import ClosedForm, GradientDescent, Line, Linear, fit
 from jaxreg.descent import check_steps
@@ -9,6 +14,11 @@ from jaxreg.inputs import check_options
 X = np.arange(5.0)
 Y = np.arange(10.0).reshape(5, 2)
 T = np.arange("2020-01-01", "2020-01-06", dtype="datetime64[D]")
+DATES = [datetime.date(2020, 1, day) for day in range(1, 6)]
+DATETIMES = [datetime.datetime(2020, 1, day) for day in range(1, 6)]
+ZONED = pd.date_range("2020-01-01", periods=5, tz="Europe/Berlin")
+PERIODS = pd.period_range("2020-01", periods=5, freq="M")
+NOLEAP = np.array([cftime.DatetimeNoLeap(2020, 1, day) for day in range(1, 6)])
 
 
 def other_cost(params, x, y, weights=None, *, ansatz=None):
@@ -28,7 +38,24 @@ MISTAKES = {
     "durations": (TypeError, r"y holds times", (X, T - T[0]), {}),
     "complex": (TypeError, r"y holds complex128; pass real", (X, 1j * Y), {}),
     "strings": (TypeError, r"x holds <U.*pass real", (np.array(list("abcde")), Y), {}),
-    "objects": (TypeError, r"y holds object", (X, Y.astype(object)), {}),
+    "objects": (TypeError, r"y holds numbers as objects; pass float32", (X, Y.astype(object)), {}),
+    "None": (TypeError, r"y holds None; pass NaN", (X, [1.0, None, 3, 4, 5]), {}),
+    "anything": (TypeError, r"y holds objects \(dict\); pass real", (X, [{}, 1, 2, 3, 4]), {}),
+    "ragged": (ValueError, r"y is no array of numbers.*inhomogeneous", (X, [[1, 2], [3]]), {}),
+    "dates": (TypeError, r"x holds times \(datetime.date\); pass numbers", (DATES, Y), {}),
+    "datetimes": (TypeError, r"x holds times \(datetime.datetime\).*np.timedelta64\(1", (DATETIMES, Y), {}),
+    "timedeltas": (
+        TypeError,
+        r"x holds times \(datetime.timedelta\)",
+        ([d - DATES[0] for d in DATES], Y),
+        {},
+    ),
+    "time zones": (TypeError, r"x holds times \(pandas.*Timestamp\)", (ZONED, Y), {}),
+    "zoned series": (TypeError, r"x holds times \(pandas.*Timestamp\)", (pd.Series(ZONED), Y), {}),
+    "periods": (TypeError, r"x holds times \(pandas.*Period\).*to_timestamp\(\)", (PERIODS, Y), {}),
+    "cftime": (TypeError, r"x holds times \(cftime.*\).*cftime.date2num", (NOLEAP, Y), {}),
+    "sparse x": (TypeError, r"x is a sparse csr_array", (scipy.sparse.csr_array(Y), X), {"ansatz": Linear()}),
+    "sparse y": (TypeError, r"y is a sparse coo_matrix", (X, scipy.sparse.coo_matrix(Y)), {}),
     "half": (TypeError, r"y is float16; pass float32 or float64", (X, Y.astype("f2")), {}),
     "half weights": (TypeError, "weights is float16", (X, Y), {"weights": X.astype("f2")}),
     "both weights": (ValueError, "weights and sigma; pass one", (X, Y), {"weights": X, "sigma": X}),
