@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from jaxreg.inference import Inference
 
 
+# The share of its variance in which a contrast differs from others, above the rounding of stored covariances.
+LEAST_REGULAR = {"float32": 2.0**-20, "float64": 2.0**-40}
 ROUNDING = 256  # in units of the last digit: what sums over the same data may differ by
 
 
@@ -32,9 +35,9 @@ class TTest(NamedTuple):
     """Tests of linear combinations of the params.
 
     Attributes:
-        effect: cᵀθ − value, (*batch) or (q, *batch) for q combinations, as all the others.
+        effect: cᵀθ, (*batch) or (q, *batch) for q combinations, as all the others.
         sd: its standard error.
-        tvalue: effect / sd.
+        tvalue: (cᵀθ − value) / sd.
         pvalue: of both tails.
         df_denom: degrees of freedom of Student's t, infinite for the normal distribution.
     """
@@ -92,15 +95,15 @@ def as_values(given: Any, C: np.ndarray) -> Any:
 
 @in_own_precision
 @jax.jit
-def t_tests(fit: Inference, C: Array, value: Array) -> tuple[Array, Array, Array, Array]:
-    """The effect of every row of C, its standard error, p-value and degrees of freedom, (q, *batch)."""
+def t_tests(fit: Inference, C: Array, value: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """Cθ, its standard error, t, p-value and degrees of freedom of every row of C, (q, *batch)."""
     with float64():
-        effect, rows, unit = _combined(fit, C, value)
+        away, rows, unit = _combined(fit, C, value)
         V = small.matmul(small.matmul(rows, fit._cov_of_coefs()), jnp.swapaxes(rows, 0, 1))
         sd = unit * jnp.sqrt(jnp.maximum(small.diagonal(V), 0))
-        effect, sd = (a.astype(fit.params.dtype) for a in (effect, sd))
+        effect, sd, tvalue = (a.astype(fit.params.dtype) for a in (_combined(fit, C, 0.0)[0], sd, away / sd))
     df = jnp.broadcast_to(fit._df_t, sd.shape)
-    return effect, sd, jnp.exp(t.log_p(effect / sd, df)), df
+    return effect, sd, tvalue, jnp.exp(t.log_p(tvalue, df)), df
 
 
 @in_own_precision
@@ -109,7 +112,8 @@ def f_of(fit: Inference, C: Array, value: Array) -> tuple[Array, Array]:
     """F of all rows of C together, and its p-value."""
     with float64():
         effect, rows, unit = _combined(fit, C, value)
-        fvalue = _mahalanobis(effect / unit, rows, fit._cov_of_coefs()) / C.shape[0]
+        least = LEAST_REGULAR[fit.params.dtype.name]
+        fvalue = _mahalanobis(effect / unit, rows, fit._cov_of_coefs(), least) / C.shape[0]
         fvalue = fvalue.astype(fit.params.dtype)
     return fvalue, tail_of_f(fit, fvalue, C.shape[0])
 
@@ -161,20 +165,35 @@ def _combined(fit: Inference, C: Array, value: Any) -> tuple[Array, Array, Array
     return effect, -rows[:, :-1], unit
 
 
-def _mahalanobis(effect: Array, rows: Array, V: Array) -> Array:
-    """eᵀ (G V Gᵀ)⁻¹ e as |R⁻ᵀe|² with V = L Lᵀ and (G L)ᵀ = Q R, which does not square the condition of G."""
+def _mahalanobis(effect: Array, rows: Array, V: Array, least: float) -> Array:
+    """eᵀ (G V Gᵀ)⁻¹ e as |L⁻¹R⁻ᵀe|² with Gᵀ = Q R and QᵀVQ = L Lᵀ, which does not square the condition of G.
+
+    Only the block QᵀVQ needs an inverse, V does not. NaN where a share of a diagonal entry of it not above
+    `least` is independent of those before: it is singular to its rounding.
+    """
     if rows.shape[0] == 1:
         return jnp.square(effect[0]) / small.dot(rows[0], small.matvec(V, rows[0]))
-    effect = jnp.moveaxis(effect, 0, -1)[..., None]
+    e = jnp.moveaxis(effect, 0, -1)[..., None]
     V, rows = (jnp.moveaxis(a, (0, 1), (-2, -1)) for a in (V, rows))
-    known, exact = jnp.isfinite(V).all(axis=(-2, -1)), (V == 0).all(axis=(-2, -1))
-    ends = jnp.where((effect[..., 0] == 0).all(axis=-1), jnp.nan, jnp.inf)  # of a fit without residuals
-    usable = (known & ~exact)[..., None, None]
-    root = jnp.linalg.cholesky(jnp.where(usable, V, jnp.eye(V.shape[-1])))
-    R = jnp.linalg.qr(jnp.swapaxes(rows @ root, -2, -1), mode="r")
-    z = solve_triangular(R, jnp.where(usable, effect, 0), trans=1)
-    inside = jnp.where(known, jnp.sum(jnp.square(z[..., 0]), axis=-1), jnp.nan)
-    return jnp.where(exact, ends, inside)
+    Q, R = jnp.linalg.qr(jnp.swapaxes(rows, -2, -1))
+    block = jnp.swapaxes(Q, -2, -1) @ V @ Q
+    known, exact = jnp.isfinite(block).all(axis=(-2, -1)), (block == 0).all(axis=(-2, -1))
+    unit = jnp.eye(block.shape[-1])
+    L = jnp.linalg.cholesky(jnp.where((known & ~exact)[..., None, None], lax.stop_gradient(block), unit))
+    pivots, variances = (jnp.diagonal(a, axis1=-2, axis2=-1) for a in (jnp.square(L), block))
+    regular = known & (pivots > least * variances).all(axis=-1)  # NaN, where it broke down, is not
+    L = jnp.linalg.cholesky(jnp.where(regular[..., None, None], block, unit))
+    half = solve_triangular(R, jnp.where(regular[..., None, None], e, 0), trans=1)
+    half = solve_triangular(L, half, lower=True)
+    inside = jnp.where(regular, jnp.sum(jnp.square(half[..., 0]), axis=-1), jnp.nan)
+    return jnp.where(exact, jnp.where((e[..., 0] == 0).all(axis=-1), jnp.nan, jnp.inf), inside)
+
+
+def rank(C: np.ndarray) -> int:
+    """How many rows are independent, with columns in units of their largest number and rows of length 1."""
+    unit = np.abs(C).max(axis=0)
+    scaled = C / np.where(unit > 0, unit, 1)
+    return int(np.linalg.matrix_rank(scaled / np.linalg.norm(scaled, axis=1, keepdims=True)))
 
 
 def quantiles(df: Array, alpha: Any) -> Array:

@@ -28,6 +28,7 @@ from jaxreg.contrasts import (
     f_of,
     gain_over,
     quantiles,
+    rank,
     same_data,
     t_tests,
     tail_of_f,
@@ -196,7 +197,10 @@ class Inference:
 
     @computed
     def fvalue(self) -> Float[Array, "*batch"]:
-        """The F statistic of all params but the intercept together; a robust one makes it an `f_test`."""
+        """The F statistic of all params but the intercept together; a robust covariance makes it an `f_test`.
+
+        NaN where a robust covariance of these params is singular, such as one of fewer clusters than params.
+        """
         if self._regressors == 0:
             return jnp.full_like(self.rest, jnp.nan)
         if self.cov_type == "nonrobust":
@@ -242,12 +246,14 @@ class Inference:
         8.89999...
         """
         C = as_numbers(contrast, self.params.shape[0])
-        effect, sd, pvalue, df = t_tests(self, np.atleast_2d(C), as_values(value, C))
-        each = (effect, sd, in_own_precision(jnp.divide)(effect, sd), pvalue, df)
+        each = t_tests(self, np.atleast_2d(C), as_values(value, C))
         return TTest(*(each if C.ndim == 2 else (a[0] for a in each)))
 
     def f_test(self, contrasts: Any, value: Any = 0.0) -> FTest:
         """Test that C θ = value in all its rows: F = (Cθ − v)ᵀ (C cov Cᵀ)⁻¹ (Cθ − v) / q.
+
+        NaN where C cov Cᵀ has no inverse. A robust covariance has a rank of its own, at most that of the
+        scores it is made of: the number of clusters, or of observations that are not fitted exactly.
 
         Args:
             contrasts: C, (q, p), of independent rows.
@@ -260,7 +266,7 @@ class Inference:
         """
         C = np.atleast_2d(as_numbers(contrasts, self.params.shape[0]))
         q = C.shape[0]
-        if np.linalg.matrix_rank(C) < q:
+        if rank(C) < q:
             raise ValueError(f"the {q} rows of the contrasts depend on each other; leave out those that do")
         fvalue, pvalue = f_of(self, C, as_values(value, C))
         return FTest(fvalue, pvalue, q, self._df_denom)

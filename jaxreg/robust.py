@@ -98,10 +98,32 @@ def _codes(groups: Any, n: int) -> np.ndarray:
     labels = np.asarray(groups)
     if labels.shape != (n,):
         raise ValueError(f"groups has shape {labels.shape}: pass a label for every observation, ({n},)")
-    is_nan = labels.dtype.kind in "fc" and np.isnan(labels).any()
-    if is_nan or np.ma.is_masked(groups) or (labels.dtype == object and any(a is None for a in labels)):
-        raise ValueError("groups has missing labels: give those observations a label, or y a NaN")
-    return np.unique(labels, return_inverse=True)[1]
+    missing = np.ma.getmaskarray(groups) if isinstance(groups, np.ma.MaskedArray) else _is_missing(labels)
+    if missing.any():
+        first = int(np.flatnonzero(missing)[0])
+        raise ValueError(
+            f"groups has {missing.sum()} missing labels, the first at observation {first}: give those "
+            "observations a label, or y a NaN and any label"
+        )
+    try:
+        return np.unique(labels, return_inverse=True)[1]
+    except TypeError:  # of kinds that cannot be sorted together
+        numbers: dict[Any, int] = {}
+        return np.array([numbers.setdefault(label, len(numbers)) for label in labels])
+
+
+def _is_missing(labels: np.ndarray) -> np.ndarray:
+    """Which labels are None, NaN, NaT or pandas' NA: those that do not equal themselves, and None."""
+    if labels.dtype != object:
+        return labels != labels
+
+    def missing(label: Any) -> bool:
+        try:
+            return label is None or bool(label != label)
+        except TypeError:  # the truth of pandas' NA is not known
+            return True
+
+    return np.array([missing(label) for label in labels])
 
 
 @in_own_precision

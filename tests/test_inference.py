@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 
@@ -176,11 +177,11 @@ def test_contrasts_and_predictions_are_those_of_statsmodels(rng, dtype, design, 
         expected = oracle(ansatz, x, y[:, j], None, cov_type, options)
         there = ~np.isnan(y[:, j])
         theirs = expected.t_test((c, np.full(3, 0.5)))
-        np.testing.assert_allclose(t.effect[:, j], theirs.effect - 0.5, rtol=tol, atol=tol)
+        np.testing.assert_allclose(t.effect[:, j], theirs.effect, rtol=tol, atol=tol)
         np.testing.assert_allclose(t.sd[:, j], theirs.sd, rtol=tol)
         np.testing.assert_allclose(t.tvalue[:, j], theirs.tvalue, rtol=tol, atol=tol)
         np.testing.assert_allclose(t.pvalue[:, j], theirs.pvalue, rtol=100 * tol, atol=1e-30)
-        np.testing.assert_allclose(limits[..., j].T, theirs.conf_int(0.1) - 0.5, rtol=tol, atol=tol)
+        np.testing.assert_allclose(limits[..., j].T, theirs.conf_int(0.1), rtol=tol, atol=tol)
         theirs = expected.f_test(C)
         np.testing.assert_allclose(f.fvalue[j], theirs.fvalue, rtol=10 * tol)
         assert (f.df_num, f.df_denom[j]) == (theirs.df_num, theirs.df_denom)
@@ -280,27 +281,59 @@ def test_a_robust_covariance_does_not_depend_on_the_neighbors(rng):
         np.testing.assert_array_equal(fit(x, y, block_size=17, **options).bse, whole.bse)
 
 
-def test_robust_errors_can_be_differentiated_and_gaps_get_nothing(rng):
+def sandwich_in_any_arithmetic(x, y, meat):
+    """Σ of robust standard errors of a line: complex steps differentiate it."""
+    phi = np.stack([np.ones_like(x), x], axis=1)
+    bread = np.linalg.inv(phi.T @ phi)
+    e = y - phi @ (bread @ (phi.T @ y))
+    scores = e[:, None] * phi
+    V = bread @ meat(scores, np.sum(phi @ bread * phi, axis=1)) @ bread
+    return np.sqrt(np.diag(V)).sum()
+
+
+def meat_hc3(scores, leverage):
+    return (scores / (1 - leverage[:, None]) ** 2).T @ scores
+
+
+def meat_hac(scores, leverage):
+    total = scores.T @ scores
+    for lag in (1, 2):
+        later = scores[lag:].T @ scores[:-lag]
+        total = total + (1 - lag / 3) * (later + later.T)
+    return total
+
+
+def meat_cluster(scores, leverage):
+    n, labels = len(scores), np.delete(np.arange(20), 4) // 4
+    sums = np.stack([scores[labels == k].sum(axis=0) for k in range(5)])
+    return 5 / 4 * (n - 1) / (n - 2) * sums.T @ sums
+
+
+@pytest.mark.parametrize(
+    ("options", "meat"),
+    [
+        ({"cov_type": "HC3"}, meat_hc3),
+        ({"cov_type": "HAC", "maxlags": 2}, meat_hac),
+        ({"cov_type": "cluster", "groups": np.arange(20) // 4}, meat_cluster),
+    ],
+    ids=["HC3", "HAC", "cluster"],
+)
+def test_robust_errors_can_be_differentiated_and_gaps_get_nothing(rng, options, meat):
     x, y = rng.normal(size=20), rng.normal(size=(20, 3))
     y[4, 0], y[3, 1], y[:, 2] = np.nan, np.inf, np.nan
+    valid = np.delete(np.arange(20), 4)
+
+    def total(y):
+        return jnp.nansum(fit(x, y, **options).bse)
+
     with jax.enable_x64(True):
-        for options in (
-            {"cov_type": "HC3"},
-            {"cov_type": "HAC", "maxlags": 2},
-            {"cov_type": "cluster", "groups": np.arange(20) // 4},
-        ):
-
-            def total(y, options=options):
-                return jnp.nansum(fit(x, y, **options).bse)
-
-            gradient = jax.grad(total)(jnp.asarray(y))
-            assert np.isfinite(gradient).all()
-            assert gradient[4, 0] == 0
-            assert (gradient[:, 1:] == 0).all()
-            step = np.zeros_like(y)
-            step[7, 0] = 1e-5
-            numeric = (total(jnp.asarray(y + step)) - total(jnp.asarray(y - step))) / 2e-5
-            np.testing.assert_allclose(gradient[7, 0], numeric, rtol=1e-6)
+        gradient = np.asarray(jax.grad(total)(jnp.asarray(y)))
+    assert np.isfinite(gradient).all()
+    assert gradient[4, 0] == 0
+    assert (gradient[:, 1:] == 0).all()
+    steps = 1e-30j * np.eye(19)
+    exact = [sandwich_in_any_arithmetic(x[valid], y[valid, 0] + step, meat).imag / 1e-30 for step in steps]
+    np.testing.assert_allclose(gradient[valid, 0], exact, rtol=1e-9, atol=1e-12)
 
 
 def test_a_fit_is_asked_inside_of_jit_and_by_index(rng):
@@ -351,3 +384,82 @@ def test_questions_that_make_no_sense():
         found.compare(found)
     with pytest.raises(ValueError, match="f_test"):
         fit(x, x**2, ansatz=Polynomial(2), cov_type="HC1").compare(found)
+
+
+LABELS = {
+    "None": np.array(["a", None, "b"] * 8, object),
+    "NaN among numbers": np.array([1.0, np.nan, 2.0] * 8),
+    "NaN among objects": np.array(["a", np.nan, "b"] * 8, object),
+    "NaT": np.array(["2020-01-01", "NaT", "2021-01-01"] * 8, "datetime64[D]"),
+    "NaT among objects": np.array([pd.Timestamp("2020"), pd.NaT, pd.Timestamp("2021")] * 8, object),
+    "NA": pd.array([1, pd.NA, 2] * 8, dtype="Int64"),
+    "category": pd.Categorical(["a", None, "b"] * 8),
+    "string": pd.array(["a", None, "b"] * 8, dtype="string"),
+    "series": pd.Series(["a", None, "b"] * 8),
+    "mixed": np.array(["a", None, 3] * 8, object),
+    "masked": np.ma.array([1, 7, 2] * 8, mask=[0, 1, 0] * 8),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_a_missing_label_is_one_clear_error(rng, kind):
+    x, y = rng.normal(size=24), rng.normal(size=24)
+    with pytest.raises(ValueError, match=r"groups has 8 missing labels, the first at observation 1: give"):
+        fit(x, y, cov_type="cluster", groups=LABELS[kind])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["a", "b", "c"] * 8,
+        ["a", 1, (2, 3)] * 8,
+        pd.Categorical(["x", "y", "z"] * 8),
+        pd.Series(["x", "y", "z"] * 8, dtype="string"),
+        pd.date_range("2020", periods=3, tz="UTC").tolist() * 8,
+        [True, "true", None.__class__] * 8,
+    ],
+)
+def test_labels_of_any_kind_are_welcome(rng, labels):
+    x, y = rng.normal(size=24), rng.normal(size=24)
+    labels = np.array([*labels, None], object)[:-1] if isinstance(labels, list) else labels
+    found, expected = (fit(x, y, cov_type="cluster", groups=g).bse for g in (labels, [0, 1, 2] * 8))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("cov_type", ["HC0", "HC1"])
+def test_a_dummy_with_a_single_one_leaves_the_f_test_of_the_others(rng, cov_type):
+    """Its residual is 0 and the whole covariance singular, to its rounding."""
+    x, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 8))
+    x[:, 2] = np.arange(30) == 4
+    found = fit(x, y, ansatz=Linear(), cov_type=cov_type)
+    slopes = found.f_test(np.eye(4)[1:3])
+    for j in range(8):
+        exact = sm.OLS(y[:, j], sm.add_constant(x)).fit(cov_type=cov_type)
+        np.testing.assert_allclose(found.fvalue[j], exact.fvalue, rtol=1e-8)
+        np.testing.assert_allclose(slopes.fvalue[j], exact.f_test(np.eye(4)[1:3]).fvalue, rtol=1e-8)
+
+
+def test_fewer_clusters_than_params(rng, dtype):
+    """Of 8 scores a covariance of rank 7: tests of few params have numbers, one of all has none."""
+    x, y = rng.normal(size=(80, 9)).astype(dtype), rng.normal(size=(80, 4)).astype(dtype)
+    labels = np.arange(80) // 10
+    found = fit(x, y, ansatz=Linear(), cov_type="cluster", groups=labels)
+    few = found.f_test(np.eye(10)[[2, 5]])
+    assert np.isnan(found.fvalue).all()
+    for j in range(4):
+        exact = sm.OLS(y[:, j].astype("f8"), sm.add_constant(x.astype("f8")))
+        exact = exact.fit(cov_type="cluster", cov_kwds={"groups": labels}, use_t=True)
+        expected = exact.f_test(np.eye(10)[[2, 5]]).fvalue
+        np.testing.assert_allclose(few.fvalue[j], expected, rtol=1e-3 if dtype == np.float32 else 1e-8)
+
+
+def test_the_line_at_two_unix_times_is_two_contrasts(rng):
+    """600 s apart at 1.7e9, in seconds dependent rows to the rounding of float64."""
+    t = 600.0 * np.arange(30)
+    y = 1e-4 * t + rng.normal(size=30)
+    C = np.array([[1, 1.7e9], [1, 1.7e9 + 600]])
+    found = fit(1.7e9 + t, y).f_test(C)
+    exact = sm.OLS(y, sm.add_constant(t)).fit().f_test([[1, 0], [1, 600]])  # the same line from a near origin
+    np.testing.assert_allclose(found.fvalue, exact.fvalue, rtol=1e-8)
+    with pytest.raises(ValueError, match="depend on each other"):
+        fit(t, y).f_test([[1, 0.1], [3, 0.3]])
