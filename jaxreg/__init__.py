@@ -7,11 +7,10 @@ from jaxreg.ansatz import Line, Linear, Polynomial
 from jaxreg.closed_form import closed_form
 from jaxreg.cost import mean_squared_error, residuals
 from jaxreg.descent import Descent, descend
-from jaxreg.fit import fit
+from jaxreg.engine.moments import Moments
+from jaxreg.fit import fit, moments
 from jaxreg.flow import Flow, exact_flow, learning_rates, linearized_flow, momentum
-from jaxreg.gather import moments
 from jaxreg.langevin import Samples, sample
-from jaxreg.moments import Moments
 from jaxreg.multiple_testing import false_discovery
 from jaxreg.path_integral import Laplace, StationaryPhase, laplace, stationary_phase
 from jaxreg.phase_space import Trajectory, leapfrog

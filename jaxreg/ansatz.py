@@ -53,8 +53,12 @@ class Ansatz(Protocol):
         """f(θ, x)."""
         ...
 
-    def basis(self, t: Number) -> list[Number]:
-        """ψ(t), one array or pair per basis function."""
+    def basis(self, t: list[Number]) -> list[Number]:
+        """ψ(t) of the columns of t, the constant first if there is one."""
+        ...
+
+    def in_features(self, center: list[Array], scale: list[Array]) -> list[dict[int, Array]]:
+        """M with ψ_k((x − center) / scale) = Σ_j M_kj φ_j(x), for the ψ_k behind the constant."""
         ...
 
     def change(self, shift: Pair, ratio: Array) -> Pair:
@@ -93,9 +97,13 @@ class Line:
         intercept, slope = params
         return intercept + slope * _facing(params, x)
 
-    def basis(self, t: Number) -> list[Number]:
+    def basis(self, t: list[Number]) -> list[Number]:
         """ψ(t) = (1, t)."""
-        return [pair.ones_like(t), t]
+        return [pair.ones_like(t[0]), t[0]]
+
+    def in_features(self, center: list[Array], scale: list[Array]) -> list[dict[int, Array]]:
+        """t = −center / scale + x / scale."""
+        return [{0: -center[0] / scale[0], 1: 1 / scale[0]}]
 
     def change(self, shift: Pair, ratio: Array) -> Pair:
         """(1, shift + ratio·t) in terms of (1, t)."""
@@ -145,15 +153,28 @@ class Polynomial:
             value = value * x + coefficient
         return value
 
-    def basis(self, t: Number) -> list[Number]:
+    def basis(self, t: list[Number]) -> list[Number]:
         """T_0 … T_K by T_{k+1} = 2t T_k − T_{k−1}."""
-        T = [pair.ones_like(t), t]
-        twice = t + t
+        T = [pair.ones_like(t[0]), t[0]]
+        twice = t[0] + t[0]
         if isinstance(twice, Pair):
             return _in_a_loop(twice, T, self.degree + 1)
         while len(T) <= self.degree:
             T.append(twice * T[-1] - T[-2])
         return T[: self.degree + 1]
+
+    def in_features(self, center: list[Array], scale: list[Array]) -> list[dict[int, Array]]:
+        """T_k of a + b·x in powers of x, by the recurrence on their coefficients."""
+        a, b = -center[0] / scale[0], 1 / scale[0]
+        T: list[dict[int, Array]] = [{0: jnp.ones_like(a)}, {0: a, 1: b}]
+        while len(T) <= self.degree:
+            *_, before, last = T
+            powers: dict[int, Array] = {j: -c for j, c in before.items()}
+            for j, c in last.items():
+                powers[j] = powers.get(j, 0) + 2 * a * c
+                powers[j + 1] = powers.get(j + 1, 0) + 2 * b * c
+            T.append(powers)
+        return T[1 : self.degree + 1]
 
     def change(self, shift: Pair, ratio: Array) -> Pair:
         """T_k(shift + ratio·t) in T_0 … T_k of t, by the same recurrence on coefficients."""
@@ -216,10 +237,16 @@ class Linear:
         """φ(x)ᵀθ for x of shape (n, k) shared or (n, k, …) own."""
         return jnp.einsum("nk...,k...->n...", self.features(x), params, precision=lax.Precision.HIGHEST)
 
-    def basis(self, t: Number) -> list[Number]:
+    def basis(self, t: list[Number]) -> list[Number]:
         """The features, one by one."""
-        columns = [t[:, j] for j in range(t.shape[1])]
-        return [pair.ones_like(columns[0]), *columns] if self.intercept else columns
+        return [pair.ones_like(t[0]), *t] if self.intercept else list(t)
+
+    def in_features(self, center: list[Array], scale: list[Array]) -> list[dict[int, Array]]:
+        """t_k = −center_k / scale_k + x_k / scale_k; without an intercept every center is 0."""
+        each = list(zip(center, scale, strict=True))
+        if not self.intercept:
+            return [{k: 1 / s} for k, (_, s) in enumerate(each)]
+        return [{0: -c / s, k: 1 / s} for k, (c, s) in enumerate(each, start=1)]
 
     def change(self, shift: Pair, ratio: Array) -> Pair:
         """(1, shift + ratio·t) in terms of (1, t), with one shift and ratio per column."""

@@ -1,12 +1,11 @@
 """Tests of linear combinations of the params, all data sets at once.
 
-Combinations are computed in the frame of a fit, C θ = unit · (C P)(−c, 1): there no digit is lost to an
-offset of x, however much the params hang together.
+Combinations of params are computed as combinations of coefs, whose basis lies around the data: no digit is
+lost to an offset of x, however correlated the params are.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -18,9 +17,11 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxreg import small
 from jaxreg._typing import Array
-from jaxreg.closed_form import FromCoefs
+from jaxreg.differentiable import differentiable
 from jaxreg.distributions import f, t
-from jaxreg.precision import float64, in_own_precision
+from jaxreg.engine.features import Row, bilinear, params_of
+from jaxreg.engine.vectors import triangle
+from jaxreg.precision import float64, in_own_precision, power_of_two
 
 if TYPE_CHECKING:
     from jaxreg.inference import Inference
@@ -93,76 +94,112 @@ def as_values(given: Any, C: np.ndarray) -> Any:
     return given
 
 
-@in_own_precision
-@jax.jit
+@differentiable
 def t_tests(fit: Inference, C: Array, value: Array) -> tuple[Array, Array, Array, Array, Array]:
     """Cθ, its standard error, t, p-value and degrees of freedom of every row of C, (q, *batch)."""
     with float64():
-        away, rows, unit = _combined(fit, C, value)
-        V = small.matmul(small.matmul(rows, fit._cov_of_coefs()), jnp.swapaxes(rows, 0, 1))
-        sd = unit * jnp.sqrt(jnp.maximum(small.diagonal(V), 0))
-        effect, sd, tvalue = (a.astype(fit.params.dtype) for a in (_combined(fit, C, 0.0)[0], sd, away / sd))
+        rows = _rows_of(fit, C)
+        V = fit._cov_of_coefs()
+        effect = _effect(fit, C, rows)
+        sd = jnp.stack([jnp.sqrt(jnp.maximum(bilinear(row, V, row), 0)) for row in rows])
+        away = effect - _per_row(value, effect)
+        effect, sd, tvalue = (a.astype(fit.estimate.params.dtype) for a in (effect, sd, away / sd))
     df = jnp.broadcast_to(fit._df_t, sd.shape)
     return effect, sd, tvalue, jnp.exp(t.log_p(tvalue, df)), df
 
 
-@in_own_precision
-@jax.jit
+@differentiable
 def f_of(fit: Inference, C: Array, value: Array) -> tuple[Array, Array]:
     """F of all rows of C together, and its p-value."""
     with float64():
-        effect, rows, unit = _combined(fit, C, value)
-        least = LEAST_REGULAR[fit.params.dtype.name]
-        fvalue = _mahalanobis(effect / unit, rows, fit._cov_of_coefs(), least) / C.shape[0]
-        fvalue = fvalue.astype(fit.params.dtype)
-    return fvalue, tail_of_f(fit, fvalue, C.shape[0])
+        rows = _rows_of(fit, C)
+        effect = _effect(fit, C, rows)
+        away = effect - _per_row(value, effect)
+        p, unit = fit._p, fit._sigma_over_root_weight().astype(jnp.float64)
+        dense = jnp.stack([jnp.stack([jnp.broadcast_to(row.get(k, 0.0), unit.shape) for k in range(p)]) for row in rows])
+        unit_cov = jnp.asarray(fit.estimate.unit_cov).astype(jnp.float64)[triangle(p)]
+        least = LEAST_REGULAR[fit.estimate.params.dtype.name]
+        fvalue = _mahalanobis(away / jnp.where(unit > 0, unit, 1), dense, jnp.where(unit > 0, unit_cov, 0 * unit_cov), least)
+        fvalue = (fvalue / C.shape[0]).astype(fit.estimate.params.dtype)
+    return fvalue, _tail_of_f(fit, fvalue, C.shape[0])
 
 
-@in_own_precision
-@jax.jit
+@differentiable
+def _gain_over(fit: Inference, restricted: Any) -> Array:
+    """F of what a fit explains beyond the estimate of a restricted one."""
+    e, r = fit.estimate, restricted.estimate
+    more = e.params.shape[0] - r.params.shape[0]
+    unit = power_of_two(jnp.maximum(e.residual, jnp.abs(e.explained)))
+    squares = [jnp.sign(a) * jnp.square(a / unit) for a in (e.residual, e.explained, r.residual, r.explained)]
+    rest, explained, their_rest, their_explained = squares
+    gain = their_rest - rest
+    if fit.ansatz.has_intercept == restricted.ansatz.has_intercept:  # the smaller numbers lose less
+        gain = jnp.where(explained < rest, explained - their_explained, gain)
+    nested = gain >= -ROUNDING * jnp.finfo(gain.dtype).eps * (rest + jnp.abs(explained))
+    usable = nested & (e.nobs == r.nobs) & (fit.df_resid > 0)
+    return jnp.where(usable, jnp.maximum(gain, 0) / more / fit._over_df(rest), jnp.nan)
+
+
 def gain_over(fit: Inference, restricted: Inference) -> tuple[Array, Array]:
     """F of what a fit explains beyond a restricted one, and its p-value."""
-    more = fit.params.shape[0] - restricted.params.shape[0]
-    unit = jnp.square(restricted.frame.y_scale / fit.frame.y_scale)
-    gain = restricted.rest * unit - fit.rest
-    if fit.ansatz.has_intercept == restricted.ansatz.has_intercept:  # the smaller numbers lose less
-        gain = jnp.where(fit.explained < fit.rest, fit.explained - restricted.explained * unit, gain)
-    nested = gain >= -ROUNDING * jnp.finfo(gain.dtype).eps * (fit.rest + jnp.abs(fit.explained))
-    usable = nested & (fit.nobs == restricted.nobs) & (fit.df_resid > 0)
-    fvalue = jnp.where(usable, jnp.maximum(gain, 0) / more / fit._variance, jnp.nan)
-    return fvalue, tail_of_f(fit, fvalue, more)
+    fvalue = _gain_over(fit, restricted)
+    return fvalue, tail_of_f(fit, fvalue, fit._p - restricted._p)
 
 
 def same_data(a: Inference, b: Inference) -> bool:
     """Whether Σ w y² of both is the same where both have as many observations; not asked of traced fits."""
-    if isinstance(a.params, Tracer) or isinstance(b.params, Tracer):
+    if isinstance(a.estimate.params, Tracer) or isinstance(b.estimate.params, Tracer):
         return True
     ours, theirs = np.asarray(a.uncentered_tss), np.asarray(b.uncentered_tss)
-    comparable = (np.asarray(a.nobs) == np.asarray(b.nobs)) & np.isfinite(ours) & np.isfinite(theirs)
+    same = np.asarray(a.estimate.nobs) == np.asarray(b.estimate.nobs)
+    comparable = same & np.isfinite(ours) & np.isfinite(theirs)
     return np.allclose(ours[comparable], theirs[comparable], rtol=ROUNDING * np.finfo(ours.dtype).eps, atol=0)
 
 
-@in_own_precision
-@partial(jax.jit, static_argnums=2)
 def tail_of_f(fit: Inference, fvalue: Array, q: int) -> Array:
     """P(F > fvalue) for q combinations."""
-    df = fit._df_denom.astype(fvalue.dtype)
+    return _tail(fit, fvalue, np.zeros(q))
+
+
+@differentiable
+def _tail(fit: Inference, fvalue: Array, q: Array) -> Array:
+    return _tail_of_f(fit, fvalue, len(q))
+
+
+def _tail_of_f(fit: Inference, fvalue: Array, q: int) -> Array:
+    df = fit._float(fit._df_denom)
     if q == 1:  # F is T²
         return jnp.exp(t.log_p(jnp.sqrt(fvalue), df))
     return f.sf(fvalue, q, df)
 
 
-def _combined(fit: Inference, C: Array, value: Any) -> tuple[Array, Array, Array]:
-    """Cθ − value, and rows g and a unit of (Cθ)˙ = unit · g ċ; in the frame, where no digit is lost."""
-    P = FromCoefs.of(fit.ansatz, fit.frame, single=True).P.hi
-    C = C.reshape(*C.shape, *(1,) * (P.ndim - 2)).astype(jnp.float64)
-    rows = jnp.stack([small.dot(C[i][:, None], P) for i in range(C.shape[0])])
-    unit = jnp.asarray(fit.frame.y_scale).astype(jnp.float64)
-    coefs = jnp.asarray(fit.coefs).astype(jnp.float64)
-    values = jnp.asarray(value, jnp.float64)
-    values = values.reshape(*values.shape, *(1,) * (P.ndim - 2)) if values.ndim else values
-    effect = unit * (rows[:, -1] - small.matvec(rows[:, :-1], coefs)) - values
-    return effect, -rows[:, :-1], unit
+def _rows_of(fit: Inference, C: Array) -> list[Row]:
+    """Each combination of params as one of coefs, in float64: no digit is lost to an offset of x."""
+    features = fit._feature_rows()
+    rows: list[Row] = []
+    for weights in C:
+        row: Row = {}
+        for weight, feature in zip(weights, features, strict=True):
+            for k, m in feature.items():
+                row[k] = row.get(k, 0.0) + weight.astype(jnp.float64) * m
+        rows.append(row)
+    return rows
+
+
+def _effect(fit: Inference, C: Array, rows: list[Row]) -> Array:
+    """Cθ, (q, *batch), in float64."""
+    e = fit.estimate
+    coefs = jnp.asarray(e.coefs).astype(jnp.float64)
+    effect = jnp.stack(params_of(rows, coefs))
+    if e.y_origin is None:
+        return effect
+    return effect + _per_row(C[:, 0], effect) * e.y_origin.astype(jnp.float64)
+
+
+def _per_row(value: Array, effect: Array) -> Array:
+    """A number for all rows, or one for each."""
+    value = jnp.asarray(value).astype(jnp.float64)
+    return value.reshape(*value.shape, *(1,) * (effect.ndim - 1)) if value.ndim else value
 
 
 def _mahalanobis(effect: Array, rows: Array, V: Array, least: float) -> Array:

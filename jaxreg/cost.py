@@ -85,9 +85,17 @@ def observed(
 
     A weight is looked at only where x and y are there, so NaN weights may share the gaps of y.
     """
-    x_missing = jnp.isnan(x).any(axis=1) if ansatz.x_is_vector else jnp.isnan(x)
-    x_missing = x_missing.reshape(x_missing.shape + (1,) * (y.ndim - x_missing.ndim))
-    seen = ~(x_missing | jnp.isnan(y))
-    if weights is None:
-        return seen
-    return seen & (weights.reshape(weights.shape + (1,) * (y.ndim - weights.ndim)) != 0)
+
+    def facing(a: Array) -> Array:
+        return a.reshape(a.shape + (1,) * (y.ndim - a.ndim))
+
+    columns = [x[:, j] for j in range(x.shape[1])] if ansatz.x_is_vector else [x]
+    return is_valid([facing(a) for a in columns], y, None if weights is None else facing(weights))
+
+
+def is_valid(x: list[Array], y: Array, weights: Array | None) -> Bool[Array, "*shape"]:
+    """`observed`, for columns of x and weights that face y."""
+    missing = jnp.isnan(y)
+    for column in x:
+        missing |= jnp.isnan(column)
+    return ~missing if weights is None else ~missing & (weights != 0)

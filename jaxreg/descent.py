@@ -22,9 +22,9 @@ from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree
 from jaxreg.status import Status
 
-LANE_ELEMENTS = 2**18  # observations in all lanes together: they stay in cache for all steps
-MOST_LANES = 1024
-BURST = 32  # steps between two looks at which lanes are done
+SLOT_ELEMENTS = 2**18  # observations in all slots together: they stay in cache for all steps
+MAX_SLOTS = 1024
+BURST = 32  # steps between two looks at which slots are done
 
 
 @pytree
@@ -120,10 +120,10 @@ def loop(
     slope = jax.value_and_grad(cost)
 
     def step(state: tuple, _: None) -> tuple[tuple, tuple | None]:
-        theta, memory, taken = state
+        theta, opt_state, taken = state
         value, gradient = slope(theta, *data)
         moved = (
-            *_moved(theta, memory, gradient, optimizer, value, lambda theta: cost(theta, *data)),
+            *_moved(theta, opt_state, gradient, optimizer, value, lambda theta: cost(theta, *data)),
             taken + 1,
         )
         if tol is not None:
@@ -137,9 +137,8 @@ def loop(
     return found if before is None else replace(found, history=_with_end(before, (theta, value)))
 
 
-def in_lanes(
+def in_slots(
     cost: Callable[..., Array],
-    unit: Array,
     params: Array,
     data: Any,
     prepare: Callable[[Any], tuple],
@@ -147,13 +146,12 @@ def in_lanes(
     steps: int,
     tol: float | Array | None,
 ) -> Descent:
-    """`loop` on cost / unit for many data sets, some at a time in lanes whose data stay in cache.
+    """`loop` for many data sets, of which some at a time are in slots and their data in cache.
 
-    A lane whose data set is done takes up the next one, so that none waits for the slowest of all.
+    A converged data set gives its slot to the next, so that none waits for the slowest of all.
 
     Args:
         cost: S(params, *prepared) of one data set.
-        unit: what S is divided by, (m,).
         params: (p, m).
         data: arrays with the data sets on their last axis.
         prepare: what the cost reads, once per data set from its data.
@@ -166,84 +164,81 @@ def in_lanes(
     """
     m = params.shape[-1]
     n = max(a.size // m for a in jax.tree.leaves(data))
-    lanes = max(1, min(MOST_LANES, LANE_ELEMENTS // n))  # of n alone: the last bits depend on it
+    slots = max(1, min(MAX_SLOTS, SLOT_ELEMENTS // n))  # of n alone: the last bits depend on it
     burst = steps + 1 if tol is None else min(steps + 1, BURST)
     gradients = jax.vmap(jax.grad(cost))
 
-    def take_up(ids: Array) -> tuple[_Lane, tuple]:
-        def rows(a: Array) -> Array:  # lanes in front, where vmap needs them to be fast
+    def take_up(ids: Array) -> tuple[_Slot, tuple]:
+        def rows(a: Array) -> Array:  # slots in front, where vmap needs them to be fast
             return jnp.moveaxis(jnp.take(a, jnp.minimum(ids, m - 1), axis=-1), -1, 0)
 
-        theta, own, lane_unit = jax.tree.map(rows, (params, data, unit))
+        theta, own = jax.tree.map(rows, (params, data))
         prepared = jax.vmap(prepare)(own)
-        lane = _Lane(
+        slot = _Slot(
             params=theta,
             gradient=gradients(theta, *prepared),
-            unit=lane_unit,
-            memory=jax.vmap(optimizer.init)(theta),
-            taken=jnp.zeros(lanes, jnp.int32),
+            opt_state=jax.vmap(optimizer.init)(theta),
+            taken=jnp.zeros(slots, jnp.int32),
             done=ids >= m,
         )
-        return lane, prepared
+        return slot, prepared
 
-    def step(lane: _Lane, *prepared: Any) -> _Lane:
-        slope = lane.gradient / lane.unit
-        done = lane.done | (lane.taken >= steps)
+    def step(slot: _Slot, *prepared: Any) -> _Slot:
+        done = slot.done | (slot.taken >= steps)
         if tol is not None:
-            done |= optax.tree.norm(slope) <= tol
+            done |= optax.tree.norm(slot.gradient) <= tol
 
         def value_of(theta: Array) -> Array:
-            return cost(theta, *prepared) / lane.unit
+            return cost(theta, *prepared)
 
-        value = value_of(lane.params)  # which most optimizers do not read, and which is then not computed
-        theta, memory = _moved(lane.params, lane.memory, slope, optimizer, value, value_of)
-        moved = replace(lane, params=theta, memory=memory, taken=lane.taken + 1)
-        return _choose(done, replace(lane, done=done), moved)
+        value = value_of(slot.params)  # which most optimizers do not read, and which is then not computed
+        theta, opt_state = _moved(slot.params, slot.opt_state, slot.gradient, optimizer, value, value_of)
+        moved = replace(slot, params=theta, opt_state=opt_state, taken=slot.taken + 1)
+        return _choose(done, replace(slot, done=done), moved)
 
     # The gradient ends the body: what is computed from a sum in the same kernel keeps XLA from
     # vectorizing the sum, and a step takes six times as long.
-    def steps_of(prepared: tuple, _: Any, lane: _Lane) -> _Lane:
-        lane = jax.vmap(step)(lane, *prepared)
-        return replace(lane, gradient=gradients(lane.params, *prepared))
+    def steps_of(prepared: tuple, _: Any, slot: _Slot) -> _Slot:
+        slot = jax.vmap(step)(slot, *prepared)
+        return replace(slot, gradient=gradients(slot.params, *prepared))
 
     def round_(state: tuple) -> tuple:
-        ids, next_id, lane, prepared, ends = state
-        lane = lax.fori_loop(0, burst, partial(steps_of, prepared), lane)
-        value = jax.vmap(cost)(lane.params, *prepared) / lane.unit
-        norm = jax.vmap(optax.tree.norm)(lane.gradient) / lane.unit
-        place = jnp.where(lane.done, ids, m)
-        end = (lane.params.T, value, norm, lane.taken)
+        ids, next_id, slot, prepared, ends = state
+        slot = lax.fori_loop(0, burst, partial(steps_of, prepared), slot)
+        value = jax.vmap(cost)(slot.params, *prepared)
+        norm = jax.vmap(optax.tree.norm)(slot.gradient)
+        place = jnp.where(slot.done, ids, m)
+        end = (slot.params.T, value, norm, slot.taken)
         ends = jax.tree.map(
             lambda whole, a: whole.at[..., place].set(a.astype(whole.dtype), mode="drop"), ends, end
         )
-        ids = jnp.where(lane.done, next_id + jnp.cumsum(lane.done) - 1, ids)
-        next_id += jnp.sum(lane.done)
+        ids = jnp.where(slot.done, next_id + jnp.cumsum(slot.done) - 1, ids)
+        next_id += jnp.sum(slot.done)
         fresh = take_up(ids)
-        return ids, next_id, *_choose(lane.done, fresh, (lane, prepared)), ends
+        return ids, next_id, *_choose(slot.done, fresh, (slot, prepared)), ends
 
-    ids = jnp.arange(lanes)
+    ids = jnp.arange(slots)
     nothing = jnp.zeros(m, params.dtype)
     ends = (jnp.zeros_like(params), nothing, nothing, jnp.zeros(m, jnp.int32))
-    state = (ids, jnp.asarray(lanes, ids.dtype), *take_up(ids), ends)
+    state = (ids, jnp.asarray(slots, ids.dtype), *take_up(ids), ends)
     *_, ends = lax.while_loop(lambda state: jnp.any(state[0] < m), round_, state)
     return _ended(*ends, tol)
 
 
 @pytree
-class _Lane:
-    """Where a descent is: the gradient is that of the cost, which is to be divided by the unit."""
+class _Slot:
+    """Where a descent is."""
 
     params: Array
     gradient: Array
-    unit: Array
-    memory: Any
+    opt_state: Any
     taken: Array
     done: Array
 
 
 def _moved(
     theta: Any,
-    memory: Any,
+    opt_state: Any,
     gradient: Any,
     optimizer: optax.GradientTransformation,
     value: Array,
@@ -251,8 +246,8 @@ def _moved(
 ) -> tuple:
     """One step; line searches and learning rates that adapt ask for the cost, the others ignore it."""
     update = optax.with_extra_args_support(optimizer).update
-    updates, memory = update(gradient, memory, theta, value=value, grad=gradient, value_fn=value_of)
-    return optax.apply_updates(theta, updates), memory
+    updates, opt_state = update(gradient, opt_state, theta, value=value, grad=gradient, value_fn=value_of)
+    return optax.apply_updates(theta, updates), opt_state
 
 
 def _ended(theta: Any, value: Array, norm: Array, taken: Array, tol: float | Array | None) -> Descent:

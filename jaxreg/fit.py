@@ -1,22 +1,38 @@
-"""`fit`: check what came, choose how many data sets are worked on at once, return a `Fit`."""
+"""`fit`: check what came → estimate → `Fit`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import Partial
 
-from jaxreg import blocks, inputs
+from jaxreg import inputs
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz, Line
 from jaxreg.cost import Cost, mean_squared_error
-from jaxreg.methods import fit_some
+from jaxreg.covariance import robust_from
+from jaxreg.engine import operation
+from jaxreg.engine.blocks import (
+    Task,
+    an_estimate,
+    an_estimate_and_more_digits,
+    estimate_in_blocks,
+    robust_errors,
+)
+from jaxreg.engine.estimate import Estimate
+from jaxreg.engine.moments import Moments
+from jaxreg.engine.operation import Operands, moments_of
+from jaxreg.inputs import Source
+from jaxreg.minimization import InTiles, minimize, start_of
+from jaxreg.precision import in_own_precision
 from jaxreg.result import Fit
-from jaxreg.robust import sandwich
 from jaxreg.solvers import ClosedForm, GradientDescent
 
 
@@ -99,13 +115,46 @@ def fit(
     solver = ClosedForm() if solver is None else solver
     inputs.check_options(ansatz, cost, solver, nan_policy, precision, block_size)
     source = inputs.source(x, y, weights, sigma, nan_policy, ansatz)
-    other_cost = None if cost is mean_squared_error else _as_pytree(cost)
     if use_t not in (None, True, False):
         raise ValueError(f"use_t is True, False or None, got {use_t!r}")
-    how = sandwich(cov_type, groups, maxlags, source.y.shape[0])
-    fit_block = partial(fit_some, ansatz=ansatz, cost=other_cost, solver=solver, precision=precision, how=how)
-    found = blocks.over_columns(fit_block, source, block_size, progress)
-    return replace(found, use_t=how is None if use_t is None else use_t)
+    robust = robust_from(cov_type, groups, maxlags, source.y.shape[0])
+    task = Task(ansatz, precision, solver, robust)
+    if cost is mean_squared_error:
+        found = _least_squares(task, source, block_size, progress)
+    elif isinstance(solver, ClosedForm):
+        raise ValueError(
+            "the closed form exists for mean_squared_error alone; for another cost pass "
+            "solver=GradientDescent(), such as GradientDescent(optax.adam, steps=1000)"
+        )
+    else:
+        found = _minimum(task, cost, replace(source, integers_keep_origin=False), block_size, progress)
+    use_t = robust is None if use_t is None else use_t
+    return Fit(found, ansatz, cov_type, use_t, inputs.constant_column(source))
+
+
+@in_own_precision
+def _least_squares(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
+    """Eagerly where there are values to look at, else as one operation."""
+    if _has_values(source, task.solver):
+        if task.robust is None:
+            return estimate_in_blocks(replace(task, what=an_estimate), source, block_size, progress)
+        task = replace(task, what=an_estimate_and_more_digits, then=robust_errors)
+        return estimate_in_blocks(task, source, block_size, progress)
+    operands = Operands(*source.whole(), task.solver, task.robust)
+    return operation.estimate(task.ansatz, task.precision == "certified", operands).estimate
+
+
+@in_own_precision
+def _minimum(task: Task, cost: Cost, source: Source, block_size: Any, progress: bool) -> Estimate:
+    """The same for a cost of the user."""
+    own = _with_traced_constants(_as_pytree(cost), task.ansatz, source)
+    if _has_values(source, task.solver, own):
+        wide = jax.config.read("jax_enable_x64")
+        task = replace(task, what=start_of, then=InTiles(own, wide))
+        return estimate_in_blocks(task, source, block_size, progress)
+    facing = jax.tree.map(lambda a: jnp.reshape(a, (*jnp.shape(a), *(1,) * len(source.batch))), own)
+    operands = Operands(*source.whole(), task.solver, task.robust, facing)
+    return minimize(task.ansatz, task.precision == "certified", operands).estimate
 
 
 def _as_pytree(cost: Cost) -> Partial:
@@ -116,3 +165,64 @@ def _as_pytree(cost: Cost) -> Partial:
 
 def _called(cost: Cost, *args: Any, **options: Any) -> Array:
     return cost(*args, **options)
+
+
+def _with_traced_constants(cost: Partial, ansatz: Ansatz, source: Source) -> Partial:
+    """The cost with the traced numbers that its code mentions as leaves too: their derivatives are known only so."""
+    p = len(ansatz.names(source.x.shape[1] if ansatz.x_is_vector else 1))
+    n = source.y.shape[0]
+    one = jax.ShapeDtypeStruct((n,), source.dtype)
+    data = (
+        jax.ShapeDtypeStruct((p,), source.dtype),
+        jax.ShapeDtypeStruct(source.x.shape[: 1 + ansatz.x_is_vector], source.dtype),
+        one,
+        None if source.weights is None else one,
+    )
+    code = jax.make_jaxpr(partial(_called, ansatz=ansatz))(cost, *data)
+    if not any(isinstance(a, Tracer) for a in code.consts):
+        return cost
+    return Partial(partial(_evaluated, code.jaxpr), code.consts, cost)
+
+
+def _evaluated(code: Any, constants: list, cost: Partial, *data: Any, ansatz: Ansatz) -> Array:
+    (value,) = jax.core.eval_jaxpr(code, constants, *jax.tree.leaves((cost, *data)))
+    return value
+
+
+def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> Moments:
+    """The moments of every data set, in one pass over the data.
+
+    ⟨a⟩ = Σ w a / Σ w over the valid observations of a data set: those at which neither x nor y is NaN
+    and the weight is not 0. Where the params would feel their rounding, the sums are carried to twice the
+    digits of float64, as in `fit`.
+
+    Args:
+        x: (n,) shared or (n, *batch) own; (n, k) or (n, k, *batch) where the ansatz takes vectors.
+        y: (n, *batch), data sets behind the observations; its dtype decides, as in `fit`.
+        weights: inverse variances, (n,) shared or (n, *batch) own.
+        ansatz: whose features φ are averaged.
+
+    Returns:
+        `Moments`, differentiable in x, y and weights. Data sets with an infinite value or an impossible
+        weight are marked `invalid`.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit together.
+    """
+    source = inputs.source(x, y, weights, None, "omit", ansatz)
+    return _moments(ansatz, source)
+
+
+@in_own_precision
+def _moments(ansatz: Ansatz, source: Source) -> Moments:
+    if _has_values(source):
+        task = Task(ansatz, "auto", ClosedForm(), what=moments_of)
+        return estimate_in_blocks(task, source, "auto", progress=False)
+    return operation.moments(ansatz, False, Operands(*source.whole(), ClosedForm()))
+
+
+def _has_values(source: Source, *others: Any) -> bool:
+    """Whether there are values that can be looked at without a way to another device and back."""
+    inside_of_jit = isinstance(jnp.zeros(()), Tracer)
+    traced = source.is_traced or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(others))
+    return not traced and not inside_of_jit and source.is_on_host

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxreg import modes, small
 from jaxreg._typing import Array, Float
 from jaxreg.arguments import as_params
-from jaxreg.closed_form import is_usable, turning_point
-from jaxreg.moments import Moments
+from jaxreg.closed_form import turning_point
+from jaxreg.engine.moments import Moments
 from jaxreg.phase_space import Trajectory
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree
@@ -256,10 +256,10 @@ def exact_flow(moments: Moments) -> Flow:
     """
     point = turning_point(moments)
     rates, directions = spectrum(moments)
-    usable = is_usable(moments)
+    usable = moments.is_usable
     return Flow(
         turning_point=jnp.where(point.full_rank, point.params, jnp.nan),
-        cost=jnp.where(usable, point.cost * jnp.square(moments.frame.y_scale), jnp.nan),
+        cost=jnp.where(usable, point.cost * jnp.square(moments.scaling.y_scale), jnp.nan),
         rates=jnp.where(usable, rates, jnp.nan),
         directions=jnp.where(usable, directions, jnp.nan),
         hessian=jnp.where(usable, 2 * moments.gram, jnp.nan),

@@ -8,7 +8,6 @@ is NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -16,9 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxreg import small
 from jaxreg._typing import Array, Float, Int
-from jaxreg.closed_form import FromCoefs, TurningPoint
 from jaxreg.contrasts import (
     FTest,
     TTest,
@@ -33,40 +30,18 @@ from jaxreg.contrasts import (
     t_tests,
     tail_of_f,
 )
+from jaxreg.differentiable import computed, differentiable
 from jaxreg.distributions import t
+from jaxreg.engine.estimate import Estimate, c0_is_mean
+from jaxreg.engine.features import Row, bilinear, feature_rows
+from jaxreg.engine.sums import columns_of
+from jaxreg.engine.vectors import Symmetric, triangle
 from jaxreg.precision import float64, in_own_precision
 
 if TYPE_CHECKING:
     from jaxreg.ansatz import Ansatz
-    from jaxreg.frame import Frame
 
-MOST_TABLED = 2**16  # degrees of freedom whose quantiles are looked up instead of computed per data set
-
-
-def standard_errors(
-    point: TurningPoint, cost: Array, df_resid: Array, y_scale: Array
-) -> Float[Array, "p *batch"]:
-    """√diag(σ̂² (XᵀWX)⁻¹) with σ̂² = Σ w ε² / (nobs − p), for errors of one variance / w.
-
-    Args:
-        point: the turning point, for √diag(⟨φ φᵀ⟩⁻¹).
-        cost: Σ w ε² / Σ w at the params, in units of u².
-        df_resid: nobs − p.
-        y_scale: the unit of u.
-
-    Returns:
-        Standard errors in the units of the params; NaN where df_resid is 0 or less.
-    """
-    variance = cost / jnp.maximum(df_resid, 1)
-    nothing = variance == 0  # whose square root has no derivative
-    deviation = jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, variance)))
-    bse = point.unit_errors * y_scale * deviation
-    return jnp.where(df_resid > 0, bse, jnp.nan)
-
-
-def computed(function: Callable[[Any], Array]) -> property:
-    """A property that is compiled, in the precision of the fit."""
-    return property(in_own_precision(jax.jit(function)))
+MAX_TABLED = 2**16  # degrees of freedom whose quantiles are looked up instead of computed per data set
 
 
 class Prediction(NamedTuple):
@@ -80,60 +55,59 @@ class Prediction(NamedTuple):
 class Inference:
     """The part of `Fit` that draws conclusions."""
 
-    params: Array
-    bse: Array
-    cost: Array
-    rest: Array
-    explained: Array
-    root_weight: Array
-    nobs: Array
-    df_resid: Array
-    coefs: Array
-    ss_mean: Array
-    log_weight: Array
-    unit_cov: Array
-    groups: Array | None
-    frame: Frame
+    estimate: Estimate
     ansatz: Ansatz
     cov_type: str
     use_t: bool
+    constant: int | str | None
+
+    @property
+    def df_resid(self) -> Int[Array, "*batch"]:
+        """nobs − p, at least 0."""
+        return jnp.maximum(self.estimate.nobs - self._p, 0)
 
     @property
     def df_model(self) -> Int[Array, "*batch"]:
-        """How many params there are but for the intercept."""
-        return jnp.full_like(self.nobs, self._regressors)
+        """How many params there are but for the constant."""
+        return jnp.full_like(self.estimate.nobs, self._regressors)
+
+    @computed
+    def cost(self) -> Float[Array, "*batch"]:
+        """S(θ): the mean squared error, or what another cost is."""
+        e = self.estimate
+        return jnp.square(e.residual) if e.cost is None else e.cost
 
     @computed
     def ssr(self) -> Float[Array, "*batch"]:
         """Σ w ε(θ)², in units of y² (times weight)."""
-        return self._sum_of_squares(self.rest)
+        return self._sum_of_squares(self.estimate.residual)
 
     @computed
     def ess(self) -> Float[Array, "*batch"]:
-        """By how much ssr is lower than that of the best constant, or of 0 without an intercept."""
-        return self._sum_of_squares(self.explained)
+        """By how much ssr is lower than that of the best constant, or of 0 where there is no constant."""
+        e = self.estimate
+        if self._has_constant_column:
+            return self._sum_of_squares(e.y_deviation) - self._sum_of_squares(e.residual)
+        return jnp.sign(e.explained) * self._sum_of_squares(e.explained)
 
     @computed
     def scale(self) -> Float[Array, "*batch"]:
         """σ̂² = ssr / df_resid, the variance of an observation of weight 1."""
-        return self._over_df(self.ssr, self.df_resid)
+        return self._over_df(self._sum_of_squares(self.estimate.residual))
 
     @computed
     def centered_tss(self) -> Float[Array, "*batch"]:
         """Σ w (y − ȳ)²."""
-        if self.ansatz.has_intercept:
-            return self.ess + self.ssr
-        return jnp.maximum(self.ess + self.ssr - self.ss_mean, 0)
+        return self._total() if self.ansatz.has_intercept else self._sum_of_squares(self.estimate.y_deviation)
 
     @computed
     def uncentered_tss(self) -> Float[Array, "*batch"]:
         """Σ w y²."""
-        about_0 = self.ess + self.ssr
-        return about_0 + self.ss_mean if self.ansatz.has_intercept else about_0
+        return self._total() + (self._sum_of_squares(self._y_mean) if self.ansatz.has_intercept else 0)
 
     @computed
     def rsquared(self) -> Float[Array, "*batch"]:
-        """R² = ess / tss: the share of the variance, or of Σ w y² without an intercept, that is explained.
+        """R² = ess / tss: the share of the variance, or of Σ w y² without a constant, that is explained.
 
         NaN where there is no variance.
 
@@ -141,29 +115,19 @@ class Inference:
         >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).rsquared)
         0.8526315...
         """
-        whole = self.explained + self.rest
-        return jnp.where(whole > 0, self.explained / whole, jnp.nan)
+        explained, rest = self._shares()
+        return explained / (explained + rest)
 
     @computed
     def rsquared_adj(self) -> Float[Array, "*batch"]:
-        """1 − (1 − R²) (nobs − 1) / df_resid; nobs itself without an intercept."""
-        unexplained = 1 - self.rsquared
-        return 1 - self._over_df(unexplained * (self.nobs - self.ansatz.has_intercept), self.df_resid)
+        """1 − (1 − R²) (nobs − 1) / df_resid; nobs itself without a constant."""
+        explained, rest = self._shares()
+        return 1 - self._over_df(rest / (explained + rest) * (self.estimate.nobs - (self._p - self._regressors)))
 
     @computed
     def tvalues(self) -> Float[Array, "p *batch"]:
         """params / bse."""
-        return self.params / self.bse
-
-    @property
-    def _log_pvalues(self) -> Float[Array, "p *batch"]:
-        """Kept, since it is most of the time of all that is known, and asked for thrice."""
-        kept = self.__dict__.get("_kept_log_pvalues")
-        if kept is None:
-            kept = t.log_p(self.tvalues, self._df_t)
-            if not isinstance(kept, Tracer):  # which would outlive its trace
-                self.__dict__["_kept_log_pvalues"] = kept
-        return kept
+        return self.estimate.params / self.estimate.bse
 
     @property
     def pvalues(self) -> Float[Array, "p *batch"]:
@@ -180,58 +144,66 @@ class Inference:
         """log₁₀ of the p-values, which does not underflow where these do."""
         return in_own_precision(jnp.divide)(self._log_pvalues, math.log(10))
 
+    @property
+    def _log_pvalues(self) -> Float[Array, "p *batch"]:
+        """Kept, since it is most of the time of all that is known, and asked for thrice."""
+        kept = self.__dict__.get("_kept_log_pvalues")
+        if kept is None:
+            kept = _log_pvalues(self)
+            if not isinstance(kept, Tracer):  # which would outlive its trace
+                self.__dict__["_kept_log_pvalues"] = kept
+        return kept
+
     def conf_int(self, alpha: Any = 0.05) -> Float[Array, "2 p *batch"]:
         """(lower, upper) limits of the params with confidence 1 − alpha: `low, high = fit.conf_int()`."""
-        return around(self.params, self.bse, self._quantile(alpha))
+        return around(self.estimate.params, self.estimate.bse, self._quantile(alpha))
 
-    @in_own_precision
-    @jax.jit
+    @differentiable
     def cov_params(self) -> Float[Array, "p p *batch"]:
         """The covariance of the params."""
         with float64():
-            rows, unit = self._to_params()
-            V = self._cov_of_coefs()
-            whole = small.matmul(small.matmul(rows, V), jnp.swapaxes(rows, 0, 1))
-            cov = unit[:, None] * unit[None] * whole
-        return cov.astype(self.params.dtype)
+            rows, V = self._feature_rows(), self._cov_of_coefs()
+            p = len(rows)
+            lower = [bilinear(rows[i], V, rows[j]) for i in range(p) for j in range(i + 1)]
+            return jnp.stack(lower)[triangle(p)].astype(self.estimate.params.dtype)
 
     @computed
     def fvalue(self) -> Float[Array, "*batch"]:
-        """The F statistic of all params but the intercept together; a robust covariance makes it an `f_test`.
+        """The F statistic of all params but the constant together; a robust covariance makes it an `f_test`.
 
         NaN where a robust covariance of these params is singular, such as one of fewer clusters than params.
         """
-        if self._regressors == 0:
-            return jnp.full_like(self.rest, jnp.nan)
-        if self.cov_type == "nonrobust":
-            known = jnp.isfinite(self.unit_cov[0])
-            return jnp.where(known, self.explained / self._regressors / self._variance, jnp.nan)
-        return f_of(self, np.eye(self.params.shape[0])[int(self.ansatz.has_intercept) :], 0.0)[0]
+        k, e = self._regressors, self.estimate
+        if k == 0 or (self.cov_type != "nonrobust" and self.constant == "implicit"):
+            return jnp.full_like(e.residual, jnp.nan)
+        if self.cov_type != "nonrobust":
+            constant = 0 if self.ansatz.has_intercept else self.constant
+            others = np.delete(np.eye(self._p), [] if constant is None else [constant], axis=0)
+            return f_of(self, others, np.zeros(()))[0]
+        explained, rest = self._shares()
+        return jnp.where(jnp.isfinite(e.unit_cov[0]), explained / k / self._over_df(rest), jnp.nan)
 
     @property
     def f_pvalue(self) -> Float[Array, "*batch"]:
         """P(F > fvalue)."""
-        if self._regressors == 1 and self.use_t:  # F is T²
+        if self._regressors == 1 and self.use_t and self.constant is None:  # F is T²
             return in_own_precision(jnp.exp)(self._log_pvalues[-1])
         return tail_of_f(self, self.fvalue, self._regressors)
 
     @computed
     def llf(self) -> Float[Array, "*batch"]:
         """The log-likelihood −nobs/2 (log(2π ssr / nobs) + 1) + ½ Σ log w of normal errors."""
-        n = self.nobs.astype(self.rest.dtype)
-        log_unit = jnp.log(self.frame.y_scale) + jnp.log(self.root_weight)
-        log_variance = jnp.log(self.rest) + (2 * log_unit - jnp.log(n))  # of ssr / nobs
-        return -n / 2 * (math.log(2 * math.pi) + log_variance + 1) + self.log_weight / 2
+        return self._llf()
 
     @computed
     def aic(self) -> Float[Array, "*batch"]:
         """Akaike's −2 llf + 2p."""
-        return -2 * self.llf + 2 * self.params.shape[0]
+        return -2 * self._llf() + 2 * self._p
 
     @computed
     def bic(self) -> Float[Array, "*batch"]:
         """Schwarz's −2 llf + p log nobs."""
-        return -2 * self.llf + self.params.shape[0] * jnp.log(self.nobs.astype(self.rest.dtype))
+        return -2 * self._llf() + self._p * jnp.log(self._float(self.estimate.nobs))
 
     def t_test(self, contrast: Any, value: Any = 0.0) -> TTest:
         """Test cᵀθ = value, for every data set.
@@ -306,71 +278,127 @@ class Inference:
         fvalue, pvalue = gain_over(self, restricted)
         return FTest(fvalue, pvalue, more, self._df_denom)
 
+    def _llf(self) -> Array:
+        e = self.estimate
+        n = self._float(e.nobs)
+        log_variance = 2 * jnp.log(e.residual)  # of Σ w ε² / Σ w
+        log_weight: Any = 0
+        if e.root_weight is not None:
+            log_variance += 2 * jnp.log(e.root_weight) - jnp.log(n)
+            log_weight = e.log_weight
+        return -n / 2 * (math.log(2 * math.pi) + log_variance + 1) + log_weight / 2
+
     def _deviation(self, psi: list[Array], weights: Any) -> Array:
         """√var f(θ, x) where the basis is ψ; of a new observation, if a weight of it is given."""
+        e = self.estimate
         with float64():
             V = self._cov_of_coefs()
-            p = len(psi)
-            variance = sum(V[i, j] * psi[i] * psi[j] for i in range(p) for j in range(p))
-            sd = self.frame.y_scale * jnp.sqrt(jnp.maximum(jnp.asarray(variance), 0))
+            row: Row = dict(enumerate(psi))
+            sd = jnp.sqrt(jnp.maximum(bilinear(row, V, row), 0))
             if weights is not None:
-                of_one = self.frame.y_scale * self.root_weight * jnp.sqrt(self._variance)
-                sd = jnp.hypot(sd, of_one / jnp.sqrt(weights))
-            return sd.astype(self.params.dtype)
+                sigma = self._root_weight * self._sigma_over_root_weight()
+                sd = jnp.hypot(sd, sigma / jnp.sqrt(weights))
+            return sd.astype(e.params.dtype)
+
+    @property
+    def _p(self) -> int:
+        return self.estimate.params.shape[0]
+
+    @property
+    def _has_constant_column(self) -> bool:
+        """Whether columns of x hold the constant, and not an intercept beside them."""
+        return self.constant is not None
 
     @property
     def _regressors(self) -> int:
-        return self.params.shape[0] - self.ansatz.has_intercept
+        return self._p - (self.ansatz.has_intercept or self._has_constant_column)
 
     @property
     def _df_denom(self) -> Array:
-        return self.df_resid if self.groups is None else self.groups - 1
+        groups = self.estimate.groups
+        return self.df_resid if groups is None else groups - 1
 
     @property
     def _df_t(self) -> Array:
         """Degrees of freedom of Student's t; infinite for the normal distribution."""
-        return _as_float(self._df_denom, self.params, self.use_t)
+        df = self._float(self._df_denom)
+        return df if self.use_t else jnp.where(df > 0, jnp.inf, jnp.nan).astype(df.dtype)
 
     @property
-    def _variance(self) -> Array:
-        """σ̂² / Σ w in units of the frame."""
-        return self._over_df(self.rest, self.df_resid)
+    def _root_weight(self) -> Array:
+        """√Σ w."""
+        e = self.estimate
+        return jnp.sqrt(self._float(e.nobs)) if e.root_weight is None else e.root_weight
 
-    def _sum_of_squares(self, mean: Array) -> Array:
-        """Σ w of what is a mean in units of the frame."""
-        unit = self.frame.y_scale * self.root_weight
-        return mean * unit * unit
+    @property
+    def _y_mean(self) -> Array:
+        e = self.estimate
+        if not c0_is_mean(self.ansatz):
+            return e.y_mean
+        return e.coefs[0] if e.y_origin is None else e.coefs[0] + e.y_origin
 
-    def _over_df(self, a: Array, df: Array) -> Array:
+    def _float(self, a: Array) -> Array:
+        return a.astype(self.estimate.params.dtype)
+
+    def _sum_of_squares(self, root_mean: Array) -> Array:
+        """Σ w a² of √⟨a²⟩."""
+        return jnp.square(root_mean * self._root_weight)
+
+    def _total(self) -> Array:
+        """Σ w y², about the mean where there is an intercept."""
+        e = self.estimate
+        return jnp.sign(e.explained) * self._sum_of_squares(e.explained) + self._sum_of_squares(e.residual)
+
+    def _shares(self) -> tuple[Array, Array]:
+        """What of Σ w y² is explained and what is left, in one unit, in which no square overflows."""
+        e = self.estimate
+        if self._has_constant_column:
+            unit = jnp.maximum(e.y_deviation, e.residual)
+            rest = jnp.square(e.residual / unit)
+            return jnp.square(e.y_deviation / unit) - rest, rest
+        unit = jnp.maximum(jnp.abs(e.explained), e.residual)
+        explained = e.explained / unit
+        return explained * jnp.abs(explained), jnp.square(e.residual / unit)
+
+    def _over_df(self, a: Array) -> Array:
+        df = self.df_resid
         return jnp.where(df > 0, a / jnp.maximum(df, 1), jnp.nan)
+
+    def _sigma_over_root_weight(self) -> Array:
+        """√(Σ w ε² / Σ w / df_resid): cov c is the square of it times `unit_cov`."""
+        return self.estimate.residual * jnp.sqrt(self._over_df(jnp.ones_like(self.estimate.residual)))
 
     def _quantile(self, alpha: Any) -> Array:
         """Of Student's t at 1 − alpha/2; few numbers of degrees of freedom are those of many data sets."""
-        if isinstance(self.nobs, Tracer) or not self.use_t:
-            return quantiles(self._df_t, alpha)
-        of_groups = self.groups is not None
-        df = np.asarray(self.groups if of_groups else self.df_resid) - of_groups  # known even inside jit
-        if not 0 < df.max(initial=0) < MOST_TABLED:
-            return quantiles(self._df_t, alpha)
-        table = quantiles(np.maximum(np.arange(df.max() + 1), 1).astype(self.params.dtype), alpha)
+        e = self.estimate
+        if isinstance(e.nobs, Tracer) or not self.use_t:
+            return quantiles(_df_t(self), alpha)
+        df = np.asarray(e.nobs) - self._p if e.groups is None else np.asarray(e.groups) - 1  # even inside jit
+        if not 0 < df.max(initial=0) < MAX_TABLED:
+            return quantiles(_df_t(self), alpha)
+        table = quantiles(np.maximum(np.arange(df.max() + 1), 1).astype(e.params.dtype), alpha)
         return in_own_precision(jnp.take)(table, np.maximum(df, 0))
 
-    def _cov_of_coefs(self) -> Array:
-        """The covariance of c in the frame, in units of u², (p, p, *batch), float64."""
-        p = self.coefs.shape[0]
-        unit = jnp.asarray(self.unit_cov).astype(jnp.float64)
-        V = jnp.stack([jnp.stack([unit[k] for k in row]) for row in small.of_triangle(p)])
-        if self.cov_type != "nonrobust":
-            return V
-        return V * self._variance.astype(jnp.float64)
+    def _cov_of_coefs(self) -> Symmetric:
+        """The covariance of c in units of y², float64."""
+        e = self.estimate
+        unit = self._sigma_over_root_weight().astype(jnp.float64)
+        V = jnp.asarray(e.unit_cov).astype(jnp.float64) * unit * unit
+        return Symmetric(list(V), self._p)
 
-    def _to_params(self) -> tuple[Array, Array]:
-        """M and units with θ = units · M c but for the offset of y, float64."""
-        M, size = FromCoefs.of(self.ansatz, self.frame, single=True).slopes()
-        return M.hi, self.frame.y_scale * size
+    def _feature_rows(self) -> list[Row]:
+        """The way from c to θ, float64."""
+        e = self.estimate
+        center, scale, origin = jax.tree.map(lambda a: a.astype(jnp.float64), (e.x_center, e.x_scale, e.x_origin))
+        center = center if origin is None else center + origin
+        return feature_rows(self.ansatz, columns_of(self.ansatz, center, 0), columns_of(self.ansatz, scale, 0))
+
+
+@differentiable
+def _log_pvalues(fit: Inference) -> Array:
+    return t.log_p(fit.estimate.params / fit.estimate.bse, fit._df_t)
 
 
 @in_own_precision
-def _as_float(df: Array, like: Array, use_t: bool) -> Array:
-    df = df.astype(like.dtype)
-    return df if use_t else jnp.where(df > 0, jnp.inf, jnp.nan).astype(like.dtype)
+def _df_t(fit: Inference) -> Array:
+    return fit._df_t

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,94 +15,33 @@ from jax.core import Tracer
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.frame import power_of_two
-from jaxreg.precision import in_own_precision
-from jaxreg.pytree import pytree, static
+from jaxreg.integers import floats_and_origin
+from jaxreg.precision import in_own_precision, power_of_two
 
 NAN_POLICIES = ("omit", "propagate", "raise")
 PRECISIONS = ("auto", "fast", "certified")
-ALIGNMENT = 64  # bytes: what XLA asks of an array
 MOST_IN_FLOAT32 = 2**24  # the integers up to it are float32
 ROUNDING = 1e-5  # of the spread of x: what a change to the dtype of y may cost
 
 
-@pytree
-class Data:
-    """Data sets as some columns of y.
+class Columns(NamedTuple):
+    """Data sets as they are computed with, in the dtype of the results; axes of length 1 are shared.
 
     Attributes:
-        x: (n,) or (n, m); (n, k) or (n, k, m) where the ansatz takes vectors.
-        y: (n, m).
-        weights: (n,), (n, m) or None.
-        sigma_unit: the weights are (sigma_unit / sigma)², 1 where weights were given; () or (m,).
-        first: the column that the data sets start at.
-        batch: the shape that they came in.
-        x_is_shared: whether x lacks the axis of the data sets.
+        x: (n, *batch), or (n, k, *batch) where one observation is a vector.
+        y: (n, *batch).
+        weights: (n, *batch), or None.
+        sigma_unit: the weights are (sigma_unit / sigma)², (*batch); None where weights were given.
+        x_origin: what was taken out of integers, (*batch) or (k, *batch); None of floats.
+        y_origin: the same, (*batch).
     """
 
-    x: Array
-    y: Array
-    weights: Array | None
-    sigma_unit: Array
-    first: Array | np.integer
-    batch: tuple[int, ...] = static()
-    x_is_shared: bool = static()
-
-    @property
-    def width(self) -> int:
-        """How many data sets there are."""
-        return math.prod(self.batch)
-
-    def arrays(self) -> tuple[Array, Array, Array | None]:
-        """x, y and weights with the data sets behind the observations, one column of what all share."""
-        w = self.weights
-        return (
-            self.x[..., None] if self.x_is_shared else self.x,
-            self.y,
-            w[:, None] if w is not None and w.ndim == 1 else w,
-        )
-
-    def cut(self) -> Data:
-        """The same data sets without the columns beside them."""
-        if self.y.shape[-1] == self.width:
-            return self
-        whole = self._each(lambda a: lax.dynamic_slice_in_dim(a, self.first, self.width, axis=-1))
-        return replace(whole, first=jnp.int32(0))
-
-    def padded(self, least: int) -> Data:
-        """With copies of the last data set behind it, if there are fewer than `least`."""
-        missing = least - self.width
-        if missing <= 0:
-            return self
-
-        def pad(a: Array) -> Array:
-            return jnp.concatenate([a, jnp.broadcast_to(a[..., -1:], (*a.shape[:-1], missing))], axis=-1)
-
-        return replace(self.cut()._each(pad), batch=(least,))
-
-    def picked(self, ids: np.ndarray, count: int, rows: int) -> Data:
-        """Some data sets, with copies of the last to make it `count`, and gaps to make it `rows` of each."""
-        columns = np.pad(ids, (0, count - len(ids)), mode="edge") + self.first
-        missing = rows - self.y.shape[0]
-
-        def lengthened(a: Any, value: float) -> np.ndarray:
-            return np.pad(a, ((0, missing), *((0, 0),) * (a.ndim - 1)), constant_values=value)
-
-        picked = self._each(lambda a: np.asarray(a[..., columns]))
-        w = None if picked.weights is None else lengthened(picked.weights, 1.0)
-        x, y = lengthened(picked.x, 0.0), lengthened(picked.y, np.nan)
-        return replace(picked, x=x, y=y, weights=w, first=np.int32(0), batch=(count,))
-
-    def _each(self, function: Callable[[Array], Any]) -> Data:
-        """A function of every array that has columns for the data sets."""
-        w = self.weights
-        return replace(
-            self,
-            x=self.x if self.x_is_shared else function(self.x),
-            y=function(self.y),
-            weights=w if w is None or w.ndim == 1 else function(w),
-            sigma_unit=function(self.sigma_unit) if self.sigma_unit.ndim else self.sigma_unit,
-        )
+    x: Any
+    y: Any
+    weights: Any
+    sigma_unit: Any
+    x_origin: Any
+    y_origin: Any
 
 
 @dataclass(frozen=True)
@@ -118,6 +56,7 @@ class Source:
         nan_policy: what becomes of NaN.
         ansatz: whether x is a vector.
         dtype: of the results.
+        integers_keep_origin: whether an origin is taken out of integers that floats would round.
     """
 
     x: Any
@@ -127,6 +66,7 @@ class Source:
     nan_policy: str
     ansatz: Ansatz
     dtype: np.dtype
+    integers_keep_origin: bool = True
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -139,33 +79,32 @@ class Source:
         return self.x.ndim == 1 + self.ansatz.x_is_vector
 
     @property
-    def is_readable_in_place(self) -> bool:
-        """Whether compiled code can read the data where they are.
-
-        On the CPU that is so for NumPy arrays that start on a cache line. Memory maps are copied: one
-        by one, their pages come slower.
-        """
-
-        def in_place(a: Any) -> bool:
-            if isinstance(a, jax.Array):
-                return True
-            if type(a) is not np.ndarray or jax.default_backend() != "cpu":
-                return False
-            aligned = a.flags.c_contiguous and a.ctypes.data % ALIGNMENT == 0
-            return aligned and a.dtype == self.dtype
-
-        return not self._changes_values and all(in_place(a) for a in self._owned)
+    def is_traced(self) -> bool:
+        """Whether there are no values to look at."""
+        return any(isinstance(a, Tracer) for a in (self.x, self.y, self.weights))
 
     @property
-    def _changes_values(self) -> bool:
-        """Whether what was given is not what is fitted."""
-        return self.weights_are_sigma or self.nan_policy != "omit"
+    def is_on_host(self) -> bool:
+        """Whether the data are computed where they are looked at: on the CPU, on one device."""
+        arrays = [a for a in (self.x, self.y, self.weights) if isinstance(a, jax.Array)]
+        return jax.default_backend() == "cpu" and all(map(is_on_host, arrays))
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether all that the data sets own is arrays in memory, used as they are; memory maps are copied."""
+        if self.weights_are_sigma or self.nan_policy != "omit":
+            return False
+
+        def as_it_is(a: Any) -> bool:
+            return isinstance(a, jax.Array) or (type(a) is np.ndarray and a.dtype == self.dtype)
+
+        return all(as_it_is(a) for a in self._owned)
 
     @property
     def bytes_per_column(self) -> int:
         """How much memory a data set takes."""
         numbers = sum(math.prod(a.shape) for a in self._owned)
-        return numbers // math.prod(self.batch) * self.dtype.itemsize
+        return max(1, numbers // math.prod(self.batch)) * self.dtype.itemsize
 
     @property
     def _owned(self) -> list[Any]:
@@ -173,48 +112,82 @@ class Source:
         owned = [self.y] if self.x_is_shared else [self.x, self.y]
         return owned if self.weights is None or self.weights.ndim == 1 else [*owned, self.weights]
 
-    def data(self) -> Data:
-        """All data sets."""
-        if all(isinstance(a, np.ndarray | jax.Array) for a in self._owned):
-            whole = self._columns(self.x, self.y, self.weights)
-        else:
-            whole = self.columns(0, math.prod(self.batch))
-        return replace(whole, batch=self.batch)
+    def whole(self) -> Columns:
+        """All data sets, with the axes they came with."""
+        data = (self.x, self.y, self.weights)
+        return self._columns(*(a if a is None or _is_array(a) else _read(a) for a in data))
 
-    def columns(self, first: int, last: int) -> Data:
-        """Some data sets, counted along the flattened axes of y behind the first."""
+    def columns(self, first: int, last: int) -> Columns:
+        """Some data sets in NumPy arrays, counted along the flattened axes of y behind the first."""
 
         def cut(a: Any) -> Any:
-            return self._cut(a, first, last) if any(a is own for own in self._owned) else a
+            if a is None or not any(a is own for own in self._owned):
+                return a if a is None else np.asarray(a)
+            return self._cut(a, first, last)
 
-        return self._columns(cut(self.x), cut(self.y), cut(self.weights))
+        columns = self._columns(cut(self.x), cut(self.y), cut(self.weights), axes=1)
+        return jax.tree.map(np.asarray, columns)
 
-    def _cut(self, a: Any, first: int, last: int) -> Any:
+    def _cut(self, a: Any, first: int, last: int) -> np.ndarray:
         """Columns of one array; of a grid, the rows of the grid that hold them are read."""
         axis = a.ndim - len(self.batch)
+        if isinstance(a, jax.Array) or type(a) is np.ndarray:
+            a = np.asarray(a)
+            return a.reshape(*a.shape[:axis], -1)[..., first:last]
         row = math.prod(self.batch[1:])
         rows = slice(first // row, -(-last // row))
         held = np.asarray(a[(slice(None),) * axis + (rows,)])
         start = first - rows.start * row
         return held.reshape(*held.shape[:axis], -1)[..., start : start + last - first]
 
-    def _columns(self, x: Any, y: Any, w: Any) -> Data:
-        x, y = _cast_x(x, self.dtype), _cast(y, self.dtype)
+    def _columns(self, x: Any, y: Any, w: Any, axes: int | None = None) -> Columns:
+        axes = len(self.batch) if axes is None else axes
+
+        def facing(a: Any, own_axes: int) -> Any:
+            """With axes of length 1 for the data sets, where it has none."""
+            return a.reshape(*a.shape, *(1,) * axes) if a.ndim == own_axes else a
+
+        x, x_origin = self._floats(x, "x", 1 + self.ansatz.x_is_vector)
+        y, y_origin = self._floats(y, "y", 1)
         w = None if w is None else _cast(w, self.dtype)
-        sigma_unit: Any = np.ones((), self.dtype)
+        sigma_unit = None
         if self.weights_are_sigma:
             w, sigma_unit = in_own_precision(_inverse_variance)(w)
         if self.nan_policy == "raise":
             _raise_on_nan(x, y, w)
         elif self.nan_policy == "propagate":  # an infinite value marks its data set as invalid
             x, y = in_own_precision(jax.tree.map)(_nan_to_inf, (x, y))
-        m = math.prod(y.shape[1:])
-        if not self.x_is_shared:
-            x = x.reshape(*x.shape[: 1 + self.ansatz.x_is_vector], m)
-        if w is not None and w.ndim > 1:
-            w = w.reshape(-1, m)  # shared weights stay (n,)
-            sigma_unit = sigma_unit.reshape(-1) if sigma_unit.ndim else sigma_unit
-        return Data(x, y.reshape(-1, m), w, sigma_unit, np.int32(0), (m,), self.x_is_shared)
+        x, w = facing(x, 1 + self.ansatz.x_is_vector), None if w is None else facing(w, 1)
+        x_origin = None if x_origin is None else facing(x_origin, int(self.ansatz.x_is_vector))
+        sigma_unit = None if sigma_unit is None else facing(sigma_unit, 0)
+        return Columns(x, y, w, sigma_unit, x_origin, y_origin)
+
+    def _floats(self, a: Any, name: str, axes: int) -> tuple[Any, Any]:
+        """Floats, and what was taken out of integers that floats would round."""
+        has_origin = self.integers_keep_origin and self.ansatz.has_intercept
+        if not jnp.issubdtype(a.dtype, jnp.integer) or not has_origin:
+            return _cast_x(a, self.dtype) if name == "x" else _cast(a, self.dtype), None
+        if isinstance(a, jax.Array) and not isinstance(a, Tracer) and is_on_host(a):
+            a = np.asarray(a)
+        floats, origin = floats_and_origin(a, self.dtype)
+        if name == "x" and isinstance(a, np.ndarray) and origin is not None:
+            _check_spacing(a, floats, origin)
+        return floats, origin
+
+
+def is_on_host(a: jax.Array) -> bool:
+    """Whether it is on the CPU alone, and there on the device that is used if none is named."""
+    (device, *others) = a.devices()
+    default = jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore
+    return not others and device.platform == "cpu" and default in (device, "cpu")
+
+
+def _is_array(a: Any) -> bool:
+    return isinstance(a, np.ndarray | jax.Array)
+
+
+def _read(a: Any) -> np.ndarray:
+    return np.asarray(a[(slice(None),) * a.ndim])
 
 
 def source(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: Ansatz) -> Source:
@@ -226,18 +199,47 @@ def source(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: An
     _check_shapes(x, y, ansatz)
     w = _weights(weights, sigma, y)
     if not isinstance(x, np.ndarray | jax.Array) and x.ndim == 1 + ansatz.x_is_vector:
-        x = np.asarray(x[(slice(None),) * x.ndim])  # shared: every block needs it
+        x = _read(x)  # shared: every block needs it
     return Source(x, y, w, sigma is not None, nan_policy, ansatz, dtype)
 
 
-def new_x(x: Any, dtype: Any, ansatz: Ansatz, batch: tuple[int, ...], columns: int) -> Array:
-    """The x of a prediction, with axes of length 1 where it is shared by the data sets."""
-    x = _cast(_array(x, "x"), dtype)
+def constant_column(source: Source) -> int | str | None:
+    """Which column of a shared x without an intercept is constant, "implicit" if columns add up to one, or None.
+
+    As statsmodels decides it; where there are no values to look at it is None.
+    """
+    ansatz, x = source.ansatz, source.x
+    if ansatz.has_intercept or not source.x_is_shared or isinstance(x, Tracer):
+        return None
+    x = np.asarray(x, np.float64)
+    x = x[np.isfinite(x).all(axis=1)]
+    if not len(x):
+        return None
+    constant = np.flatnonzero((np.ptp(x, axis=0) == 0) & (x[0] != 0))
+    if len(constant):
+        return int(constant[0])
+    with_one = np.column_stack([np.ones(len(x)), x])
+    return "implicit" if np.linalg.matrix_rank(with_one) == np.linalg.matrix_rank(x) else None
+
+
+def new_x(
+    x: Any, dtype: Any, ansatz: Ansatz, batch: tuple[int, ...], columns: int, origin: Array | None
+) -> Array:
+    """The x of a prediction from the origin that integers had, with axes of length 1 where it is shared."""
+    x = _array(x, "x")
     one = (columns,) if ansatz.x_is_vector else ()
     if x.shape[1:] not in (one, one + batch):
         shared, own = (f"({', '.join(['n', *map(str, rest)])})" for rest in (one, one + batch))
         raise ValueError(f"predict takes x of shape {shared}, shared, or {own}, own; got {x.shape}")
-    return x
+    if origin is None:
+        return _cast(x, dtype)
+    return in_own_precision(_from_origin)(x, origin)
+
+
+def _from_origin(x: Any, origin: Array) -> Array:
+    """x − origin, each data set's own; of integers exact."""
+    x = x.reshape(*x.shape, *(1,) * (origin.ndim - (x.ndim - 1))) if x.ndim else x
+    return (x - origin.astype(x.dtype)).astype(origin.dtype)
 
 
 def new_weights(weights: Any, shape: tuple[int, ...]) -> Any:
@@ -259,7 +261,7 @@ def check_options(
         raise TypeError(f"ansatz is an object such as Line() or Polynomial(2), got {ansatz!r}")
     if not callable(cost):
         raise TypeError(f"cost is a function such as mean_squared_error, got {cost!r}")
-    if isinstance(solver, type) or not hasattr(solver, "solve"):
+    if isinstance(solver, type) or not hasattr(solver, "on_moments"):
         raise TypeError(f"solver is an object such as GradientDescent(), got {solver!r}")
     if nan_policy not in NAN_POLICIES:
         raise ValueError(f"nan_policy is one of {NAN_POLICIES}, got {nan_policy!r}")
@@ -326,6 +328,8 @@ def _is_sliceable(a: Any) -> bool:
 
 def _dtype(x: Any, y: Any) -> np.dtype:
     """The dtype of y; integers y take that of x if it holds them, and integers alone the default one."""
+    if not _is_array(y) and y.dtype.kind in "iu" and y.dtype.itemsize > 4:
+        return np.dtype(np.float64)  # not to be looked at as a whole
     for a in (y, x):
         if jnp.issubdtype(a.dtype, jnp.floating):
             return np.dtype(np.float64) if _is_too_large(y, a.dtype) else _native(a.dtype)
@@ -371,6 +375,19 @@ def _cast_x(x: Any, dtype: np.dtype) -> Any:
             "nearer origin (x - x[0]), or y as float64"
         )
     return _cast(x, dtype)
+
+
+def _check_spacing(x: np.ndarray, floats: np.ndarray, origin: np.ndarray) -> None:
+    """Raise where even the differences of integers are rounded by what tells them apart."""
+    exact = (x - x[0]).astype(np.int64).astype(np.float64)
+    away = floats.astype(np.float64) - floats[0].astype(np.float64)
+    error, spread = np.abs(away - exact).max(axis=0), np.ptp(exact, axis=0)
+    if (error > ROUNDING * spread).any():
+        error = error.max()
+        raise ValueError(
+            f"x is {x.dtype} and y {floats.dtype}, in which x is off by up to {error:.2g}; pass x from a "
+            "nearer origin (x - x[0]), or y as float64"
+        )
 
 
 def rounded_away(x: Any, dtype: np.dtype) -> float | None:

@@ -4,9 +4,6 @@ float32 pairs carry about 48 bits and float64 pairs about 106, on every platform
 64-bit switch. Every product below is either exact (of halves of a significand) or of second order,
 so a compiler that contracts a multiplication and an addition into one cannot change the result.
 
-Moments are kept as pairs. To compute with them, `widen` turns pairs of float32 into single floats of
-64 bits, ten times as fast, and leaves pairs of float64 pairs: one formula serves both.
-
 XLA's fusion on the CPU computes a pair anew for each slice of it that is read, and the pairs behind it
 with it. Sums over an axis are therefore loops, whose operands have to be there before they start.
 
@@ -57,15 +54,13 @@ def _renormalize(hi: Array, lo: Array) -> tuple[Array, Array]:
 class Pair:
     """The number hi + lo, elementwise; `+ - * /` with pairs, arrays and Python numbers.
 
-    Where lo is None it is the single float hi, and what is computed from it is single, too.
-
     >>> third = Pair.of(jnp.float32(1)) / 3
     >>> print(f"{float(third.hi):.10f} {float(third.lo):.1e}")
     0.3333333433 -9.9e-09
     """
 
     hi: Array
-    lo: Array | None
+    lo: Array
 
     @classmethod
     def of(cls, a: Any) -> Pair:
@@ -78,7 +73,7 @@ class Pair:
     @property
     def value(self) -> Array:
         """The nearest single float."""
-        return self.hi if self.lo is None else self.hi + self.lo
+        return self.hi + self.lo
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,8 +88,6 @@ class Pair:
 
     def __add__(self, other: Any) -> Pair:
         other = self._like(other)
-        if self.lo is None or other.lo is None:
-            return Pair(self.hi + other.hi, None)
         s, e = two_sum(self.hi, other.hi)
         return Pair(*_renormalize(s, e + (self.lo + other.lo)))
 
@@ -103,16 +96,12 @@ class Pair:
 
     def __mul__(self, other: Any) -> Pair:
         other = self._like(other)
-        if self.lo is None or other.lo is None:
-            return Pair(self.hi * other.hi, None)
         p, e = two_product(self.hi, other.hi)
         return Pair(*_renormalize(p, e + (self.hi * other.lo + self.lo * other.hi)))
 
     def __truediv__(self, other: Any) -> Pair:
         other = self._like(other)
         q = self.hi / other.hi
-        if self.lo is None or other.lo is None:
-            return Pair(q, None)
         rest = self - other * q
         return Pair(*_renormalize(q, rest.value / other.hi))
 
@@ -122,7 +111,7 @@ class Pair:
 
     def map(self, function: Callable[[Array], Array]) -> Pair:
         """A function that rounds nothing, such as a slice, of both halves: no sum, which is for `+`."""
-        return Pair(function(self.hi), None if self.lo is None else function(self.lo))
+        return Pair(function(self.hi), function(self.lo))
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -131,20 +120,8 @@ class Pair:
         return other if isinstance(other, Pair) else Pair.of(jnp.asarray(other, self.hi.dtype))
 
 
-def widen(a: Any) -> Pair:
-    """A pair to compute with: a single float64 for float32 data, a pair of float64 for float64 data."""
-    a = Pair.of(a)
-    if a.hi.dtype == jnp.float64:
-        return a
-    hi, lo = a.hi.astype(jnp.float64), jnp.asarray(a.lo).astype(jnp.float64)
-    return Pair(hi + lo, None)
-
-
 def narrow(a: Pair, dtype: Any) -> Pair:
-    """A pair in the dtype of the data from one to compute with."""
-    if a.lo is None:
-        hi = a.hi.astype(dtype)
-        return Pair(hi, (a.hi - hi.astype(a.hi.dtype)).astype(dtype))
+    """A pair of another dtype, such as that of the data."""
     hi = a.hi.astype(dtype)
     return Pair(hi, ((a.hi - hi.astype(a.hi.dtype)) + a.lo).astype(dtype))
 
@@ -153,13 +130,13 @@ def ones_like(a: Any) -> Any:
     """1 for each number, in an array or a pair."""
     if not isinstance(a, Pair):
         return jnp.ones_like(a)
-    return Pair(jnp.ones_like(a.hi), None if a.lo is None else jnp.zeros_like(a.lo))
+    return Pair(jnp.ones_like(a.hi), jnp.zeros_like(a.lo))
 
 
 def at_set(a: Pair, index: Any, value: Any) -> Pair:
     """`a.at[index].set(value)`, of a number or of a pair like a."""
     value = value if isinstance(value, Pair) else Pair.of(jnp.asarray(value, a.hi.dtype))
-    return Pair(a.hi.at[index].set(value.hi), None if a.lo is None else a.lo.at[index].set(value.lo))
+    return Pair(a.hi.at[index].set(value.hi), a.lo.at[index].set(value.lo))
 
 
 def where(condition: Array, a: Any, b: Any) -> Pair:
@@ -179,8 +156,7 @@ def concatenate(pairs: list[Pair]) -> Pair:
 
 def _both(function: Callable[..., Array], pairs: list[Pair]) -> Pair:
     """A function of the high halves and of the low halves, which rounds nothing."""
-    low = None if any(p.lo is None for p in pairs) else function(*(p.lo for p in pairs))
-    return Pair(function(*(p.hi for p in pairs)), low)
+    return Pair(function(*(p.hi for p in pairs)), function(*(p.lo for p in pairs)))
 
 
 def matrix(rows: list[list[Any]]) -> Pair:
@@ -200,25 +176,12 @@ def matmul(a: Pair, b: Pair) -> Pair:
     """The matrix product over the first two axes, Σ_k a[i, k] b[k, j], all further axes elementwise."""
     shape = jnp.broadcast_shapes(a.hi[:, 0, None].shape, b.hi[None, 0].shape)
     zero = Pair.of(jnp.zeros(shape, a.hi.dtype))
-    return _loop(a, b)(0, a.hi.shape[1], lambda k, s: s + a[:, k, None] * b[None, k], zero)
+    return lax.fori_loop(0, a.hi.shape[1], lambda k, s: s + a[:, k, None] * b[None, k], zero)
 
 
 def total(a: Pair) -> Pair:
     """Σ_i a[i] over the first axis."""
-    return _loop(a)(1, a.hi.shape[0], lambda i, s: s + a[i], a[0])
-
-
-def _loop(*pairs: Pair) -> Callable:
-    """`fori_loop` for pairs; singles are few operations, which are best fused into one kernel."""
-    if any(p.lo is None for p in pairs):
-        return _unrolled
-    return lax.fori_loop
-
-
-def _unrolled(first: int, last: int, step: Callable[[int, Pair], Pair], state: Pair) -> Pair:
-    for k in range(first, last):
-        state = step(k, state)
-    return state
+    return lax.fori_loop(1, a.hi.shape[0], lambda i, s: s + a[i], a[0])
 
 
 def congruence(R: Pair, G: Pair) -> Pair:

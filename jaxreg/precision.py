@@ -8,8 +8,12 @@ from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
+
+from jaxreg._typing import Array
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,3 +49,11 @@ def _any_float64(tree: Any) -> bool:
 def _keep_digits(leaf: Any) -> Any:
     wide = isinstance(leaf, jax.Array) and leaf.dtype in (np.float64, np.complex128)
     return np.asarray(leaf) if wide and not isinstance(leaf, Tracer) else leaf
+
+
+def power_of_two(a: Array) -> Array:
+    """The smallest power of two that is not below a, 1 for 0; multiplying by it rounds nothing."""
+    info = jnp.finfo(a.dtype)
+    inside = jnp.clip(lax.stop_gradient(a), 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3))
+    nearest = lax.reduce_precision(inside, info.nexp, 0)
+    return jnp.where(a > 0, jnp.where(nearest < inside, 2 * nearest, nearest), 1)

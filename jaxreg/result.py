@@ -13,7 +13,9 @@ from jax.core import Tracer
 from jaxreg import inputs, status, summary
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz
-from jaxreg.frame import Frame
+from jaxreg.differentiable import differentiable
+from jaxreg.engine.estimate import Estimate
+from jaxreg.engine.sums import columns_of
 from jaxreg.inference import Inference, Prediction
 from jaxreg.precision import in_own_precision
 from jaxreg.pytree import pytree, static
@@ -28,52 +30,49 @@ class Fit(Inference):
     of one data set, `fit[i, j]` of one in a grid, `fit[2:5]` of some.
 
     Attributes:
-        params: θ, (p, *batch); for a line `intercept, slope = fit.params`.
-        bse: standard errors of the params, (p, *batch).
-        cost: S(θ), the mean over the valid observations, (*batch).
-        rest: Σ w ε(θ)² / Σ w in units of the frame, whose square neither overflows nor is lost, (*batch).
-        explained: by how much that is lower than at the best constant, at 0 without an intercept, (*batch).
-        root_weight: √Σ w, (*batch).
-        nobs: how many observations are valid, (*batch).
-        df_resid: nobs − p, at least 0, (*batch).
-        status: a `jaxreg.Status` code, (*batch).
-        digits: how many decimal digits of every param are correct, against the exact solution for the
-            data in the dtype of y, (*batch); at most 7 in float32 and 15 in float64. Bounded, not
-            estimated: often there are more. 0 where there are no params, where these leave the range of
-            the dtype, and for costs whose exact solution is not known. Subnormal numbers count as 0.
-        coefs: θ in the basis and frame in which it was found, (p, *batch).
-        coefs_rest: what rounding has taken from these, (p, *batch).
-        frame: that frame.
-        ss_mean: Σ w ȳ², what the mean of y explains, (*batch).
-        log_weight: Σ log w, (*batch).
-        unit_cov: the covariance of coefs, that of a nonrobust one for σ = 1, its lower triangle row by
-            row, (p (p + 1) / 2, *batch).
-        groups: how many clusters have valid observations, (*batch), or None.
+        estimate: what all results are made of; see `Estimate`.
         ansatz: the ansatz that was fitted.
         cov_type: what kind of covariance bse and tests are made with.
         use_t: whether tests of params are Student's, or normal.
+        constant: without an intercept, the column of a shared x that is constant, "implicit" where columns
+            add up to one, or None: then sums of squares are not about the mean.
     """
 
-    params: Float[Array, "p *batch"]
-    bse: Float[Array, "p *batch"]
-    cost: Float[Array, "*batch"]
-    rest: Float[Array, "*batch"]
-    explained: Float[Array, "*batch"]
-    root_weight: Float[Array, "*batch"]
-    nobs: Int[Array, "*batch"]
-    df_resid: Int[Array, "*batch"]
-    status: Int[Array, "*batch"]
-    digits: Int[Array, "*batch"]
-    coefs: Float[Array, "p *batch"]
-    coefs_rest: Float[Array, "p *batch"]
-    frame: Frame
-    ss_mean: Float[Array, "*batch"]
-    log_weight: Float[Array, "*batch"]
-    unit_cov: Float[Array, "triangle *#batch"]
-    groups: Int[Array, "*batch"] | None
+    estimate: Estimate
     ansatz: Ansatz = static()
     cov_type: str = static(default="nonrobust")
     use_t: bool = static(default=True)
+    constant: int | str | None = static(default=None)
+
+    @property
+    def params(self) -> Float[Array, "p *batch"]:
+        """θ; for a line `intercept, slope = fit.params`."""
+        return self.estimate.params
+
+    @property
+    def bse(self) -> Float[Array, "p *batch"]:
+        """Standard errors of the params."""
+        return self.estimate.bse
+
+    @property
+    def nobs(self) -> Int[Array, "*batch"]:
+        """How many observations are valid."""
+        return self.estimate.nobs
+
+    @property
+    def status(self) -> Int[Array, "*batch"]:
+        """A `jaxreg.Status` code."""
+        return self.estimate.status
+
+    @property
+    def digits(self) -> Int[Array, "*batch"]:
+        """How many decimal digits of every param are correct, at most 7 in float32 and 15 in float64.
+
+        Against the exact solution for the data in the dtype of y. Bounded, not estimated: often there are
+        more. 0 where there are no params, and for costs whose exact solution is not known. Subnormal numbers
+        count as 0.
+        """
+        return self.estimate.digits
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,14 +92,16 @@ class Fit(Inference):
     @property
     def _columns(self) -> int:
         """How many columns x has where it is a vector."""
-        return self.coefs.shape[0] - self.ansatz.has_intercept
+        return self._p - self.ansatz.has_intercept
 
     def predict(
         self, x: Any, interval: str | None = None, alpha: Any = 0.05, weights: Any = None
     ) -> Array | Prediction:
         """f(θ, x) of every data set, and an interval around it; NaN where there are no params.
 
-        Computed in the frame of the fit, where no digit is lost to a large offset of x.
+        Computed around the data, where no digit is lost to a large offset of x. Intervals of a fit with
+        cluster errors and `use_t` are those of Student's t with groups − 1 degrees of freedom, as its tests
+        are; statsmodels takes nobs − p there.
 
         Args:
             x: one number, (n,) for all data sets or (n, *batch) for each its own; where the ansatz
@@ -122,14 +123,14 @@ class Fit(Inference):
         """
         if interval not in (None, "confidence", "prediction"):
             raise ValueError(f'interval is "confidence", "prediction" or None, got {interval!r}')
-        x = inputs.new_x(x, self.params.dtype, self.ansatz, self.shape, self._columns)
+        away = inputs.new_x(x, self.params.dtype, self.ansatz, self.shape, self._columns, self.estimate.x_origin)
         if interval is None:
-            return _predict(self, x)
+            return _predict(self, away)
         if interval == "confidence":
             weights = None
         else:
-            weights = inputs.new_weights(weights, jax.eval_shape(_predict, self, x).shape)
-        return Prediction(*_limits(self, x, weights, self._quantile(alpha)))
+            weights = inputs.new_weights(weights, jax.eval_shape(_predict, self, away).shape)
+        return Prediction(*_limits(self, away, weights, self._quantile(alpha)))
 
     def summary(self, alpha: float = 0.05) -> str:
         """A table: of one data set as statsmodels prints it, of many quantiles and counts.
@@ -221,16 +222,16 @@ class Fit(Inference):
         return _many(self) if self.shape else _single(self)
 
 
-@in_own_precision
-@jax.jit
+@differentiable
 def _predict(found: Fit, x: Array) -> Array:
-    """y_center + y_scale Σ c_k ψ_k(t)."""
-    terms = [c * psi for c, psi in zip(found.coefs, _basis(found, x), strict=True)]
-    return found.frame.y_center + found.frame.y_scale * sum(terms[1:], terms[0])
+    """y_origin + Σ c_k ψ_k(t), with x as it is from x_origin."""
+    e = found.estimate
+    terms = [c * psi for c, psi in zip(e.coefs, _basis(found, x), strict=True)]
+    value = sum(terms[1:], terms[0])
+    return value if e.y_origin is None else value + e.y_origin
 
 
-@in_own_precision
-@jax.jit
+@differentiable
 def _limits(found: Fit, x: Array, weights: Any, quantile: Array) -> tuple[Array, Array, Array]:
     mean = _predict(found, x)
     reach = quantile * found._deviation(_basis(found, x), weights)
@@ -239,11 +240,12 @@ def _limits(found: Fit, x: Array, weights: Any, quantile: Array) -> tuple[Array,
 
 def _basis(found: Fit, x: Array) -> list[Array]:
     """ψ(t) of new x, where a shared x has axes of length 1 for the data sets."""
-    shared_axes = 1 + found.ansatz.x_is_vector
-    if x.ndim == shared_axes:
+    e, ansatz = found.estimate, found.ansatz
+    if x.ndim <= 1 + ansatz.x_is_vector:
         x = x.reshape(*x.shape, *(1,) * len(found.shape))
-    t, _ = found.frame.inside(x, jnp.zeros((), x.dtype))
-    return found.ansatz.basis(t)
+    center, scale = (columns_of(ansatz, a, 0) for a in (e.x_center, e.x_scale))
+    columns = columns_of(ansatz, x, 1)
+    return ansatz.basis([(a - c) * (1 / s) for a, c, s in zip(columns, center, scale, strict=True)])
 
 
 def _single(found: Fit) -> str:

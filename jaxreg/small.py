@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import reduce
 
 import jax.numpy as jnp
-import numpy as np
 
 from jaxreg._typing import Array
 
@@ -39,27 +38,9 @@ def diagonal(a: Array) -> Array:
     return jnp.stack([a[i, i] for i in range(a.shape[0])])
 
 
-def symmetric(lower: list[Array]) -> Array:
-    """The symmetric matrix whose lower triangle is listed row by row."""
-    q = int((2 * len(lower)) ** 0.5)
-    return jnp.stack([jnp.stack([lower[k] for k in row]) for row in of_triangle(q)])
-
-
-def of_triangle(q: int) -> np.ndarray:
-    """Where the entries of a symmetric matrix are in its lower triangle, listed row by row."""
-    i, j = np.indices((q, q))
-    i, j = np.maximum(i, j), np.minimum(i, j)
-    return i * (i + 1) // 2 + j
-
-
 def largest(a: Array) -> Array:
     """max_k a[k]."""
     return reduce(jnp.maximum, list(a))
-
-
-def smallest(a: Array) -> Array:
-    """min_k a[k]."""
-    return reduce(jnp.minimum, list(a))
 
 
 def stored(a: Array) -> Array:

@@ -10,12 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxreg import frame as frames
-from jaxreg import pair, small
+from jaxreg import small
 from jaxreg._typing import Array
-from jaxreg.closed_form import usable_G
-from jaxreg.moments import Moments
-from jaxreg.pair import Pair
+from jaxreg.engine import scaling as scalings
+from jaxreg.engine.moments import Moments
 from jaxreg.precision import float64
 
 ROUNDING = 2.0**-51  # of the cosine between two columns
@@ -31,8 +29,9 @@ def spectrum(moments: Moments) -> tuple[Array, Array]:
     """
     dtype = moments.G.hi.dtype
     with float64():
-        A = pair.widen(usable_G(moments)).value[:-1, :-1]
-        F = 2**0.5 * small.matmul(_features_in_frame(moments), _cholesky(A))
+        G = moments.usable_G
+        A = (G.hi.astype(jnp.float64) + G.lo.astype(jnp.float64))[:-1, :-1]
+        F = 2**0.5 * small.matmul(_features_in_basis(moments), _cholesky(A))
         directions, roots = _left_singular(F)
         return jnp.square(roots).astype(dtype), directions.astype(dtype)
 
@@ -45,7 +44,7 @@ def _spectrum_jvp(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[tu
     """
     (moments,) = primals
     rates, V = spectrum(moments)
-    R = _features_in_frame(moments).astype(V.dtype)
+    R = _features_in_basis(moments).astype(V.dtype)
     RV = small.matmul(jnp.swapaxes(R, 0, 1), V)
     change = 2 * small.matmul(jnp.swapaxes(RV, 0, 1), small.matmul(tangents[0].G.hi[:-1, :-1], RV))
     gaps = rates[None] - rates[:, None]
@@ -105,17 +104,13 @@ def _off_diagonal(a: Array) -> Any:
     return ~np.eye(p, dtype=bool).reshape(p, p, *(1,) * (a.ndim - 2))
 
 
-def _features_in_frame(moments: Moments) -> Array:
+def _features_in_basis(moments: Moments) -> Array:
     """R with φ(x) = R ψ(t), in float64."""
     with float64():
-        units = frames.data_units(moments.frame)
-        basis = frames.between(moments.frame, units, moments.ansatz, _single).hi[:-1, :-1]
+        wide = jax.tree.map(lambda a: a.astype(jnp.float64), moments.scaling)
+        basis = scalings.between(wide, scalings.data_units(wide), moments.ansatz).value[:-1, :-1]
         K = np.linalg.inv(moments.ansatz.basis_in_features(basis.shape[0]))
         return small.matmul(jnp.asarray(K.reshape(K.shape + (1,) * (basis.ndim - 2))), basis)
-
-
-def _single(a: Array) -> Pair:
-    return Pair(a.astype(jnp.float64), None)
 
 
 def _cholesky(A: Array) -> Array:

@@ -23,6 +23,7 @@ class Status(IntEnum):
     invalid_data = 5
     not_converged = 6
     diverged = 7
+    out_of_range = 8
 
     @property
     def has_params(self) -> bool:
@@ -52,6 +53,8 @@ _ADVICE = {
     "returned; take more steps or a larger learning rate.",
     Status.diverged: "the descent left the finite numbers; take a smaller learning rate: in fit() any "
     "below 1/p converges for p params, in descend() any below jaxreg.learning_rates(...).largest.",
+    Status.out_of_range: "a param or its standard error is too large or too small for the dtype; use other "
+    "units of x or y, or float64.",
 }
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from jaxreg import GradientDescent, Line, Linear, Polynomial, fit, residuals
-from jaxreg.tiles import UNROLLED
+from jaxreg.engine.vectors import MAX_LISTED
 
 N, M = 40, 600  # three tiles of moments
-FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "coefs")
+FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "digits")
 
 
 @pytest.fixture(scope="module", params=["float32", "float64"])
@@ -138,11 +138,11 @@ def test_own_designs(dtype):
 
 
 @pytest.mark.slow
-def test_more_columns_than_are_gathered_at_once(dtype):
+def test_more_columns_than_lists_hold(dtype):
     rng = np.random.default_rng(14)
     x, y = rng.normal(size=(N, 12)).astype(dtype), rng.normal(size=(N, 20)).astype(dtype)
     y[rng.random(y.shape) < 0.2] = np.nan
-    assert x.shape[1] > UNROLLED
+    assert x.shape[1] > MAX_LISTED
 
     def fit_some(columns, **options):
         return fit(x, y[:, columns], ansatz=Linear(), **options)

@@ -9,7 +9,7 @@ from jaxreg import Linear, fit
 pytestmark = pytest.mark.slow
 
 N, M = 12, 35
-FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "coefs")
+FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "digits")
 
 
 class OnDisk:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jaxreg import Linear, Polynomial, Status, fit
-from jaxreg.products import CHUNK
+from jaxreg.engine.matrix_sums import CHUNK
 
 N, K, M = 150, 7, 40
-FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "coefs")
+FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "digits")
 
 
 @pytest.fixture

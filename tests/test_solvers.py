@@ -1,4 +1,4 @@
-"""Gradient descent on a cost of the user's own, in lanes."""
+"""Gradient descent on a cost of the user's own, in slots."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from jaxreg.cost import observed
 
 pytestmark = pytest.mark.slow
 
-N, M, LANES = 24, 7, 3
-FIELDS = ("params", "cost", "ssr", "nobs", "status", "coefs")
+N, M, SLOTS = 24, 7, 3
+FIELDS = ("params", "cost", "ssr", "nobs", "status", "digits")
 
 
 def robust_cost(traces=None):
@@ -105,16 +105,16 @@ def data(rng):
 
 
 @pytest.fixture
-def lanes(monkeypatch):
-    """Fewer lanes than data sets, for functions that were not compiled before."""
-    monkeypatch.setattr("jaxreg.descent.MOST_LANES", LANES)
+def slots(monkeypatch):
+    """Fewer slots than data sets, for functions that were not compiled before."""
+    monkeypatch.setattr("jaxreg.descent.MAX_SLOTS", SLOTS)
 
 
 @pytest.mark.parametrize(
     ("dtype", "own_x", "weighting"),
     [("f8", False, "none"), ("f8", True, "shared"), ("f8", False, "own"), ("f4", True, "own")],
 )
-def test_the_minimum_is_that_of_scipy(data, rng, lanes, dtype, own_x, weighting):
+def test_the_minimum_is_that_of_scipy(data, rng, slots, dtype, own_x, weighting):
     x, y, w = data
     if own_x:
         x = x[:, None] + rng.normal(size=y.shape)
@@ -129,7 +129,7 @@ def test_the_minimum_is_that_of_scipy(data, rng, lanes, dtype, own_x, weighting)
 
 @pytest.mark.parametrize("ansatz", [Polynomial(2), Linear()], ids=repr)
 def test_any_ansatz_has_its_minimum(data, rng, ansatz, monkeypatch):
-    monkeypatch.setattr("jaxreg.descent.LANE_ELEMENTS", 2 * LANES * N)
+    monkeypatch.setattr("jaxreg.descent.SLOT_ELEMENTS", 2 * SLOTS * N)
     x, y, w = data
     if ansatz.x_is_vector:
         x = np.stack([x[:, None] + rng.normal(size=y.shape), rng.normal(size=y.shape)], axis=1)
@@ -143,7 +143,7 @@ def test_any_ansatz_has_its_minimum(data, rng, ansatz, monkeypatch):
     [(optax.adam, 0.01), (optax.sgd(0.2, momentum=0.8), None)],
     ids=["adam", "momentum"],
 )
-def test_any_optimizer_reaches_the_minimum(data, lanes, optimizer, learning_rate):
+def test_any_optimizer_reaches_the_minimum(data, slots, optimizer, learning_rate):
     x, y, w = data
     solver = GradientDescent(optimizer, learning_rate=learning_rate, steps=5000, tol=1e-7)
     found = fit(x, y, weights=w, cost=robust_cost(), solver=solver)
@@ -152,17 +152,17 @@ def test_any_optimizer_reaches_the_minimum(data, lanes, optimizer, learning_rate
 
 
 @pytest.mark.parametrize("tol", [None, 1e-4])
-def test_waiting_for_a_lane_changes_nothing(data, monkeypatch, tol):
+def test_waiting_for_a_slot_changes_nothing(data, monkeypatch, tol):
     x, y, w = data
     solver = GradientDescent(learning_rate=0.9, steps=40, tol=tol)
     together = fit(x, y, weights=w, cost=robust_cost(), solver=solver)
-    monkeypatch.setattr("jaxreg.descent.LANE_ELEMENTS", LANES * N)
+    monkeypatch.setattr("jaxreg.descent.SLOT_ELEMENTS", SLOTS * N)
     waiting = fit(x, y, weights=w, cost=robust_cost(), solver=solver)
     np.testing.assert_allclose(waiting.params, together.params, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(waiting.status, together.status)
 
 
-def test_a_slow_data_set_leaves_the_quick_ones_as_they_are_alone(rng, dtype, lanes):
+def test_a_slow_data_set_leaves_the_quick_ones_as_they_are_alone(rng, dtype, slots):
     """One point far out leaves residuals at the start at which the cost has next to no curvature."""
     slow = 3
     x = rng.normal(size=N).astype(dtype)
@@ -176,7 +176,7 @@ def test_a_slow_data_set_leaves_the_quick_ones_as_they_are_alone(rng, dtype, lan
         assert_same(fit(x, y[:, i], cost=cost, solver=solver), whole, i)
 
 
-def test_too_few_steps_are_not_converged(data, lanes):
+def test_too_few_steps_are_not_converged(data, slots):
     x, y, _ = data
     found = fit(x, y, cost=robust_cost(), solver=GradientDescent(steps=2, tol=1e-5))
     np.testing.assert_array_equal(found.status, Status.not_converged)
@@ -186,7 +186,7 @@ def test_too_few_steps_are_not_converged(data, lanes):
     np.testing.assert_array_equal(unmoved.status, Status.not_converged)
 
 
-def test_one_that_diverges_leaves_the_others_alone(rng, dtype, lanes):
+def test_one_that_diverges_leaves_the_others_alone(rng, dtype, slots):
     x = rng.normal(size=N).astype(dtype)
     y = (x[:, None] + 0.5 * rng.normal(size=(N, M))).astype(dtype)
     y[:5, 2] += 1000  # a quartic cost in units of the variance is steep for large deviations
@@ -221,7 +221,7 @@ def test_data_sets_without_a_fit_get_their_status_and_no_params(data):
 
 @pytest.mark.parametrize("own_x", [False, True], ids=["shared x", "own x"])
 def test_gradients_are_finite_differences_and_0_where_nothing_is(rng, own_x, monkeypatch):
-    monkeypatch.setattr("jaxreg.descent.MOST_LANES", LANES)
+    monkeypatch.setattr("jaxreg.descent.MAX_SLOTS", SLOTS)
     n, m = 9, 4
     x = rng.normal(size=(n, m) if own_x else n)
     y = x.reshape(n, -1) + rng.normal(size=(n, m))

@@ -1,0 +1,1 @@
+"""Reading the data once: sums over the observations, and the turning point of each data set."""

@@ -1,0 +1,37 @@
+"""From the basis of an estimate to the features of its params: f = Σ c_k ψ_k(t(x)) = Σ θ_j φ_j(x)."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+
+from jaxreg._typing import Array
+from jaxreg.ansatz import Ansatz
+from jaxreg.engine.vectors import Symmetric, dot
+
+Row: TypeAlias = "dict[int, Any]"  # the entries of a vector that are not 0
+
+
+def feature_rows(ansatz: Ansatz, center: list[Array], scale: list[Array]) -> list[Row]:
+    """For each param j the M_kj that are not 0, where ψ_k(t(x)) = Σ_j M_kj φ_j(x): θ_j = Σ_k M_kj c_k."""
+    M: list[Row] = ansatz.in_features(center, scale)
+    if ansatz.has_intercept:
+        one = jnp.ones_like(center[0]) if center else jnp.ones(())
+        M = [{0: one}, *M]
+    return [{k: row[j] for k, row in enumerate(M) if j in row} for j in range(len(M))]
+
+
+def params_of(rows: list[Row], coefs: Any) -> list[Array]:
+    """θ of coefs c, p arrays."""
+    return [dot([coefs[k] for k in row], list(row.values())) for row in rows]
+
+
+def variances_of(rows: list[Row], V: Symmetric) -> list[Array]:
+    """The variance of each param where V is the covariance of c."""
+    return [bilinear(row, V, row) for row in rows]
+
+
+def bilinear(a: Row, V: Symmetric, b: Row) -> Array:
+    """aᵀ V b."""
+    return dot([dot([V[k, i] for i in b], list(b.values())) for k in a], list(a.values()))

@@ -1,0 +1,79 @@
+"""Sums as matrix products, where all data sets share a design of several columns.
+
+With ψ_i the rows of the design and m_ij = 1 where y_ij is valid, Σ_i m_ij ψ_i ψ_iᵀ for all data sets j is the
+product of the k(k+1)/2 products of columns, the same for all, with the mask. At n = 300 and k = 8 that
+takes 0.8 µs a data set in float64, row by row 2 µs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxreg._typing import Array
+from jaxreg.ansatz import Ansatz
+from jaxreg.cost import is_valid
+from jaxreg.engine.sums import Raw, Sums, columns_of, size, z_of
+
+MIN_COLUMNS = 6  # z_i: of fewer, sums row by row are faster
+CHUNK = 512  # rows of a product, whose operands are as long as that in float64
+
+
+def applies(ansatz: Ansatz, x: Any, x_is_shared: bool) -> bool:
+    """Whether products are the way to the sums."""
+    return x_is_shared and size(ansatz, x) >= MIN_COLUMNS
+
+
+def matrix_sums(ansatz: Ansatz, raw: Raw, x: Array, y: Array, weights: Array | None) -> Sums:
+    """What `row_sums` gives, of an x whose axes of the data sets have length 1.
+
+    The data sets that see an infinite x get NaN.
+    """
+    n, axes = y.shape[0], y.ndim - 1
+    columns = columns_of(ansatz, x, 1)
+    *psi, _ = z_of(ansatz, raw, columns, jnp.zeros_like(columns[0]))
+    finite = jnp.ones(columns[0].shape, bool)
+    for column in columns:
+        finite &= jnp.isfinite(column)
+    design = [jnp.where(finite, a, 0).reshape(n) for a in (jnp.ones_like(psi[0]), *psi)]
+    k = len(psi)
+    products = [design[i] * design[j] for i in range(1, k + 1) for j in range(1, i + 1)]
+    of_x, of_y = jnp.stack([*design, *products]), jnp.stack(design)
+
+    def add(first: Any, count: int, totals: list[Array]) -> list[Array]:
+        def rows(a: Array) -> Array:
+            return lax.dynamic_slice_in_dim(a, first, count, axis=0)
+
+        def total(design: Array, a: Array) -> Array:
+            part = lax.dynamic_slice_in_dim(design, first, count, axis=1)
+            return lax.dot_general(part, a, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
+
+        some_x, some_y = [rows(a) for a in columns], rows(y)
+        w = None if weights is None else rows(weights)
+        valid = is_valid(some_x, some_y, w)
+        wide = jnp.ones((), jnp.float64) if w is None else jnp.where(w > 0, w, jnp.nan).astype(jnp.float64)
+        mask = jnp.where(valid, jnp.where(rows(finite), wide, jnp.nan), 0)
+        u = (jnp.where(valid, some_y, 0).astype(jnp.float64) - raw.y_center) * (1 / raw.y_scale)
+        wu = mask * u
+        new = [total(of_x, mask), total(of_y, wu), total(of_y[:1], wu * u)]
+        if w is not None:
+            log_w = jnp.where(valid & (w > 0), jnp.log(wide), 0)
+            new += [total(of_y[:1], valid.astype(jnp.float64)), total(of_y[:1], log_w)]
+        return [a + b for a, b in zip(totals, new, strict=True)]
+
+    batch = jnp.broadcast_shapes(y.shape[1:], () if weights is None else weights.shape[1:])
+    lengths = [len(of_x), k + 1, 1] + ([] if weights is None else [1, 1])
+    totals = [jnp.zeros((length, *batch), jnp.float64) for length in lengths]
+    count = -(-n // -(-n // CHUNK))
+    totals = lax.fori_loop(0, n // count, lambda j, totals: add(j * count, count, totals), totals)
+    if n % count:
+        totals = add(n - n % count, n % count, totals)
+    A, b, square, *of_weights = totals
+    weight = A[0]
+    nobs, log_weight = (weight, None) if weights is None else (of_weights[0][0], of_weights[1][0])
+    first = [*A[1 : k + 1], b[0]]
+    second = [*A[k + 1 :], *b[1:], square[0]]
+    return Sums(nobs, weight, log_weight, first, second)

@@ -1,0 +1,216 @@
+"""Moments: all that the data tell about a cost that is quadratic in the params.
+
+With z = (ψ(t), u), the basis of the ansatz and the response in the scaling of the data set, the cost of a
+linear ansatz is S(c) = (−c, 1) ⟨z zᵀ⟩ (−c, 1)ᵀ: the data enter through the averages G = ⟨z zᵀ⟩ alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg import pair
+from jaxreg._typing import Array, Bool, Float, Int
+from jaxreg.ansatz import Ansatz
+from jaxreg.cost import is_valid
+from jaxreg.engine import scaling as scalings
+from jaxreg.engine.scaling import Scaling
+from jaxreg.engine.sums import Sums, columns_of
+from jaxreg.engine.turning_point import TurningPoint
+from jaxreg.engine.vectors import triangle
+from jaxreg.pair import Pair
+from jaxreg.precision import in_own_precision, power_of_two
+from jaxreg.pytree import pytree, static
+
+
+@pytree
+class Moments:
+    """Averages over the valid observations of each data set; `a + b` merges those of two halves.
+
+    Attributes:
+        nobs: how many observations are valid, (*batch).
+        root_weight: √Σ w, (*batch); None without weights.
+        G: ⟨z zᵀ⟩ in the scaling, (p + 1, p + 1, *batch), to twice the digits of the data.
+        scaling: what t and u are in units of x and y.
+        invalid: whether an observation was infinite or had an impossible weight, (*batch).
+        ansatz: whose basis it is.
+
+    >>> from jaxreg import moments
+    >>> m = moments(jnp.array([0.0, 1.0, 0.0, 3.0]), jnp.array([1.0, 2.0, 3.0, 18.0]))
+    >>> print(m.gram)  # [[1, ⟨x⟩], [⟨x⟩, ⟨x²⟩]]
+    [[1.  1. ]
+     [1.  2.5]]
+    >>> print(m.cross)  # [⟨y⟩, ⟨xy⟩]
+    [ 6. 14.]
+    """
+
+    nobs: Int[Array, "*batch"]
+    root_weight: Float[Array, "*batch"] | None
+    G: Pair
+    scaling: Scaling
+    invalid: Bool[Array, "*batch"]
+    ansatz: Ansatz = static()
+
+    @property
+    @in_own_precision
+    def weight(self) -> Float[Array, "*batch"]:
+        """Σ w, equal to nobs without weights."""
+        if self.root_weight is None:
+            return self.nobs.astype(self.G.hi.dtype)
+        return jnp.square(self.root_weight)
+
+    @property
+    def gram(self) -> Float[Array, "p p *batch"]:
+        """A = ⟨φ φᵀ⟩ in the units of the data."""
+        return self._in_data_units().value[:-1, :-1]
+
+    @property
+    def cross(self) -> Float[Array, "p *batch"]:
+        """b = ⟨φ y⟩ in the units of the data."""
+        return self._in_data_units().value[:-1, -1]
+
+    @property
+    def square(self) -> Float[Array, "*batch"]:
+        """⟨y²⟩ in the units of the data."""
+        return self._in_data_units().value[-1, -1]
+
+    @in_own_precision
+    @jax.jit
+    def _in_data_units(self) -> Pair:
+        p = self.G.hi.shape[0] - 1
+        features_in_basis = np.eye(p + 1)
+        features_in_basis[:p, :p] = np.linalg.inv(self.ansatz.basis_in_features(p))
+        inside = _seen_from(self, scalings.data_units(self.scaling))
+        return pair.congruence(scalings.constant(features_in_basis, inside), inside)
+
+    @in_own_precision
+    @jax.jit
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of the observations of both."""
+        if self.ansatz != other.ansatz:
+            raise ValueError(f"moments of {self.ansatz} and of {other.ansatz} do not add")
+        a, b, ansatz = self, other, self.ansatz
+        scaling = scalings.union(a.scaling, a.nobs > 0, b.scaling, b.nobs > 0, ansatz)
+        roots = [None if m.root_weight is None else m.root_weight for m in (a, b)]
+        if roots == [None, None]:
+            weights, root = [m.nobs.astype(m.G.hi.dtype) for m in (a, b)], None
+        else:  # squares in units in which they do not overflow
+            roots = [jnp.sqrt(m.nobs.astype(m.G.hi.dtype)) if r is None else r for m, r in zip((a, b), roots, strict=True)]
+            unit = power_of_two(jnp.maximum(*roots))
+            weights = [jnp.square(r / unit) for r in roots]
+            root = unit * jnp.sqrt(weights[0] + weights[1])
+        total = Pair.of(weights[0]) + weights[1]
+        total = pair.where(total.hi > 0, total, Pair.of(jnp.ones_like(total.hi)))
+        G = (_seen_from(a, scaling) * weights[0] + _seen_from(b, scaling) * weights[1]) / total
+        return Moments(a.nobs + b.nobs, root, G, scaling, a.invalid | b.invalid, ansatz)
+
+    @property
+    def is_usable(self) -> Bool[Array, "*batch"]:
+        """Whether there are moments at all."""
+        return (self.nobs > 0) & ~self.invalid
+
+    @property
+    def usable_G(self) -> Pair:
+        """G where there is one, the unit matrix where not: finite numbers have finite gradients."""
+        identity = scalings.constant(np.eye(self.G.hi.shape[0]), self.G)
+        return pair.where(self.is_usable, self.G, identity)
+
+
+def moments_of_point(
+    ansatz: Ansatz,
+    point: TurningPoint,
+    sums: Sums,
+    origin: tuple[Array | None, Array | None],
+    dtype: np.dtype,
+) -> Moments:
+    """The moments that a turning point was found from, in the scaling around the means.
+
+    Args:
+        ansatz: of the basis.
+        point: the turning point.
+        sums: what was counted.
+        origin: what was taken out of integers, x and y, or None.
+        dtype: of the data.
+    """
+    k, unit = point.gram.k, point.y_unit
+    deviation = unit * jnp.sqrt(jnp.maximum(point.rest + point.explained, 0))
+    y_scale = power_of_two(deviation.astype(dtype)).astype(jnp.float64)
+    mean = unit * point.y_mean - (0 if origin[1] is None else origin[1])
+    y_center = mean.astype(dtype).astype(jnp.float64) if ansatz.has_intercept else jnp.zeros_like(mean)
+    ratio = unit / y_scale
+    b, square = [a * ratio for a in point.cross], (point.rest + point.explained) * jnp.square(ratio)
+    rows = [[point.gram[i, j] for j in range(k)] for i in range(k)]
+    if ansatz.has_intercept:
+        d = [*point.offsets, (mean - y_center) / y_scale]
+        rows = [[a + d[i] * d[j] for j, a in enumerate(row)] for i, row in enumerate(rows)]
+        b = [a + d[i] * d[k] for i, a in enumerate(b)]
+        square = square + jnp.square(d[k])
+        one = jnp.ones_like(square)
+        rows = [[one, *d[:k]], *([d[i], *row] for i, row in enumerate(rows))]
+        b = [d[k], *b]
+    rows = [*([*row, c] for row, c in zip(rows, b, strict=True)), [*b, square]]
+    G = jnp.stack([jnp.stack(jnp.broadcast_arrays(*row)) for row in rows])
+
+    def of_x(columns: list[Array]) -> Array:
+        columns = [jnp.broadcast_to(a, square.shape) for a in columns]
+        return jnp.stack(columns) if ansatz.x_is_vector else columns[0]
+
+    scaling = Scaling(of_x(point.x_center), of_x(point.x_scale), y_center, y_scale)
+    return moments_of_pairs(ansatz, Pair.of(G), scaling, point, sums, origin, dtype)
+
+
+def moments_of_pairs(
+    ansatz: Ansatz,
+    G: Pair,
+    scaling: Scaling,
+    point: TurningPoint,
+    sums: Sums,
+    origin: tuple[Array | None, Array | None],
+    dtype: np.dtype,
+) -> Moments:
+    """The moments of a G that is known to twice the digits, rounded to these."""
+    shape = sums.nobs.shape
+    of_x, of_y = (
+        None if a is None else jnp.broadcast_to(a, (*a.shape[: a.ndim - len(shape)], *shape)) for a in origin
+    )
+    scaling = jax.tree.map(lambda a: a.astype(dtype), replace(scaling, x_origin=None, y_origin=None))
+    return Moments(
+        nobs=sums.nobs.astype(jnp.int32),
+        root_weight=None if sums.log_weight is None else jnp.sqrt(sums.weight).astype(dtype),
+        G=pair.narrow(G, dtype),
+        scaling=replace(scaling, x_origin=of_x, y_origin=of_y),
+        invalid=~point.finite,
+        ansatz=ansatz,
+    )
+
+
+def averages(moments: Moments, x: Array, y: Array, weights: Array | None) -> Moments:
+    """The moments near the data that they are made of, in a scaling that stays: plain averages, to be differentiated."""
+    ansatz, scaling = moments.ansatz, moments.scaling
+    columns = columns_of(ansatz, x, 1)
+    valid = is_valid(columns, y, weights) & moments.is_usable  # what overflows has NaN for a derivative
+    w = jnp.where(valid, jnp.ones((), y.dtype) if weights is None else weights, 0)
+    if weights is not None:
+        unit = power_of_two(moments.root_weight / jnp.sqrt(jnp.maximum(moments.nobs, 1).astype(y.dtype)))
+        w = w * (1 / unit) * (1 / unit)
+    weight = jnp.sum(w, axis=0)
+    share = w / jnp.where(weight > 0, weight, 1)
+    of_x = zip(columns, *(columns_of(ansatz, a, 0) for a in (scaling.x_center, scaling.x_scale)), strict=True)
+    t = [(jnp.where(valid, a, 0) - c) * (1 / s) for a, c, s in of_x]
+    u = (jnp.where(valid, y, 0) - scaling.y_center) * (1 / scaling.y_scale)
+    z = [*ansatz.basis(t), u]
+    lower = [jnp.sum(share * (a * b), axis=0) for i, a in enumerate(z) for b in z[: i + 1]]
+    G = jnp.stack(lower)[triangle(len(z))]
+    root = None
+    if weights is not None:
+        known = jnp.square(moments.root_weight / unit)
+        root = moments.root_weight * (1 + weight / jnp.where(known > 0, known, 1)) / 2
+    return replace(moments, root_weight=root, G=Pair(G, jnp.zeros_like(G)))
+
+
+def _seen_from(m: Moments, scaling: Scaling) -> Pair:
+    """G in another scaling."""
+    return pair.congruence(scalings.between(m.scaling, scaling, m.ansatz), m.G)

@@ -1,0 +1,162 @@
+"""Tiles: some columns of NumPy arrays at a time through compiled programs of few shapes, on two threads.
+
+XLA runs a loop over rows on one core: two threads, each with a tile that stays in its cache, use both.
+Arrays that compiled code reads in place are not copied; of others a tile is copied to where the last one was.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+ALIGNMENT = 64  # bytes: what XLA asks of an array that it reads in place
+MIN_WIDTH = 16  # columns: of fewer a compiler makes other code, with other last bits
+WORKERS = 2
+
+Result = TypeVar("Result")
+
+
+class Tile(NamedTuple):
+    """Some columns of a tree of arrays.
+
+    Attributes:
+        data: arrays with the columns on their last axis, of length 1 where they are shared.
+        start: which is the first column, or None if these are all.
+        width: how many they are.
+    """
+
+    data: Any
+    start: Any
+    width: int
+
+    @property
+    def window(self) -> tuple[Any, int] | None:
+        """Start and width, if these are not all columns."""
+        return None if self.start is None else (self.start, self.width)
+
+
+def tiled(function: Callable[[Tile], Result], data: Any, first: int, last: int, width: int, *, threads: int = WORKERS) -> Result:
+    """`function` of the columns first to last, put together in NumPy arrays along the last axis.
+
+    Args:
+        function: of a tile to a tree of arrays with its columns on their last axis, or of length 1 there.
+        data: a tree of NumPy arrays, (…, m) or (…, 1).
+        first: column.
+        last: column behind the last.
+        width: of a tile; fewer columns are rounded up to a power of two, with copies of the last.
+        threads: on how many.
+    """
+    m = last - first
+    if m <= width:
+        tile = Tile(jax.tree.map(partial(_padded, first=first, last=last), data), None, rounded_up(m))
+        return jax.tree.map(lambda a: np.asarray(a)[..., :m], function(tile))
+    in_place = all(_is_in_place(a) for a in jax.tree.leaves(data) if a.shape[-1] > 1)
+    starts = [min(start, last - width) for start in range(first, last, width)]
+    buffers = threading.local()
+    whole: list[Any] = []
+    lock = threading.Lock()
+
+    def work(start: int) -> None:
+        if in_place:
+            tile = Tile(data, np.int32(start), width)
+        else:
+            tile = Tile(_staged(buffers, data, start, width), None, width)
+        part = jax.block_until_ready(function(tile))
+        with lock:
+            if not whole:
+                whole.append(jax.tree.map(lambda a: empty((*a.shape[:-1], m), a.dtype) if a.shape[-1] > 1 else np.array(a), part))
+
+        def place(a: np.ndarray, b: Any) -> None:
+            if a.shape[-1] > 1:
+                a[..., start - first : start - first + width] = np.asarray(b)
+
+        jax.tree.map(place, whole[0], part)
+
+    if threads == 1:
+        for start in starts:
+            work(start)
+        return whole[0]
+    work(starts[0])  # compiles, which two threads would both do
+    context = thread_context()
+
+    def in_context(start: int) -> None:
+        with context():
+            work(start)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="jaxreg") as pool:
+        list(pool.map(in_context, starts[1:]))
+    return whole[0]
+
+
+def cut(tile: Tile) -> Any:
+    """The columns of a tile, as views."""
+    if tile.start is None:
+        return tile.data
+    columns = slice(int(tile.start), int(tile.start) + tile.width)
+    return jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., columns], tile.data)
+
+
+def picked(data: Any, ids: np.ndarray) -> Any:
+    """Some columns of a tree of arrays; a single one twice, for an array of one column is a shared one."""
+    ids = np.repeat(ids, 2) if len(ids) == 1 else ids
+    return jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., ids], data)
+
+
+def rounded_up(count: int, least: int = MIN_WIDTH) -> int:
+    """The next power of two."""
+    return max(least, 1 << (count - 1).bit_length())
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array that compiled code reads in place."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def thread_context() -> Callable[[], ExitStack]:
+    """JAX's settings belong to a thread: those of this one, for another."""
+    wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # pyright: ignore
+
+    def enter() -> ExitStack:
+        entered = ExitStack()
+        entered.enter_context(jax.enable_x64(wide))
+        entered.enter_context(jax.default_device(device))
+        return entered
+
+    return enter
+
+
+def _is_in_place(a: np.ndarray) -> bool:
+    return a.flags.c_contiguous and a.ctypes.data % ALIGNMENT == 0
+
+
+def _padded(a: np.ndarray, first: int, last: int) -> np.ndarray:
+    """The columns from first to last, and copies of the last."""
+    if a.shape[-1] == 1:
+        return a
+    m = last - first
+    whole = empty((*a.shape[:-1], rounded_up(m)), a.dtype)
+    whole[..., :m] = a[..., first:last]
+    whole[..., m:] = a[..., last - 1 : last]
+    return whole
+
+
+def _staged(buffers: Any, data: Any, start: int, width: int) -> Any:
+    """Copies of some columns where those of the last tile of this thread were, which spares fresh pages."""
+    leaves, tree = jax.tree.flatten(data)
+    if not hasattr(buffers, "arrays"):
+        buffers.arrays = [a if a.shape[-1] == 1 else empty((*a.shape[:-1], width), a.dtype) for a in leaves]
+    for buffer, a in zip(buffers.arrays, leaves, strict=True):
+        if buffer is not a:
+            np.copyto(buffer, a[..., start : start + width])
+    return jax.tree.unflatten(tree, buffers.arrays)

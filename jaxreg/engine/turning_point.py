@@ -1,0 +1,328 @@
+"""The turning point p = ∇S = 0 of every data set from its sums, where the normal equations A θ = b hold.
+
+For a line, taking the means out leaves covariances: the slope is cov(x, y) / var(x), equation 14 of the
+seed paper, and the intercept ⟨y⟩ − β₁⟨x⟩, equation 15. All of it is float64, with a bound of its rounding.
+What many read is a quotient or a root: XLA stores these, and computes other things anew for each reader.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg._typing import Array
+from jaxreg.ansatz import Ansatz
+from jaxreg.engine.normal_equations import Solved, coef_error, solve
+from jaxreg.precision import power_of_two
+from jaxreg.engine.sums import Origin, Raw, Sums
+from jaxreg.engine.vectors import MAX_LISTED, Symmetric, Vector, dot, each, every, listed, prepend, vector
+
+UNIT = 2.0**-53  # what an operation rounds, relative
+BLOCK_ROWS = 32  # rows that are added up before they are added to the sums, at most
+PADDED_ROWS = 1024  # up to so many a few rows may be gaps that an eager call has added
+
+
+class Worth(NamedTuple):
+    """Relative errors that are worth a second look: of a param, of what is unexplained, and of A⁻¹."""
+
+    params: float
+    rest: float
+    condition: float
+
+
+WORTH = {"float32": Worth(2.0**-26, 2.0**-20, 2.0**-28), "float64": Worth(2.0**-39, 2.0**-36, 2.0**-44)}
+
+
+class Rounding(NamedTuple):
+    """Relative errors of a sum of rounded terms: a bound, and what is likely."""
+
+    at_most: Array
+    likely: Array
+
+    @classmethod
+    def of(cls, ansatz: Ansatz, p: int, added: Array) -> Rounding:
+        """A sum of m terms is off by at most m roundings and likely by a fraction of √m; gaps add nothing."""
+        fixed = 6 + 4 * p + (0 if ansatz.basis_is_x else 2 * p**2)  # z, its products, and the solution
+        return cls(UNIT * (added + fixed), UNIT * (jnp.sqrt(added) / 4 + 2))
+
+
+def max_added(n: int) -> float:
+    """How often a term of a sum over n rows is rounded at most: BLOCK_ROWS times, and with the sum of its rows.
+
+    Of few rows as often as there are terms: an eager call may have added gaps to these.
+    """
+    return math.inf if n <= PADDED_ROWS else n / 4 + BLOCK_ROWS
+
+
+class Covariances(NamedTuple):
+    """Means of z = (ψ₁ … ψ_k, u), and ⟨z zᵀ⟩ about them; without an intercept about 0.
+
+    Attributes:
+        means: of ψ.
+        y_mean: ⟨y⟩ in units of u.
+        G: the matrix, k + 1 square.
+        y_variance: ⟨(u − ⟨u⟩)²⟩.
+        sizes: √⟨ψ_i²⟩ as it was added up: rounding is relative to these.
+        y_size: √⟨u²⟩, the same.
+        finite: whether the sums are.
+    """
+
+    means: Vector
+    y_mean: Array
+    G: Symmetric
+    y_variance: Array
+    sizes: Vector
+    y_size: Array
+    finite: Array
+
+    @classmethod
+    def of(cls, ansatz: Ansatz, sums: Sums, raw: Raw | None) -> Covariances:
+        """From sums, which may have overflowed."""
+        k = len(sums.first) - 1
+        squares = Symmetric.of_lower(sums.second, k + 1)
+        finite = jnp.isfinite(sums.weight)
+        for total in squares.diagonal:
+            finite &= jnp.isfinite(total)
+        weight = jnp.where(finite & (sums.weight > 0), sums.weight, 1)
+        *means, mean = [jnp.where(finite, a, 0) / weight for a in sums.first]
+        squares = squares.map(lambda a: jnp.where(finite, a, 0) / weight)
+        variance = squares[k, k] - mean * mean
+        *sizes, y_size = [jnp.sqrt(squares[i, i]) for i in range(k + 1)]
+        of_z = [*means, mean] if squares.is_list else vector([*means, mean])
+        G = squares.with_outer(lambda s, a, b: s - a * b, of_z, of_z)
+        variance = G[k, k]
+        origin = 0.0 if raw is None else raw.y_center / raw.y_scale
+        mean = mean + origin
+        if not ansatz.has_intercept:
+            of_z = [*means, mean] if squares.is_list else vector([*means, mean])
+            G = G.with_outer(lambda s, a, b: s + a * b, of_z, of_z)
+            y_size = y_size + abs(origin)
+        return cls(vector(means), mean, G, variance, vector(sizes), y_size, finite)
+
+
+class TurningPoint(NamedTuple):
+    """Where p = 0, in float64; vectors are over params or basis functions, arrays of shape (*batch).
+
+    The basis is that of t = (x − x_center) / x_scale, and f = c₀ + Σ c_k ψ_k(t).
+
+    Attributes:
+        params: θ, p of them.
+        param_errors: by how much they may be off.
+        param_terms: the size of what they are sums of.
+        c0: f where the ψ_k are 0, in units of y; None without an intercept.
+        coefs: c_k in units of y.
+        x_center: for each column of x.
+        x_scale: the same, powers of two.
+        offsets: ⟨ψ_k⟩.
+        gram: ⟨ψ_i ψ_j⟩, about the means where there is an intercept.
+        inverse: its inverse.
+        cross: ⟨ψ_i y⟩ in units of y_unit, about the means where there is an intercept.
+        unit_variances: the diagonal of ⟨φ φᵀ⟩⁻¹, of p: var θ_j is this times S / df_resid.
+        y_unit: the unit of y in what follows.
+        rest: S = ⟨ε²⟩.
+        explained: by how much S is lower than at the best constant, at 0 without an intercept.
+        y_mean: ⟨y⟩.
+        y_variance: ⟨(y − ⟨y⟩)²⟩.
+        full_rank: whether there is one such point; where not, the rest is finite and means nothing.
+        finite: whether the sums are.
+        accurate: whether rounding is too small to be noticed.
+    """
+
+    params: Vector
+    param_errors: Vector
+    param_terms: Vector
+    c0: Array | None
+    coefs: Vector
+    x_center: list[Array]
+    x_scale: list[Array]
+    offsets: Vector
+    gram: Symmetric
+    inverse: Symmetric
+    cross: Vector
+    unit_variances: Vector
+    y_unit: Array
+    rest: Array
+    explained: Array
+    y_mean: Array
+    y_variance: Array
+    full_rank: Array
+    finite: Array
+    accurate: Array
+
+
+def listed_point(point: TurningPoint) -> TurningPoint:
+    """A point in arrays with lists instead, if there are few basis functions."""
+    if point.gram.k > MAX_LISTED:
+        return point
+    names = ("params", "param_errors", "param_terms", "coefs", "offsets", "gram", "inverse", "cross", "unit_variances")
+    return point._replace(**{name: listed(getattr(point, name)) for name in names})
+
+
+def turning_point(
+    ansatz: Ansatz, sums: Sums, raw: Raw | None, origin: Origin, added: float | Array, dtype: np.dtype
+) -> TurningPoint:
+    """Solve the normal equations of what was added up.
+
+    Args:
+        ansatz: of the basis.
+        sums: of every data set.
+        raw: the units of z.
+        origin: what x and y are counted from; params are those of 0.
+        added: how many terms a sum has at most, see `max_added`.
+        dtype: of the data.
+    """
+    k = len(sums.first) - 1
+    cov = Covariances.of(ansatz, sums, raw)
+    rounding = Rounding.of(ansatz, k + ansatz.has_intercept, jnp.minimum(sums.nobs, added))
+    found = solve(cov.G, each(jnp.square, cov.sizes), 16 * rounding.likely)
+    errors, change, whole = coef_error(found, cov.sizes, cov.y_size, rounding.at_most)
+    raw = _units_of_data(k, sums.nobs.ndim) if raw is None else raw
+    y_mean = cov.y_mean if origin.y is None else cov.y_mean + origin.y / raw.y_scale
+    of_mean = (y_mean, rounding.at_most * whole)
+    in_data_units = _in_data_units(ansatz, _far(raw.x_center, origin.x), raw, cov, found, errors, of_mean)
+    params, off, terms = (each(lambda a: a * raw.y_scale, v) for v in in_data_units[:3])
+    point = TurningPoint(
+        params,
+        each(lambda e, t: e + 4 * UNIT * (k + 1) * t, off, terms),
+        terms,
+        *_around_the_means(ansatz, raw, cov, found, dtype),
+        unit_variances=in_data_units.variances,
+        y_unit=jnp.asarray(raw.y_scale),
+        rest=jnp.maximum(found.rest, 0),
+        explained=dot(cov.G.last_column(), found.coefs),
+        y_mean=y_mean,
+        y_variance=cov.y_variance,
+        full_rank=found.share > 16 * rounding.likely,
+        finite=cov.finite,
+        accurate=cov.finite,
+    )
+    return point._replace(accurate=_accurate(point, sums.nobs, whole, change, rounding, dtype))
+
+
+def _units_of_data(k: int, axes: int) -> Raw:
+    one = jnp.ones((1,) * axes)
+    return Raw([0 * one] * k, [one] * k, 0 * one, one)
+
+
+class _Params(NamedTuple):
+    """θ_j in units of y as it was added, how far it may be off, the size of its terms, and (⟨φ φᵀ⟩⁻¹)_jj."""
+
+    values: Vector
+    errors: Vector
+    terms: Vector
+    variances: Vector
+
+
+def _far(center: list[Array], origin: list[Array] | None) -> list[Array]:
+    return center if origin is None else [c + o for c, o in zip(center, origin, strict=True)]
+
+
+def _in_data_units(
+    ansatz: Ansatz,
+    x_center: list[Array],
+    raw: Raw,
+    cov: Covariances,
+    found: Solved,
+    errors: Vector,
+    of_mean: tuple[Array, Array],
+) -> _Params:
+    """From c: with ψ_k(t(x)) = Σ_j M_kj φ_j(x), θ_j = Σ_k c_k M_kj, and the constant takes what the means leave."""
+    M = ansatz.in_features(x_center, raw.x_scale)
+    behind = _by_units(M, found, errors) if ansatz.basis_is_x else _by_powers(M, found, errors)
+    if not ansatz.has_intercept:
+        return behind
+    c = found.coefs
+    a = each(jnp.subtract, vector([row[0] for row in M]), cov.means)
+    intercept = _Params(
+        of_mean[0] + dot(c, a),
+        of_mean[1] + dot(errors, each(jnp.abs, a)),
+        jnp.abs(of_mean[0]) + dot(each(jnp.abs, c), each(jnp.abs, a)),
+        1 + dot(a, found.inverse.times(a)),
+    )
+    return _Params(*(prepend(first, others) for first, others in zip(intercept, behind, strict=True)))
+
+
+def _by_units(M: list[dict[int, Array]], found: Solved, errors: Vector) -> _Params:
+    """Where every ψ_k is one feature in another unit."""
+    unit = vector([max(row.items())[1] for row in M])
+    values = each(jnp.multiply, found.coefs, unit)
+    return _Params(
+        values,
+        each(jnp.multiply, errors, unit),
+        each(jnp.abs, values),
+        each(lambda v, u: v * (u * u), found.inverse.diagonal, unit),
+    )
+
+
+def _by_powers(M: list[dict[int, Array]], found: Solved, errors: Vector) -> _Params:
+    """Where ψ_k is a sum of the features up to φ_k."""
+    c, V, k = list(found.coefs), found.inverse, len(M)
+    values, off, terms, variances = [], [], [], []
+    for j in range(1, k + 1):
+        m = {i: M[i][j] for i in range(j - 1, k)}
+        products = [c[i] * m[i] for i in m]
+        values.append(sum(products[1:], products[0]))
+        terms.append(sum((jnp.abs(a) for a in products[1:]), jnp.abs(products[0])))
+        off.append(dot([errors[i] for i in m], [jnp.abs(m[i]) for i in m]))
+        variances.append(dot([dot([V[i, l] for l in m], list(m.values())) for i in m], list(m.values())))
+    return _Params(*map(vector, (values, off, terms, variances)))
+
+
+def _around_the_means(
+    ansatz: Ansatz, raw: Raw, cov: Covariances, found: Solved, dtype: np.dtype
+) -> tuple[Array | None, Vector, list[Array], list[Array], Vector, Symmetric, Symmetric, Vector]:
+    """c₀, c, x_center, x_scale, the offsets, A, A⁻¹ and b in the basis around the means, in units of the deviations.
+
+    A basis that lives on [−1, 1] stays where it is.
+    """
+    c, offsets, A, inverse = found.coefs, cov.means, cov.G.leading(), found.inverse
+    b = cov.G.last_column()
+    x_center, x_scale = raw.x_center, raw.x_scale
+    if ansatz.basis_is_x:
+        center, unit = vector(raw.x_center), vector(raw.x_scale)
+        deviation = each(lambda a, u: jnp.sqrt(jnp.maximum(a, 0)) * u, A.diagonal, unit)
+        scale = each(lambda a: _power_of_two_in(dtype, a), deviation)
+        size = each(jnp.divide, scale, unit)
+        if ansatz.has_intercept:
+            near = each(lambda c, u, m: (c + u * m).astype(dtype).astype(jnp.float64), center, unit, offsets)
+            offsets = each(lambda m, new, old, u: m - (new - old) / u, offsets, near, center, unit)
+            x_center = list(near)
+        c, offsets, b = each(jnp.multiply, c, size), each(jnp.divide, offsets, size), each(jnp.divide, b, size)
+        A = A.with_outer(lambda a, s, t: a / (s * t), size, size)
+        inverse = inverse.with_outer(lambda a, s, t: a * (s * t), size, size)
+        x_scale = list(scale)
+    c = each(lambda a: a * raw.y_scale, c)
+    c0 = cov.y_mean * raw.y_scale - dot(c, offsets) if ansatz.has_intercept else None
+    return c0, c, x_center, x_scale, offsets, A, inverse, b
+
+
+def _power_of_two_in(dtype: np.dtype, a: Array) -> Array:
+    """A power of two whose inverse is a normal number of this dtype."""
+    largest = 2.0 ** (jnp.finfo(dtype).maxexp - 3)
+    return power_of_two(jnp.clip(a, 1 / largest, largest))
+
+
+def _accurate(
+    point: TurningPoint, nobs: Array, whole: Array, change: Array, rounding: Rounding, dtype: np.dtype
+) -> Array:
+    """Whether rounding is too small to be noticed beside a param, its standard error and what is unexplained.
+
+    A param that is 0 by chance costs digits of its own, which its standard error hides.
+    """
+    worth = WORTH[dtype.name]
+    p = len(point.params)
+    share = rounding.likely / rounding.at_most
+    deviation = point.y_unit * jnp.sqrt(jnp.where(nobs > p, point.rest / jnp.maximum(nobs - p, 1), 0))
+
+    def hidden(theta: Array, error: Array, variance: Array) -> Array:
+        noticed = jnp.maximum(jnp.abs(theta), deviation * jnp.sqrt(jnp.maximum(variance, 0)))
+        return error * share <= worth.params * noticed
+
+    accurate = every(each(hidden, point.params, point.param_errors, point.unit_variances))
+    accurate &= (change * share <= worth.condition) & point.full_rank
+    accurate &= (rounding.likely * whole**2 <= worth.rest * point.rest) | (whole == 0) | (nobs <= p)
+    may_overflow = dtype == np.float64  # sums of float32 numbers are finite unless these are infinite
+    return jnp.where(point.finite, accurate | (nobs < p), not may_overflow) | (nobs == 0)

@@ -1,0 +1,43 @@
+"""Integers into floats: an origin is taken out first where a float would round what tells them apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+
+def floats_and_origin(a: Any, dtype: np.dtype) -> tuple[Any, Any]:
+    """(a − origin, origin) in a float dtype, an origin per data set, or (a, None) where a is exact as it is.
+
+    The origin is near the first observation and exact in the dtype; the difference is that of integers,
+    rounded once. Where there are values to look at, data sets that are exact as they are keep the origin 0.
+
+    Args:
+        a: integers, (n, ...).
+        dtype: of floats.
+    """
+    mantissa = jnp.finfo(dtype).nmant + 1
+    bits = 8 * a.dtype.itemsize
+    signed = jnp.issubdtype(a.dtype, jnp.signedinteger)
+    if bits - signed <= mantissa:
+        return a.astype(dtype), None
+    xp: Any = jnp if isinstance(a, jax.Array) else np
+    largest = xp.maximum(a.max(axis=0), ~a.min(axis=0)) if signed else a.max(axis=0)
+    length = bits - lax.clz(largest) if xp is jnp else np.frexp(largest.astype(np.float64))[1]
+    excess = xp.maximum(length.astype(np.int32) - mantissa, 0).astype(a.dtype)
+    exact = excess == 0
+    if not isinstance(exact, Tracer) and exact.all():
+        return a.astype(dtype), None
+    origin = xp.where(exact, a.dtype.type(0), (a[0] >> excess) << excess)
+    whole, half = (jnp.int32 if bits == 32 else jnp.int64), bits // 2
+    wide = np.float64 if xp is np or bits == 64 else dtype
+    # Halves of the bits, whose differences neither overflow nor are rounded.
+    high = (a >> half).astype(whole) - (origin >> half).astype(whole)
+    low = (a & (2**half - 1)).astype(whole) - (origin & (2**half - 1)).astype(whole)
+    away = high.astype(wide) * 2.0**half + low.astype(wide)
+    return away.astype(dtype), origin.astype(dtype)

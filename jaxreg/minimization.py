@@ -1,0 +1,294 @@
+"""Gradient descent on any cost of (params, x, y, weights), for every data set from its least-squares solution.
+
+It descends in standardized coordinates a, θ = B a + θ₀: there every feature and y have mean 0 and variance 1.
+The cost reads params and data in their own units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from jaxreg import small
+from jaxreg._typing import Array
+from jaxreg.ansatz import Ansatz
+from jaxreg.descent import Descent, in_slots, loop
+from jaxreg.engine.blocks import Found, Task
+from jaxreg.engine.derivative import Observations, finite_or_1
+from jaxreg.engine.estimate import Estimate
+from jaxreg.engine.features import feature_rows
+from jaxreg.engine.operation import Located, Operands, by_sums, in_double_double, operation, over_batch, solved
+from jaxreg.engine.tiles import Tile, cut, picked, tiled
+from jaxreg.inputs import Columns
+from jaxreg.precision import float64
+from jaxreg.solvers import ClosedForm, GradientDescent
+from jaxreg.status import Status
+
+
+TILE = 4096  # data sets whose descents are one program
+MAX_OFFSET = 2.0**6  # of x and y, in their deviations, up to which a cost in float32 keeps five digits
+
+
+class Standard(NamedTuple):
+    """The way from standardized coordinates to params, θ = B a + θ₀, and least squares in them.
+
+    Attributes:
+        best: a of the least-squares solution, (p, *batch).
+        B: (p, p, *batch).
+        theta0: (p, *batch).
+        to_coefs: by what coefs change with a, (p, p, *batch).
+        R: S(a) = S* + (a − a*)ᵀR(a − a*) in units of y_deviation², of least squares, (p, p, *batch).
+        y_mean: of y, (*batch).
+        y_deviation: of y, (*batch).
+    """
+
+    best: Array
+    B: Array
+    theta0: Array
+    to_coefs: Array
+    R: Array
+    y_mean: Array
+    y_deviation: Array
+
+    @classmethod
+    def of(cls, ansatz: Ansatz, operands: Operands, found: Located) -> Standard:
+        """Without an intercept nothing is subtracted; what does not vary has deviation 1."""
+        point, origin, first = found.point, operands.origin(ansatz), int(ansatz.has_intercept)
+        k = point.gram.k
+        total = point.y_variance if first else point.rest + point.explained
+        y_deviation = point.y_unit * _root(total)
+        one = jnp.ones_like(y_deviation)
+        deviation = [_root(point.gram[i, i]) * one for i in range(k)]
+        unit = [y_deviation / s for s in deviation]
+        D = [[unit[i] if i == j else 0 * one for j in range(k)] for i in range(k)]
+        R = [[point.gram[i, j] / (deviation[i] * deviation[j]) for j in range(k)] for i in range(k)]
+        best = [point.coefs[i] / unit[i] for i in range(k)]
+        y_mean = point.y_unit * point.y_mean
+        theta0 = [0 * one] * (k + first)
+        if first:
+            D = [[y_deviation, *(-unit[j] * point.offsets[j] for j in range(k))], *([0 * one, *row] for row in D)]
+            R = [[one, *[0 * one] * k], *([0 * one, *row] for row in R)]
+            best = [0 * one, *best]
+            theta0[0] = y_mean * one
+        p = k + first
+        center = point.x_center if origin.x is None else [c + o for c, o in zip(point.x_center, origin.x, strict=True)]
+        rows = feature_rows(ansatz, center, point.x_scale)
+        B = [[sum((m * D[i][j] for i, m in row.items()), 0 * one) for j in range(p)] for row in rows]
+        return cls(_stack(best), _matrix(B), _stack(theta0), _matrix(D), _matrix(R), y_mean * one, y_deviation)
+
+
+class Minimum(NamedTuple):
+    """Where the descents ended.
+
+    Attributes:
+        estimate: the estimate.
+        a: in standardized coordinates, (p, *batch).
+        standard: what these are.
+    """
+
+    estimate: Estimate
+    a: Array
+    standard: Standard
+
+
+def start(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Estimate, Standard]:
+    """The least-squares solution, where descents start, float64."""
+    closed, _ = solved(ansatz, operands._replace(solver=ClosedForm()), found, dtype)
+    return closed.estimate, Standard.of(ansatz, operands, found)
+
+
+def standardized_cost(
+    ansatz: Ansatz, a: Array, cost: Partial, x: Array, y: Array, w: Array | None, standard: Standard
+) -> Array:
+    """S(θ) of one data set in units of the variance of y."""
+    theta = standard.theta0 + small.matvec(standard.B, a)
+    return cost(theta, x, y, w, ansatz=ansatz) / jnp.square(standard.y_deviation)
+
+
+def finished(found: Estimate, standard: Standard, a: Array, value: Array, end: Array, dtype: np.dtype) -> Estimate:
+    """The estimate at the end of a descent; standard errors are not known."""
+    p = len(a)
+    step = jnp.where(jnp.isfinite(a), a - standard.best, 0)
+    lost = small.dot(step, small.matvec(standard.R, step))
+    unit = standard.y_deviation
+    explained = jnp.sign(found.explained) * jnp.square(found.explained / unit) - lost
+    code = jnp.where((end == Status.ok) & (found.nobs == p), Status.exact_fit, end)
+    code = jnp.where((found.status == Status.ok) | (found.status == Status.exact_fit), code, found.status)
+    solved = sum((code == s for s in Status if s.has_params), jnp.zeros((), bool))
+
+    def kept(a: Array) -> Array:
+        return jnp.where(solved, a, jnp.nan).astype(dtype)
+
+    return replace(
+        found,
+        params=kept(found.params + small.matvec(standard.B, step)),
+        bse=jnp.full_like(found.bse, jnp.nan),
+        status=code.astype(jnp.int8),
+        digits=jnp.zeros_like(found.digits),
+        coefs=kept(found.coefs + small.matvec(standard.to_coefs, step)),
+        unit_cov=jnp.full_like(found.unit_cov, jnp.nan),
+        residual=kept(unit * jnp.sqrt(jnp.square(found.residual / unit) + lost)),
+        explained=kept(unit * jnp.sign(explained) * jnp.sqrt(jnp.abs(explained))),
+        y_mean=None if found.y_deviation is not None else kept(standard.y_mean),
+        cost=kept(value * jnp.square(unit)),
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _minimize(ansatz: Ansatz, certified: bool, operands: Operands) -> Minimum:
+    """In the precision of the data, but for where it starts."""
+    dtype, solver = operands.y.dtype, operands.solver
+    with float64():
+        located = (in_double_double if certified else by_sums)(ansatz, operands)
+        found, standard = start(ansatz, operands, located, dtype)
+    in_dtype = jax.tree.map(lambda a: a.astype(dtype), standard)
+
+    def one(cost: Partial, x: Array, y: Array, w: Array | None, standard: Standard, rate: Any, tol: Any) -> Descent:
+        of_a = partial(standardized_cost, ansatz)
+        data = (cost, x, y, w, standard)
+        return loop(of_a, standard.best, data, solver.ready_optimizer(rate), solver.steps, tol, history=False)
+
+    data = (operands.cost, *operands[:3], in_dtype, solver.rate, solver.tol)
+    descent = over_batch(one, data, operands.y.ndim - 1)
+    end = solver.end_of(descent)
+    with float64():
+        estimate = finished(found, standard, descent.params, descent.cost, end, dtype)
+    return Minimum(estimate, descent.params, in_dtype)
+
+
+def _near_minimum(ansatz: Ansatz, operands: Operands, fixed: Operands, result: Minimum, y_only: bool) -> Minimum:
+    """By the implicit function theorem at ∇S = 0: a − H⁻¹∇S, with the data in ∇S and not in H; S itself at a."""
+    found, axes = result.estimate, operands.y.ndim - 1
+    ended = jnp.isfinite(found.params[0])
+    a, standard = jax.tree.map(lambda leaf: jnp.where(ended & jnp.isfinite(leaf), leaf, 1), result[1:])
+    of_a = partial(standardized_cost, ansatz)
+
+    def data(operands: Operands) -> tuple:
+        own = jax.tree.map(lambda leaf: jnp.where(ended, leaf, 0), operands[:3])
+        return (operands.cost, *own, standard)
+
+    value, slope = over_batch(lambda a, *data: jax.value_and_grad(of_a)(a, *data), (a, *data(operands)), axes)
+    H = over_batch(lambda a, *data: jax.hessian(of_a)(a, *data), (a, *data(fixed)), axes)
+    H, slope = jnp.moveaxis(H, (0, 1), (-2, -1)), jnp.moveaxis(slope, 0, -1)[..., None]
+    regular = ended & jnp.isfinite(jnp.linalg.inv(H)).all(axis=(-2, -1))
+    H = jnp.where(regular[..., None, None], H, jnp.eye(len(a), dtype=a.dtype))
+    step = -jnp.moveaxis(jnp.linalg.solve(H, slope)[..., 0], -1, 0)
+    step = jnp.where(regular, step, 0).astype(a.dtype)
+    change = small.matvec(standard.to_coefs, step)
+    near = Observations.of(ansatz, found, jnp.zeros_like(found.coefs), operands.sigma_unit, operands[:3])
+    e = near.residual - sum(psi * c for psi, c in zip(near.psi, change, strict=True))
+    found = jax.tree.map(finite_or_1, found)
+    moved = replace(
+        found,
+        params=found.params + small.matvec(standard.B, step),
+        coefs=found.coefs + change,
+        cost=(value * jnp.square(standard.y_deviation)).astype(found.params.dtype),
+        **near.quality(ansatz, found, e),
+    )
+    return result._replace(estimate=moved)
+
+
+minimize = operation(_minimize, _near_minimum)
+
+
+def _root(a: Array) -> Array:
+    """√a; 1 where a is not positive."""
+    return jnp.sqrt(jnp.where(a > 0, a, 1))
+
+
+def _stack(arrays: list[Array]) -> Array:
+    return jnp.stack(jnp.broadcast_arrays(*arrays))
+
+
+def _matrix(rows: list[list[Array]]) -> Array:
+    return jnp.stack([_stack(row) for row in rows])
+
+
+def start_of(
+    ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype
+) -> tuple[tuple[Estimate, Standard], None]:
+    """What the eager caller looks for first."""
+    return start(ansatz, operands, found, dtype), None
+
+
+@dataclass(frozen=True)
+class InTiles:
+    """The eager caller's way: tiles whose data sets descend in slots.
+
+    Attributes:
+        cost: to be minimized.
+        wide: whether 64 bits are on where the cost is called.
+    """
+
+    cost: Partial
+    wide: bool
+
+    def __call__(self, task: Task, columns: Columns, found: Found, first: int, last: int) -> Estimate:
+        """Descend in float32 where no offset costs float32 data digits, else in float64."""
+        estimate, standard = found.estimate
+        dtype = columns.y.dtype
+        data = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], columns[:3])
+        own = (*data, standard)
+        near = np.ones(last - first, bool) if dtype == np.float64 else _is_near(standard)
+        groups = [(np.flatnonzero(near), dtype), (np.flatnonzero(~near), np.dtype(np.float64))]
+        ends: Any = None
+        for ids, precision in groups:
+            if len(ids) == 0:
+                continue
+            if len(ids) == last - first:
+                ends = self._descend(task, own, precision, len(ids))
+                break
+            end = self._descend(task, picked(own, ids), precision, max(len(ids), 2))
+            ends = jax.tree.map(lambda a: np.zeros((*a.shape[:-1], last - first), a.dtype), end) if ends is None else ends
+            jax.tree.map(lambda a, b: a.__setitem__((..., ids), b[..., : len(ids)]), ends, end)
+        return jax.tree.map(np.asarray, _finished(dtype, estimate, standard, *ends))
+
+    def _descend(self, task: Task, own: tuple, dtype: np.dtype, count: int) -> tuple:
+        wide = self.wide or dtype == np.float64
+
+        def of_tile(tile: Tile) -> tuple:
+            x, y, w, standard = jax.tree.map(lambda a: a.astype(dtype), cut(tile))
+            with jax.enable_x64(wide):
+                end = _descend_tile(task.ansatz, task.solver, self.cost, x, y, w, standard)
+            return jax.tree.map(np.asarray, end)
+
+        return tiled(of_tile, own, 0, count, TILE)
+
+
+@partial(jax.jit, static_argnums=0)
+def _descend_tile(
+    ansatz: Ansatz, solver: GradientDescent, cost: Partial, x: Array, y: Array, w: Array | None, standard: Standard
+) -> tuple[Array, Array, Array]:
+    """a, S there in units of the variance of y, and the status."""
+    own = {"y": y, "standard": standard}
+    shared: dict[str, Any] = {"w": None}
+    for name, a in (("x", x), ("w", w)):
+        if a is not None:
+            (shared if a.shape[-1] == 1 else own)[name] = a[..., 0] if a.shape[-1] == 1 else a
+
+    def prepare(own: dict) -> tuple:
+        data = shared | own
+        return cost, data["x"], data["y"], data["w"], data["standard"]
+
+    of_a = partial(standardized_cost, ansatz)
+    optimizer = solver.ready_optimizer(solver.rate)
+    descent = in_slots(of_a, standard.best, own, prepare, optimizer, solver.steps, solver.tol)
+    return descent.params, descent.cost, solver.end_of(descent)
+
+
+@partial(jax.jit, static_argnums=0)
+def _finished(dtype: np.dtype, found: Estimate, standard: Standard, a: Array, value: Array, end: Array) -> Estimate:
+    return finished(found, standard, a, value, end, dtype)
+
+
+def _is_near(standard: Standard) -> np.ndarray:
+    """Whether float32 has digits to spare for the offsets of x and y."""
+    offsets = np.abs(standard.theta0[0]) + np.abs(standard.B[0, 1:]).sum(axis=0)  # of an intercept at 0
+    return offsets < MAX_OFFSET * np.abs(standard.y_deviation)
