@@ -19,7 +19,7 @@ from jaxreg import small
 from jaxreg._typing import Array
 from jaxreg.differentiable import differentiable
 from jaxreg.distributions import f, t
-from jaxreg.engine.features import Row, bilinear, params_of
+from jaxreg.engine.features import Row, deviation, params_of
 from jaxreg.engine.vectors import triangle
 from jaxreg.precision import float64, in_own_precision, power_of_two
 
@@ -101,7 +101,7 @@ def t_tests(fit: Inference, C: Array, value: Array) -> tuple[Array, Array, Array
         rows = _rows_of(fit, C)
         V = fit._cov_of_coefs()
         effect = _effect(fit, C, rows)
-        sd = jnp.stack([jnp.sqrt(jnp.maximum(bilinear(row, V, row), 0)) for row in rows])
+        sd = jnp.stack([deviation(row, V) for row in rows])
         away = effect - _per_row(value, effect)
         effect, sd, tvalue = (a.astype(fit.estimate.params.dtype) for a in (effect, sd, away / sd))
     df = jnp.broadcast_to(fit._df_t, sd.shape)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.extend.core import get_opaque_trace_state
 from jax.tree_util import Partial
 
 from jaxreg import inputs
@@ -34,6 +35,8 @@ from jaxreg.minimization import InTiles, minimize, start_of
 from jaxreg.precision import in_own_precision
 from jaxreg.result import Fit
 from jaxreg.solvers import ClosedForm, GradientDescent
+
+OUTSIDE = get_opaque_trace_state()  # of every transformation of JAX
 
 
 def fit(
@@ -169,6 +172,8 @@ def _called(cost: Cost, *args: Any, **options: Any) -> Array:
 
 def _with_traced_constants(cost: Partial, ansatz: Ansatz, source: Source) -> Partial:
     """The cost with the traced numbers that its code mentions as leaves too: their derivatives are known only so."""
+    if get_opaque_trace_state() == OUTSIDE:
+        return cost
     p = len(ansatz.names(source.x.shape[1] if ansatz.x_is_vector else 1))
     n = source.y.shape[0]
     one = jax.ShapeDtypeStruct((n,), source.dtype)

@@ -33,7 +33,7 @@ from jaxreg.contrasts import (
 from jaxreg.differentiable import computed, differentiable
 from jaxreg.distributions import t
 from jaxreg.engine.estimate import Estimate, c0_is_mean
-from jaxreg.engine.features import Row, bilinear, feature_rows
+from jaxreg.engine.features import Row, bilinear, deviation, feature_rows
 from jaxreg.engine.sums import columns_of
 from jaxreg.engine.vectors import Symmetric, triangle
 from jaxreg.precision import float64, in_own_precision
@@ -293,8 +293,7 @@ class Inference:
         e = self.estimate
         with float64():
             V = self._cov_of_coefs()
-            row: Row = dict(enumerate(psi))
-            sd = jnp.sqrt(jnp.maximum(bilinear(row, V, row), 0))
+            sd = deviation(dict(enumerate(psi)), V)
             if weights is not None:
                 sigma = self._root_weight * self._sigma_over_root_weight()
                 sd = jnp.hypot(sd, sigma / jnp.sqrt(weights))

@@ -6,7 +6,7 @@ import pytest
 from jaxreg import FitError, Linear, Polynomial, Status, fit
 
 N, M = 24, 40
-WITHOUT_DIGITS = ("constant y", "x near overflow")  # a slope that is 0, and one below the normal numbers
+WITHOUT_DIGITS = ("constant y",)  # a slope that is 0
 TINY, HUGE = {"float32": (1e-30, 1e30), "float64": (1e-300, 1e150)}, {"float32": 3e38, "float64": 1.7e308}
 
 
@@ -53,7 +53,7 @@ def corruptions(dtype):
         "x in a tiny range": (change(x=lambda x: x * dtype.type(low)), Status.ok),
         "x in a huge range": (change(x=lambda x: x * dtype.type(high)), Status.ok),
         "y near overflow": (change(y=lambda y: huge / 2 * sign * (1 - 0.1 * np.arange(N) / N)), Status.ok),
-        "x near overflow": (change(x=lambda x: huge / 2 * np.linspace(-1, 1, N)), Status.ok),
+        "x near overflow": (change(x=lambda x: huge / 2 * np.linspace(-1, 1, N)), Status.out_of_range),
     }
 
 

@@ -141,5 +141,5 @@ def test_no_change_of_G_moves_the_solution_further_than_the_bound(rng, p, kind):
         moved = np.stack([np.linalg.solve(off[:p, :p, i], off[:p, p, i]) for i in range(M)], axis=1)
         largest = np.maximum(largest, np.abs(moved - np.asarray(found.coefs.hi)))
     bound = np.asarray(bound)
-    assert (largest <= bound).all()
+    assert (largest <= bound * (1 + 1e-9)).all()  # with two params some change attains the bound
     assert (bound < 20 * largest.max(axis=0)).all()

@@ -158,7 +158,7 @@ def _turning_point(
         gram=Symmetric(gram, p - first),
         inverse=Symmetric(last.inverse[first:, first:].value, p - first),
         cross=(last.G[p, first:p] - mean[p] * mean[first:p]).value,
-        unit_variances=from_basis.variances(last.inverse),
+        unit_deviations=from_basis.deviations(last.inverse),
         y_unit=unit,
         rest=jnp.maximum(last.rest.value, 0),
         explained=(last.G[p, p] - mean[p] * mean[p] - last.rest).value,

@@ -18,7 +18,7 @@ from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine.estimate import Estimate, Exact
-from jaxreg.engine.features import feature_rows, params_of, variances_of
+from jaxreg.engine.features import Row, feature_rows, params_of, variance
 from jaxreg.precision import power_of_two
 from jaxreg.engine.sums import columns_of
 from jaxreg.engine.vectors import MAX_LISTED, Symmetric, each, triangle, vector
@@ -152,13 +152,15 @@ def first_order(
     rows = feature_rows(ansatz, center, scale)
     df = jnp.maximum(found.nobs - p, 1).astype(found.params.dtype)
 
-    def deviation(b: Array, variance: Array) -> Array:
-        """√(residual² variance / df) by a Newton step from its value."""
-        by_variance = found.residual / _not_0(2 * b) * (found.residual / df) * variance - b / 2
+    def deviation(b: Array, row: Row) -> Array:
+        """√(residual² var(c_row) / df) by a Newton step from its value."""
+        unit, square = variance(row, near_V)
+        residual = found.residual * unit
+        by_variance = residual / _not_0(2 * b) * (residual / df) * square - b / 2
         return b * changes["residual"] / _not_0(found.residual) + by_variance
 
     params = params_of(rows, coefs)
-    bse = [deviation(b, v) for b, v in zip(found.bse, variances_of(rows, near_V), strict=True)]
+    bse = [deviation(b, row) for b, row in zip(found.bse, rows, strict=True)]
     exact = Exact(jnp.stack(coefs), jnp.concatenate(near_V.lower))
     changes |= {
         "params": jnp.stack([params[0] + _or_0(found.y_origin), *params[1:]]),

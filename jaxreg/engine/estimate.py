@@ -88,7 +88,7 @@ def estimate_of(
     nobs = sums.nobs
     df = nobs - len(point.params)
     deviation = point.y_unit * jnp.sqrt(jnp.where(df > 0, point.rest / jnp.maximum(df, 1), jnp.nan))
-    bse = each(lambda a: jnp.sqrt(jnp.maximum(a, 0)) * deviation, point.unit_variances)
+    bse = each(lambda a: a * deviation, point.unit_deviations)
     code = _status(point, nobs, end, bse, dtype)
     solved = sum((code == s for s in Status if s.has_params), jnp.zeros((), bool))
     nothing = jnp.sqrt(jnp.where(solved, 0.0, -1.0))  # 0 or NaN, a root: XLA stores it for those that read it

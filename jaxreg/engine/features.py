@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.engine.vectors import Symmetric, dot
+from jaxreg.engine.vectors import Symmetric, dot, largest
+from jaxreg.precision import power_of_two
 
 Row: TypeAlias = "dict[int, Any]"  # the entries of a vector that are not 0
 
@@ -27,9 +28,17 @@ def params_of(rows: list[Row], coefs: Any) -> list[Array]:
     return [dot([coefs[k] for k in row], list(row.values())) for row in rows]
 
 
-def variances_of(rows: list[Row], V: Symmetric) -> list[Array]:
-    """The variance of each param where V is the covariance of c."""
-    return [bilinear(row, V, row) for row in rows]
+def variance(row: Row, V: Symmetric) -> tuple[Array, Array]:
+    """(unit, v) with aᵀ V a = unit² v, for the square may overflow where its root does not."""
+    unit = power_of_two(largest([jnp.abs(a) for a in row.values()]))
+    in_units = {k: a * (1 / unit) for k, a in row.items()}
+    return unit, bilinear(in_units, V, in_units)
+
+
+def deviation(row: Row, V: Symmetric) -> Array:
+    """√(aᵀ V a)."""
+    unit, square = variance(row, V)
+    return unit * jnp.sqrt(jnp.maximum(square, 0))
 
 
 def bilinear(a: Row, V: Symmetric, b: Row) -> Array:

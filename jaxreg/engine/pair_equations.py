@@ -103,15 +103,16 @@ class FromBasis(NamedTuple):
         off = small.matvec(jnp.abs(self.P.hi[:, :-1]), error) + 4 * p * UNIT * terms
         return params, off, terms
 
-    def variances(self, inverse: Pair) -> Array:
-        """The diagonal of M A⁻¹ Mᵀ, where θ moves by M c.
+    def deviations(self, inverse: Pair) -> Array:
+        """The roots of the diagonal of M A⁻¹ Mᵀ, where θ moves by M c.
 
         The size of the rows of M, a power of two, is taken out so that no square of it overflows.
         """
         M = -self.P[:, :-1]
         size = power_of_two(small.largest(jnp.swapaxes(jnp.abs(M.hi), 0, 1)))
         M = M.scaled(1 / size[:, None])
-        return jnp.square(size) * pair.total(pair.transpose(pair.matmul(M, inverse) * M)).value
+        variances = pair.total(pair.transpose(pair.matmul(M, inverse) * M)).value
+        return size * jnp.sqrt(jnp.maximum(variances, 0))
 
 
 def _by_features(covectors: Pair, ansatz: Ansatz, of: Callable = np.asarray) -> Pair:

@@ -26,7 +26,7 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
-from jaxreg.engine.features import feature_rows, variances_of
+from jaxreg.engine.features import feature_rows, variance
 from jaxreg.precision import power_of_two
 from jaxreg.engine.row_sums import Window, over_rows, row
 from jaxreg.engine.sums import columns_of
@@ -123,8 +123,8 @@ def with_robust_errors(
     df = jnp.maximum(nobs - p, 1)
     factor = _correction(robust, nobs, df, groups) * df / jnp.square(known.weight)
     cov = V.around(meat).map(lambda a: factor * a)
-    variances = variances_of(feature_rows(ansatz, *of_x), cov)
-    bse = jnp.stack([residual * _root(a / df) for a in variances])
+    variances = [variance(row, cov) for row in feature_rows(ansatz, *of_x)]
+    bse = jnp.stack([residual * unit * _root(a / df) for unit, a in variances])
     bse, unit_cov = (
         jnp.where(enough, a, jnp.nan).astype(found.params.dtype) for a in (bse, jnp.concatenate(cov.lower))
     )

@@ -33,7 +33,7 @@ class Worth(NamedTuple):
     condition: float
 
 
-WORTH = {"float32": Worth(2.0**-26, 2.0**-20, 2.0**-28), "float64": Worth(2.0**-39, 2.0**-36, 2.0**-44)}
+WORTH = {"float32": Worth(2.0**-26, 2.0**-20, 2.0**-28), "float64": Worth(2.0**-44, 2.0**-36, 2.0**-44)}
 
 
 class Rounding(NamedTuple):
@@ -120,7 +120,7 @@ class TurningPoint(NamedTuple):
         gram: ⟨ψ_i ψ_j⟩, about the means where there is an intercept.
         inverse: its inverse.
         cross: ⟨ψ_i y⟩ in units of y_unit, about the means where there is an intercept.
-        unit_variances: the diagonal of ⟨φ φᵀ⟩⁻¹, of p: var θ_j is this times S / df_resid.
+        unit_deviations: the roots of the diagonal of ⟨φ φᵀ⟩⁻¹, of p: var θ_j is their square times S / df_resid.
         y_unit: the unit of y in what follows.
         rest: S = ⟨ε²⟩.
         explained: by how much S is lower than at the best constant, at 0 without an intercept.
@@ -142,7 +142,7 @@ class TurningPoint(NamedTuple):
     gram: Symmetric
     inverse: Symmetric
     cross: Vector
-    unit_variances: Vector
+    unit_deviations: Vector
     y_unit: Array
     rest: Array
     explained: Array
@@ -157,7 +157,7 @@ def listed_point(point: TurningPoint) -> TurningPoint:
     """A point in arrays with lists instead, if there are few basis functions."""
     if point.gram.k > MAX_LISTED:
         return point
-    names = ("params", "param_errors", "param_terms", "coefs", "offsets", "gram", "inverse", "cross", "unit_variances")
+    names = ("params", "param_errors", "param_terms", "coefs", "offsets", "gram", "inverse", "cross", "unit_deviations")
     return point._replace(**{name: listed(getattr(point, name)) for name in names})
 
 
@@ -183,13 +183,14 @@ def turning_point(
     y_mean = cov.y_mean if origin.y is None else cov.y_mean + origin.y / raw.y_scale
     of_mean = (y_mean, rounding.at_most * whole)
     in_data_units = _in_data_units(ansatz, _far(raw.x_center, origin.x), raw, cov, found, errors, of_mean)
-    params, off, terms = (each(lambda a: a * raw.y_scale, v) for v in in_data_units[:3])
+    params, off = (each(lambda a: a * raw.y_scale, v) for v in in_data_units[:2])
+    terms = each(lambda a: _not_lost(a, raw.y_scale), in_data_units.terms)
     point = TurningPoint(
         params,
         each(lambda e, t: e + 4 * UNIT * (k + 1) * t, off, terms),
         terms,
         *_around_the_means(ansatz, raw, cov, found, dtype),
-        unit_variances=in_data_units.variances,
+        unit_deviations=in_data_units.deviations,
         y_unit=jnp.asarray(raw.y_scale),
         rest=jnp.maximum(found.rest, 0),
         explained=dot(cov.G.last_column(), found.coefs),
@@ -208,12 +209,12 @@ def _units_of_data(k: int, axes: int) -> Raw:
 
 
 class _Params(NamedTuple):
-    """θ_j in units of y as it was added, how far it may be off, the size of its terms, and (⟨φ φᵀ⟩⁻¹)_jj."""
+    """θ_j in units of y as it was added, how far it may be off, the size of its terms, and √(⟨φ φᵀ⟩⁻¹)_jj."""
 
     values: Vector
     errors: Vector
     terms: Vector
-    variances: Vector
+    deviations: Vector
 
 
 def _far(center: list[Array], origin: list[Array] | None) -> list[Array]:
@@ -240,7 +241,7 @@ def _in_data_units(
         of_mean[0] + dot(c, a),
         of_mean[1] + dot(errors, each(jnp.abs, a)),
         jnp.abs(of_mean[0]) + dot(each(jnp.abs, c), each(jnp.abs, a)),
-        1 + dot(a, found.inverse.times(a)),
+        jnp.sqrt(1 + dot(a, found.inverse.times(a))),
     )
     return _Params(*(prepend(first, others) for first, others in zip(intercept, behind, strict=True)))
 
@@ -248,27 +249,33 @@ def _in_data_units(
 def _by_units(M: list[dict[int, Array]], found: Solved, errors: Vector) -> _Params:
     """Where every ψ_k is one feature in another unit."""
     unit = vector([max(row.items())[1] for row in M])
-    values = each(jnp.multiply, found.coefs, unit)
     return _Params(
-        values,
+        each(jnp.multiply, found.coefs, unit),
         each(jnp.multiply, errors, unit),
-        each(jnp.abs, values),
-        each(lambda v, u: v * (u * u), found.inverse.diagonal, unit),
+        each(_not_lost, each(jnp.abs, found.coefs), unit),
+        each(lambda v, u: _root(v) * u, found.inverse.diagonal, unit),
     )
 
 
 def _by_powers(M: list[dict[int, Array]], found: Solved, errors: Vector) -> _Params:
     """Where ψ_k is a sum of the features up to φ_k."""
     c, V, k = list(found.coefs), found.inverse, len(M)
-    values, off, terms, variances = [], [], [], []
+    values, off, terms, deviations = [], [], [], []
     for j in range(1, k + 1):
         m = {i: M[i][j] for i in range(j - 1, k)}
         products = [c[i] * m[i] for i in m]
         values.append(sum(products[1:], products[0]))
         terms.append(sum((jnp.abs(a) for a in products[1:]), jnp.abs(products[0])))
         off.append(dot([errors[i] for i in m], [jnp.abs(m[i]) for i in m]))
-        variances.append(dot([dot([V[i, l] for l in m], list(m.values())) for i in m], list(m.values())))
-    return _Params(*map(vector, (values, off, terms, variances)))
+        unit = jnp.abs(m[j - 1])  # of ψ_j, whose square may overflow
+        row = [a / unit for a in m.values()]
+        deviations.append(unit * _root(dot([dot([V[i, l] for l in m], row) for i in m], row)))
+    return _Params(*map(vector, (values, off, terms, deviations)))
+
+
+def _not_lost(a: Array, unit: Array) -> Array:
+    """a · unit, at least the smallest normal number where a is not 0: it is to be seen that something was there."""
+    return jnp.where(a > 0, jnp.maximum(a * unit, float(jnp.finfo(jnp.float64).tiny)), 0)
 
 
 def _around_the_means(
@@ -283,7 +290,7 @@ def _around_the_means(
     x_center, x_scale = raw.x_center, raw.x_scale
     if ansatz.basis_is_x:
         center, unit = vector(raw.x_center), vector(raw.x_scale)
-        deviation = each(lambda a, u: jnp.sqrt(jnp.maximum(a, 0)) * u, A.diagonal, unit)
+        deviation = each(lambda a, u: _root(a) * u, A.diagonal, unit)
         scale = each(lambda a: _power_of_two_in(dtype, a), deviation)
         size = each(jnp.divide, scale, unit)
         if ansatz.has_intercept:
@@ -300,9 +307,14 @@ def _around_the_means(
 
 
 def _power_of_two_in(dtype: np.dtype, a: Array) -> Array:
-    """A power of two whose inverse is a normal number of this dtype."""
+    """A power of two whose inverse is a normal number of this dtype; 1 for 0."""
     largest = 2.0 ** (jnp.finfo(dtype).maxexp - 3)
-    return power_of_two(jnp.clip(a, 1 / largest, largest))
+    return power_of_two(jnp.where(a > 0, jnp.clip(a, 1 / largest, largest), 0))
+
+
+def _root(a: Array) -> Array:
+    """√a, 0 of what rounding has made negative."""
+    return jnp.sqrt(jnp.maximum(a, 0))
 
 
 def _accurate(
@@ -317,11 +329,11 @@ def _accurate(
     share = rounding.likely / rounding.at_most
     deviation = point.y_unit * jnp.sqrt(jnp.where(nobs > p, point.rest / jnp.maximum(nobs - p, 1), 0))
 
-    def hidden(theta: Array, error: Array, variance: Array) -> Array:
-        noticed = jnp.maximum(jnp.abs(theta), deviation * jnp.sqrt(jnp.maximum(variance, 0)))
+    def hidden(theta: Array, error: Array, unit_deviation: Array) -> Array:
+        noticed = jnp.maximum(jnp.abs(theta), deviation * unit_deviation)
         return error * share <= worth.params * noticed
 
-    accurate = every(each(hidden, point.params, point.param_errors, point.unit_variances))
+    accurate = every(each(hidden, point.params, point.param_errors, point.unit_deviations))
     accurate &= (change * share <= worth.condition) & point.full_rank
     accurate &= (rounding.likely * whole**2 <= worth.rest * point.rest) | (whole == 0) | (nobs <= p)
     may_overflow = dtype == np.float64  # sums of float32 numbers are finite unless these are infinite
