@@ -12,7 +12,7 @@ from jaxreg.engine.moments import Moments
 from jaxreg.engine.pair_equations import FromBasis, solve_pairs
 from jaxreg.engine.sums import columns_of
 from jaxreg.pair import Pair, two_sum
-from jaxreg.precision import float64, in_own_precision
+from jaxreg.precision import float64, in_own_precision, promoting
 from jaxreg.pytree import pytree, tangent
 
 LEAST_SHARE = {"float32": 2.0**-43, "float64": 2.0**-86}  # of a column, above the rounding of stored moments
@@ -82,6 +82,7 @@ def turning_point(moments: Moments) -> MomentsPoint:
 
 
 @turning_point.defjvp
+@promoting
 def _implicit(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[MomentsPoint, MomentsPoint]:
     """ċ = A⁻¹(ḃ − Ȧ c), (A⁻¹)˙ = −A⁻¹ Ȧ A⁻¹ and Ṡ = vᵀĠv with v = (−c, 1)."""
     (moments,), (moves,) = primals, tangents

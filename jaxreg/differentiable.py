@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg._typing import Array
-from jaxreg.precision import in_own_precision
+from jaxreg.precision import in_own_precision, promoting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +28,7 @@ def differentiable(function: F) -> F:
         return function(fit, *others)
 
     @value.defjvp
+    @promoting
     def _(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
         out = value(*primals)
         fit, *others = primals

@@ -164,14 +164,16 @@ class Source:
 
     def _floats(self, a: Any, name: str, axes: int) -> tuple[Any, Any]:
         """Floats, and what was taken out of integers that floats would round."""
-        has_origin = self.integers_keep_origin and self.ansatz.has_intercept
-        if not jnp.issubdtype(a.dtype, jnp.integer) or not has_origin:
-            return _cast_x(a, self.dtype) if name == "x" else _cast(a, self.dtype), None
         if isinstance(a, jax.Array) and not isinstance(a, Tracer) and is_on_host(a):
             a = np.asarray(a)
+        is_integer = jnp.issubdtype(a.dtype, jnp.integer)
+        if not (is_integer and self.integers_keep_origin and self.ansatz.has_intercept):
+            if name == "x" or is_integer:
+                _check_rounding(a, self.dtype, name)
+            return _cast(a, self.dtype), None
         floats, origin = floats_and_origin(a, self.dtype)
         if name == "x" and isinstance(a, np.ndarray) and origin is not None:
-            _check_spacing(a, floats, origin)
+            _check_spacing(a, floats)
         return floats, origin
 
 
@@ -366,28 +368,28 @@ def _cast(a: Any, dtype: np.dtype) -> Any:
     return a if a.dtype == dtype else a.astype(dtype)
 
 
-def _cast_x(x: Any, dtype: np.dtype) -> Any:
-    """x in the dtype of y, unless that would round away what tells its values apart."""
-    error = rounded_away(x, dtype)
+def _check_rounding(a: Any, dtype: np.dtype, name: str) -> None:
+    """Raise where the dtype of the results would round away what tells values apart."""
+    error = rounded_away(a, dtype)
     if error is not None:
-        raise ValueError(
-            f"x is {x.dtype} and y {dtype}, in which x is off by up to {error:.2g}; pass x from a "
-            "nearer origin (x - x[0]), or y as float64"
-        )
-    return _cast(x, dtype)
+        raise ValueError(_rounded(a, dtype, name, error))
 
 
-def _check_spacing(x: np.ndarray, floats: np.ndarray, origin: np.ndarray) -> None:
+def _rounded(a: Any, dtype: np.dtype, name: str, error: float) -> str:
+    there = f"{name} is {a.dtype} and y {dtype}" if name == "x" else f"y is {a.dtype} and is fitted in {dtype}"
+    return (
+        f"{there}, in which {name} is off by up to {error:.2g}; pass {name} from a "
+        f"nearer origin ({name} - {name}[0]), or y as float64"
+    )
+
+
+def _check_spacing(x: np.ndarray, floats: np.ndarray) -> None:
     """Raise where even the differences of integers are rounded by what tells them apart."""
     exact = (x - x[0]).astype(np.int64).astype(np.float64)
     away = floats.astype(np.float64) - floats[0].astype(np.float64)
     error, spread = np.abs(away - exact).max(axis=0), np.ptp(exact, axis=0)
     if (error > ROUNDING * spread).any():
-        error = error.max()
-        raise ValueError(
-            f"x is {x.dtype} and y {floats.dtype}, in which x is off by up to {error:.2g}; pass x from a "
-            "nearer origin (x - x[0]), or y as float64"
-        )
+        raise ValueError(_rounded(x, floats.dtype, "x", error.max()))
 
 
 def rounded_away(x: Any, dtype: np.dtype) -> float | None:

@@ -113,7 +113,7 @@ def standardized_cost(
 
 
 def finished(found: Estimate, standard: Standard, a: Array, value: Array, end: Array, dtype: np.dtype) -> Estimate:
-    """The estimate at the end of a descent; standard errors are not known."""
+    """The estimate at the end of a descent, but for standard errors, see `without_errors`."""
     p = len(a)
     step = jnp.where(jnp.isfinite(a), a - standard.best, 0)
     lost = small.dot(step, small.matvec(standard.R, step))
@@ -129,16 +129,20 @@ def finished(found: Estimate, standard: Standard, a: Array, value: Array, end: A
     return replace(
         found,
         params=kept(found.params + small.matvec(standard.B, step)),
-        bse=jnp.full_like(found.bse, jnp.nan),
         status=code.astype(jnp.int8),
         digits=jnp.zeros_like(found.digits),
         coefs=kept(found.coefs + small.matvec(standard.to_coefs, step)),
-        unit_cov=jnp.full_like(found.unit_cov, jnp.nan),
         residual=kept(unit * jnp.sqrt(jnp.square(found.residual / unit) + lost)),
         explained=kept(unit * jnp.sign(explained) * jnp.sqrt(jnp.abs(explained))),
         y_mean=None if found.y_deviation is not None else kept(standard.y_mean),
         cost=kept(value * jnp.square(unit)),
     )
+
+
+def without_errors(found: Any, xp: Any) -> Any:
+    """The estimate with standard errors that are not known."""
+    missing = {name: xp.full_like(getattr(found, name), xp.nan) for name in ("bse", "unit_cov")}
+    return replace(found, **missing)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -160,7 +164,7 @@ def _minimize(ansatz: Ansatz, certified: bool, operands: Operands) -> Minimum:
     end = solver.end_of(descent)
     with float64():
         estimate = finished(found, standard, descent.params, descent.cost, end, dtype)
-    return Minimum(estimate, descent.params, in_dtype)
+    return Minimum(without_errors(estimate, jnp), descent.params, in_dtype)
 
 
 def _near_minimum(ansatz: Ansatz, operands: Operands, fixed: Operands, result: Minimum, y_only: bool) -> Minimum:
@@ -248,7 +252,8 @@ class InTiles:
             end = self._descend(task, picked(own, ids), precision, max(len(ids), 2))
             ends = jax.tree.map(lambda a: np.zeros((*a.shape[:-1], last - first), a.dtype), end) if ends is None else ends
             jax.tree.map(lambda a, b: a.__setitem__((..., ids), b[..., : len(ids)]), ends, end)
-        return jax.tree.map(np.asarray, _finished(dtype, estimate, standard, *ends))
+        whole = jax.tree.map(np.asarray, _finished(dtype, estimate, standard, *ends))
+        return without_errors(whole, np)  # where `jax_debug_nans` does not look
 
     def _descend(self, task: Task, own: tuple, dtype: np.dtype, count: int) -> tuple:
         wide = self.wide or dtype == np.float64

@@ -20,11 +20,12 @@ R = TypeVar("R")
 
 
 def in_own_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """Let `function` compute in float64 where one of its arguments is float64.
+    """Let `function` compute in float64 where one of its arguments is float64, and promote ranks and dtypes.
 
     With JAX's 64-bit switch off, the float64 arrays it returns are NumPy arrays: as JAX arrays they
     would fall to float32 in the caller's next operation.
     """
+    function = promoting(function)
 
     @functools.wraps(function)
     def in_precision_of_arguments(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -35,6 +36,24 @@ def in_own_precision(function: Callable[P, R]) -> Callable[P, R]:
         return jax.tree.map(_keep_digits, result)
 
     return in_precision_of_arguments
+
+
+def promoting(function: Callable[P, R]) -> Callable[P, R]:
+    """Let `function` promote ranks and dtypes, as this code is written, where the caller's settings forbid it."""
+
+    @functools.wraps(function)
+    def promotes(*args: P.args, **kwargs: P.kwargs) -> R:
+        if promotion() == ("allow", "standard"):
+            return function(*args, **kwargs)
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    return promotes
+
+
+def promotion() -> tuple[str, str]:
+    """How ranks and dtypes are promoted here."""
+    return jax.config.jax_numpy_rank_promotion, jax.config.jax_numpy_dtype_promotion  # pyright: ignore
 
 
 def float64() -> AbstractContextManager[Any]:

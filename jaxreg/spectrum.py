@@ -14,7 +14,7 @@ from jaxreg import small
 from jaxreg._typing import Array
 from jaxreg.engine import scaling as scalings
 from jaxreg.engine.moments import Moments
-from jaxreg.precision import float64
+from jaxreg.precision import float64, promoting
 
 ROUNDING = 2.0**-51  # of the cosine between two columns
 MOST_SWEEPS = 30  # of Jacobi's rotations, which converge quadratically: some ten do
@@ -37,6 +37,7 @@ def spectrum(moments: Moments) -> tuple[Array, Array]:
 
 
 @spectrum.defjvp
+@promoting
 def _spectrum_jvp(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[tuple, tuple]:
     """λ̇_k = v_kᵀḢv_k and v̇_k = Σ_j v_j v_jᵀḢv_k / (λ_k − λ_j) over the other λ_j.
 
@@ -73,6 +74,7 @@ def apply(
     def applied(H: Array, rates: Array, V: Array, vector: Array, others: tuple) -> Array:
         return small.matvec(V, function(rates, *others) * small.matvec(jnp.swapaxes(V, 0, 1), vector))
 
+    @promoting
     def jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
         _, rates, V, vector, others = primals
         dot_H, _, _, dot_vector, dot_others = tangents

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg._typing import Array
-from jaxreg.precision import float64, in_own_precision
+from jaxreg.precision import float64, in_own_precision, promoting
 
 
 def in_float64(function: Callable[..., Array]) -> Callable[..., Array]:
@@ -46,6 +46,7 @@ def by_its_density(slope: Callable[..., Array], value: Callable[..., Array]) -> 
     _, *names, _ = inspect.signature(value).parameters
     wrapped = functools.partial(jax.custom_jvp, nondiff_argnums=(len(names) + 1,))(value)
 
+    @promoting
     def jvp(dtype: str, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
         for name, dot in zip(names, tangents[1:], strict=True):
             if not isinstance(dot, jax.custom_derivatives.SymbolicZero):

@@ -87,7 +87,7 @@ def estimate_in_blocks(
 
     def finished(a: np.ndarray) -> Any:
         a = np.asarray(a).reshape((*a.shape[:-1], *source.batch))
-        return a if a.dtype == np.float64 and not jax.config.read("jax_enable_x64") else jnp.asarray(a)
+        return a if a.dtype == np.float64 and not jax.config.read("jax_enable_x64") else jax.device_put(a)
 
     return jax.tree.map(finished, whole)
 

@@ -22,7 +22,7 @@ from jaxreg.engine.features import Row, feature_rows, params_of, variance
 from jaxreg.precision import power_of_two
 from jaxreg.engine.sums import columns_of
 from jaxreg.engine.vectors import MAX_LISTED, Symmetric, each, triangle, vector
-from jaxreg.precision import float64
+from jaxreg.precision import float64, promoting
 
 
 class Observations(NamedTuple):
@@ -188,6 +188,7 @@ def residuals(
 
 
 @residuals.defjvp
+@promoting
 def _residuals_jvp(ansatz: Ansatz, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return residuals(ansatz, *primals), jax.jvp(partial(_residuals, ansatz), primals, tangents)[1]
 

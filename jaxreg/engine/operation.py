@@ -36,7 +36,7 @@ from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.sums import Origin, Sums, columns_of, raw_units
 from jaxreg.engine.turning_point import TurningPoint, listed_point, max_added, turning_point
 from jaxreg.pair import Pair
-from jaxreg.precision import float64
+from jaxreg.precision import float64, promoting
 
 
 DATA = ("x", "y", "weights", "cost")  # what an estimate has derivatives in
@@ -103,6 +103,7 @@ def operation(kernel: Callable, near: Callable) -> Callable:
         return batched(ansatz, certified)(operands)
 
     @partial(operate.defjvp, symbolic_zeros=True)
+    @promoting
     def implicit(ansatz: Ansatz, certified: bool, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
         (operands,), (moves,) = primals, tangents
         result = operate(ansatz, certified, operands)
@@ -128,6 +129,7 @@ def operation(kernel: Callable, near: Callable) -> Callable:
         function = custom_vmap(partial(kernel, ansatz, certified))
 
         @function.def_vmap
+        @promoting
         def one_axis_more(axis_size: int, in_batched: list[Operands], operands: Operands) -> tuple:
             """The mapped axis goes to the end; what is not mapped gets an axis of length 1 there."""
             moved = jax.tree.map(

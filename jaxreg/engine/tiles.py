@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from jaxreg.precision import promotion
+
 ALIGNMENT = 64  # bytes: what XLA asks of an array that it reads in place
 MIN_WIDTH = 16  # columns: of fewer a compiler makes other code, with other last bits
 WORKERS = 2
@@ -126,11 +128,14 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 def thread_context() -> Callable[[], ExitStack]:
     """JAX's settings belong to a thread: those of this one, for another."""
     wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # pyright: ignore
+    rank, dtype = promotion()
 
     def enter() -> ExitStack:
         entered = ExitStack()
         entered.enter_context(jax.enable_x64(wide))
         entered.enter_context(jax.default_device(device))
+        entered.enter_context(jax.numpy_rank_promotion(rank))
+        entered.enter_context(jax.numpy_dtype_promotion(dtype))
         return entered
 
     return enter
