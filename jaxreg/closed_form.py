@@ -65,12 +65,16 @@ def turning_point(moments: Moments) -> MomentsPoint:
     """Solve the normal equations."""
     dtype = moments.G.hi.dtype
     with float64():
-        wide = jax.tree.map(lambda a: a.astype(jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a, moments)
+        wide = jax.tree.map(
+            lambda a: a.astype(jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a, moments
+        )
         G = wide.usable_G
         G = Pair(*two_sum(G.hi, G.lo))
         least = LEAST_SHARE[dtype.name]
         found = solve_pairs(G, least)
-        params, *_ = FromBasis.of(wide.ansatz, wide.scaling).params(found.coefs, jnp.zeros_like(found.coefs.hi))
+        params, *_ = FromBasis.of(wide.ansatz, wide.scaling).params(
+            found.coefs, jnp.zeros_like(found.coefs.hi)
+        )
         point = MomentsPoint(
             params=params.scaled(wide.scaling.y_scale).value,
             coefs=found.coefs.value,

@@ -116,10 +116,14 @@ def f_of(fit: Inference, C: Array, value: Array) -> tuple[Array, Array]:
         effect = _effect(fit, C, rows)
         away = effect - _per_row(value, effect)
         p, unit = fit._p, fit._sigma_over_root_weight().astype(jnp.float64)
-        dense = jnp.stack([jnp.stack([jnp.broadcast_to(row.get(k, 0.0), unit.shape) for k in range(p)]) for row in rows])
+        dense = jnp.stack(
+            [jnp.stack([jnp.broadcast_to(row.get(k, 0.0), unit.shape) for k in range(p)]) for row in rows]
+        )
         unit_cov = jnp.asarray(fit.estimate.unit_cov).astype(jnp.float64)[triangle(p)]
         least = LEAST_REGULAR[fit.estimate.params.dtype.name]
-        fvalue = _mahalanobis(away / jnp.where(unit > 0, unit, 1), dense, jnp.where(unit > 0, unit_cov, 0 * unit_cov), least)
+        fvalue = _mahalanobis(
+            away / jnp.where(unit > 0, unit, 1), dense, jnp.where(unit > 0, unit_cov, 0 * unit_cov), least
+        )
         fvalue = (fvalue / C.shape[0]).astype(fit.estimate.params.dtype)
     return fvalue, _tail_of_f(fit, fvalue, C.shape[0])
 
@@ -244,7 +248,7 @@ def quantiles(df: Array, alpha: Any) -> Array:
 
 @in_own_precision
 def _quantiles(df: Array, alpha: Any) -> Array:
-    return t.isf(jnp.full_like(df, alpha / 2), df)
+    return t.isf(jnp.zeros_like(df) + alpha / 2, df)
 
 
 @in_own_precision

@@ -122,7 +122,9 @@ class Inference:
     def rsquared_adj(self) -> Float[Array, "*batch"]:
         """1 − (1 − R²) (nobs − 1) / df_resid; nobs itself without a constant."""
         explained, rest = self._shares()
-        return 1 - self._over_df(rest / (explained + rest) * (self.estimate.nobs - (self._p - self._regressors)))
+        return 1 - self._over_df(
+            rest / (explained + rest) * (self.estimate.nobs - (self._p - self._regressors))
+        )
 
     @computed
     def tvalues(self) -> Float[Array, "p *batch"]:
@@ -388,9 +390,13 @@ class Inference:
     def _feature_rows(self) -> list[Row]:
         """The way from c to θ, float64."""
         e = self.estimate
-        center, scale, origin = jax.tree.map(lambda a: a.astype(jnp.float64), (e.x_center, e.x_scale, e.x_origin))
+        center, scale, origin = jax.tree.map(
+            lambda a: a.astype(jnp.float64), (e.x_center, e.x_scale, e.x_origin)
+        )
         center = center if origin is None else center + origin
-        return feature_rows(self.ansatz, columns_of(self.ansatz, center, 0), columns_of(self.ansatz, scale, 0))
+        return feature_rows(
+            self.ansatz, columns_of(self.ansatz, center, 0), columns_of(self.ansatz, scale, 0)
+        )
 
 
 @differentiable

@@ -376,7 +376,9 @@ def _check_rounding(a: Any, dtype: np.dtype, name: str) -> None:
 
 
 def _rounded(a: Any, dtype: np.dtype, name: str, error: float) -> str:
-    there = f"{name} is {a.dtype} and y {dtype}" if name == "x" else f"y is {a.dtype} and is fitted in {dtype}"
+    there = (
+        f"{name} is {a.dtype} and y {dtype}" if name == "x" else f"y is {a.dtype} and is fitted in {dtype}"
+    )
     return (
         f"{there}, in which {name} is off by up to {error:.2g}; pass {name} from a "
         f"nearer origin ({name} - {name}[0]), or y as float64"

@@ -6,7 +6,6 @@ The cost reads params and data in their own units.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,13 +23,20 @@ from jaxreg.engine.blocks import Found, Task
 from jaxreg.engine.derivative import Observations, finite_or_1
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.features import feature_rows
-from jaxreg.engine.operation import Located, Operands, by_sums, in_double_double, operation, over_batch, solved
+from jaxreg.engine.operation import (
+    Located,
+    Operands,
+    by_sums,
+    in_double_double,
+    operation,
+    over_batch,
+    solved,
+)
 from jaxreg.engine.tiles import Tile, cut, picked, tiled
 from jaxreg.inputs import Columns
 from jaxreg.precision import float64
 from jaxreg.solvers import ClosedForm, GradientDescent
 from jaxreg.status import Status
-
 
 TILE = 4096  # data sets whose descents are one program
 MAX_OFFSET = 2.0**6  # of x and y, in their deviations, up to which a cost in float32 keeps five digits
@@ -73,15 +79,24 @@ class Standard(NamedTuple):
         y_mean = point.y_unit * point.y_mean
         theta0 = [0 * one] * (k + first)
         if first:
-            D = [[y_deviation, *(-unit[j] * point.offsets[j] for j in range(k))], *([0 * one, *row] for row in D)]
+            D = [
+                [y_deviation, *(-unit[j] * point.offsets[j] for j in range(k))],
+                *([0 * one, *row] for row in D),
+            ]
             R = [[one, *[0 * one] * k], *([0 * one, *row] for row in R)]
             best = [0 * one, *best]
             theta0[0] = y_mean * one
         p = k + first
-        center = point.x_center if origin.x is None else [c + o for c, o in zip(point.x_center, origin.x, strict=True)]
+        center = (
+            point.x_center
+            if origin.x is None
+            else [c + o for c, o in zip(point.x_center, origin.x, strict=True)]
+        )
         rows = feature_rows(ansatz, center, point.x_scale)
         B = [[sum((m * D[i][j] for i, m in row.items()), 0 * one) for j in range(p)] for row in rows]
-        return cls(_stack(best), _matrix(B), _stack(theta0), _matrix(D), _matrix(R), y_mean * one, y_deviation)
+        return cls(
+            _stack(best), _matrix(B), _stack(theta0), _matrix(D), _matrix(R), y_mean * one, y_deviation
+        )
 
 
 class Minimum(NamedTuple):
@@ -112,7 +127,9 @@ def standardized_cost(
     return cost(theta, x, y, w, ansatz=ansatz) / jnp.square(standard.y_deviation)
 
 
-def finished(found: Estimate, standard: Standard, a: Array, value: Array, end: Array, dtype: np.dtype) -> Estimate:
+def finished(
+    found: Estimate, standard: Standard, a: Array, value: Array, end: Array, dtype: np.dtype
+) -> Estimate:
     """The estimate at the end of a descent, but for standard errors, see `without_errors`."""
     p = len(a)
     step = jnp.where(jnp.isfinite(a), a - standard.best, 0)
@@ -154,7 +171,9 @@ def _minimize(ansatz: Ansatz, certified: bool, operands: Operands) -> Minimum:
         found, standard = start(ansatz, operands, located, dtype)
     in_dtype = jax.tree.map(lambda a: a.astype(dtype), standard)
 
-    def one(cost: Partial, x: Array, y: Array, w: Array | None, standard: Standard, rate: Any, tol: Any) -> Descent:
+    def one(
+        cost: Partial, x: Array, y: Array, w: Array | None, standard: Standard, rate: Any, tol: Any
+    ) -> Descent:
         of_a = partial(standardized_cost, ansatz)
         data = (cost, x, y, w, standard)
         return loop(of_a, standard.best, data, solver.ready_optimizer(rate), solver.steps, tol, history=False)
@@ -167,7 +186,9 @@ def _minimize(ansatz: Ansatz, certified: bool, operands: Operands) -> Minimum:
     return Minimum(without_errors(estimate, jnp), descent.params, in_dtype)
 
 
-def _near_minimum(ansatz: Ansatz, operands: Operands, fixed: Operands, result: Minimum, y_only: bool) -> Minimum:
+def _near_minimum(
+    ansatz: Ansatz, operands: Operands, fixed: Operands, result: Minimum, y_only: bool
+) -> Minimum:
     """By the implicit function theorem at ∇S = 0: a − H⁻¹∇S, with the data in ∇S and not in H; S itself at a."""
     found, axes = result.estimate, operands.y.ndim - 1
     ended = jnp.isfinite(found.params[0])
@@ -208,7 +229,7 @@ def _root(a: Array) -> Array:
 
 
 def _stack(arrays: list[Array]) -> Array:
-    return jnp.stack(jnp.broadcast_arrays(*arrays))
+    return jnp.stack(small.alike(arrays))
 
 
 def _matrix(rows: list[list[Array]]) -> Array:
@@ -250,7 +271,11 @@ class InTiles:
                 ends = self._descend(task, own, precision, len(ids))
                 break
             end = self._descend(task, picked(own, ids), precision, max(len(ids), 2))
-            ends = jax.tree.map(lambda a: np.zeros((*a.shape[:-1], last - first), a.dtype), end) if ends is None else ends
+            ends = (
+                jax.tree.map(lambda a: np.zeros((*a.shape[:-1], last - first), a.dtype), end)
+                if ends is None
+                else ends
+            )
             jax.tree.map(lambda a, b: a.__setitem__((..., ids), b[..., : len(ids)]), ends, end)
         whole = jax.tree.map(np.asarray, _finished(dtype, estimate, standard, *ends))
         return without_errors(whole, np)  # where `jax_debug_nans` does not look
@@ -269,7 +294,13 @@ class InTiles:
 
 @partial(jax.jit, static_argnums=0)
 def _descend_tile(
-    ansatz: Ansatz, solver: GradientDescent, cost: Partial, x: Array, y: Array, w: Array | None, standard: Standard
+    ansatz: Ansatz,
+    solver: GradientDescent,
+    cost: Partial,
+    x: Array,
+    y: Array,
+    w: Array | None,
+    standard: Standard,
 ) -> tuple[Array, Array, Array]:
     """a, S there in units of the variance of y, and the status."""
     own = {"y": y, "standard": standard}
@@ -289,7 +320,9 @@ def _descend_tile(
 
 
 @partial(jax.jit, static_argnums=0)
-def _finished(dtype: np.dtype, found: Estimate, standard: Standard, a: Array, value: Array, end: Array) -> Estimate:
+def _finished(
+    dtype: np.dtype, found: Estimate, standard: Standard, a: Array, value: Array, end: Array
+) -> Estimate:
     return finished(found, standard, a, value, end, dtype)
 
 

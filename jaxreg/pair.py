@@ -21,6 +21,7 @@ from jax import lax
 
 from jaxreg._typing import Array
 from jaxreg.pytree import pytree
+from jaxreg.small import alike
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
@@ -146,7 +147,7 @@ def where(condition: Array, a: Any, b: Any) -> Pair:
 
 def stack(pairs: list[Pair]) -> Pair:
     """`jnp.stack` along a new first axis, each pair broadcast to the common shape."""
-    return _both(lambda *a: jnp.stack(jnp.broadcast_arrays(*a)), pairs)
+    return _both(lambda *a: jnp.stack(alike(a)), pairs)
 
 
 def concatenate(pairs: list[Pair]) -> Pair:

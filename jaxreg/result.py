@@ -123,7 +123,9 @@ class Fit(Inference):
         """
         if interval not in (None, "confidence", "prediction"):
             raise ValueError(f'interval is "confidence", "prediction" or None, got {interval!r}')
-        away = inputs.new_x(x, self.params.dtype, self.ansatz, self.shape, self._columns, self.estimate.x_origin)
+        away = inputs.new_x(
+            x, self.params.dtype, self.ansatz, self.shape, self._columns, self.estimate.x_origin
+        )
         if interval is None:
             return _predict(self, away)
         if interval == "confidence":

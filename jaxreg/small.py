@@ -6,6 +6,7 @@ reduction over a short first axis, which takes five times as long.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 
 import jax.numpy as jnp
@@ -46,6 +47,12 @@ def largest(a: Array) -> Array:
 def stored(a: Array) -> Array:
     """a, kept: on the CPU, XLA computes what many read anew for each of them, but not what it scatters."""
     return jnp.zeros_like(a).at[jnp.arange(a.shape[0])].set(a)
+
+
+def alike(arrays: Sequence[Array]) -> list[Array]:
+    """Arrays with their common shape, lying where the data sets lie on a mesh."""
+    zero = _sum([jnp.zeros_like(a) for a in arrays])
+    return [a + zero for a in arrays]
 
 
 def _sum(terms: list[Array]) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -165,7 +164,9 @@ def moved(ansatz: Ansatz, origin: Origin, point: TurningPoint, step: Vector) -> 
     if c0 is not None:
         dc0 = -dot(step, point.offsets)
         c0 = c0 + dc0
-    center = point.x_center if origin.x is None else [c + o for c, o in zip(point.x_center, origin.x, strict=True)]
+    center = (
+        point.x_center if origin.x is None else [c + o for c, o in zip(point.x_center, origin.x, strict=True)]
+    )
     away = vector(params_of(feature_rows(ansatz, center, point.x_scale), list(prepend(dc0, step))))
     if not isinstance(point.params, list):
         away = jnp.stack([*away])

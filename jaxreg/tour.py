@@ -16,9 +16,9 @@ from jaxreg import datasets
 from jaxreg.closed_form import closed_form
 from jaxreg.cost import mean_squared_error, residuals
 from jaxreg.descent import Descent, descend
+from jaxreg.engine.moments import Moments
 from jaxreg.fit import fit, moments
 from jaxreg.flow import Flow, exact_flow, momentum
-from jaxreg.engine.moments import Moments
 from jaxreg.path_integral import laplace, stationary_phase
 from jaxreg.phase_space import Trajectory
 

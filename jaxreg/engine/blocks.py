@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -78,9 +77,7 @@ class Found(NamedTuple):
     accurate: np.ndarray
 
 
-def estimate_in_blocks(
-    task: Task, source: Source, block_size: int | np.integer | str, progress: bool
-) -> Any:
+def estimate_in_blocks(task: Task, source: Source, block_size: int | np.integer | str, progress: bool) -> Any:
     """What the task finds of all data sets, with the axes that they came with."""
     with float64():  # or arrays of float64 sums would not pass from one program to the next
         whole = _put_together(task, source, block_size, progress)
@@ -133,7 +130,9 @@ def _estimate(task: Task, columns: Columns, first: int, last: int) -> Any:
     """What is found of the columns first to last."""
     if last - first == 1:  # an array of one column would look shared
         y = np.repeat(columns.y[..., first:last], 2, axis=-1)
-        columns = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., [first, first]], columns)._replace(y=y)
+        columns = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., [first, first]], columns)._replace(
+            y=y
+        )
         return jax.tree.map(lambda a: a[..., :1], _estimate(task, columns, 0, 2))
     methods = {"auto": [by_sums, certified], "fast": [by_sums], "certified": [certified]}[task.precision]
     found = cascade(methods, task, columns, first, last)
@@ -222,7 +221,11 @@ def _is_exact(ansatz: Ansatz, columns: Columns) -> bool:
     With others a compiler contracts product and sum where there is no mask between them.
     """
     single = columns.y.dtype == np.float32 and columns.weights is None and ansatz.basis_is_x
-    return single and not matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1) and not jax.config.jax_debug_nans
+    return (
+        single
+        and not matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1)
+        and not jax.config.jax_debug_nans
+    )
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -247,7 +250,14 @@ def _sums(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _solve(
-    ansatz: Ansatz, dtype: np.dtype, what: Callable, solver: Any, added: Any, sums: Sums, raw: Raw | None, others: tuple
+    ansatz: Ansatz,
+    dtype: np.dtype,
+    what: Callable,
+    solver: Any,
+    added: Any,
+    sums: Sums,
+    raw: Raw | None,
+    others: tuple,
 ) -> tuple:
     """What is found of sums."""
     sigma_unit, x_origin, y_origin = others
@@ -258,9 +268,7 @@ def _solve(
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _certify(
-    ansatz: Ansatz, what: Callable, solver: Any, columns: Columns
-) -> tuple:
+def _certify(ansatz: Ansatz, what: Callable, solver: Any, columns: Columns) -> tuple:
     """What is found of some columns in double-double."""
     operands = Operands(*columns, solver)
     with float64():
@@ -268,9 +276,7 @@ def _certify(
         return (*what(ansatz, operands, found, columns.y.dtype), found.point.accurate)
 
 
-def an_estimate(
-    ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype
-) -> tuple[Estimate, None]:
+def an_estimate(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Estimate, None]:
     """An estimate."""
     return solved(ansatz, operands, found, dtype)[0].estimate, None
 

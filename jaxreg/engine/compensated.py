@@ -29,12 +29,11 @@ from jaxreg.cost import is_valid
 from jaxreg.engine import scaling as scalings
 from jaxreg.engine.pair_equations import UNIT, FromBasis, pair_coef_error, solve_pairs
 from jaxreg.engine.scaling import Scaling
-from jaxreg.precision import power_of_two
 from jaxreg.engine.sums import Sums, columns_of
 from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.engine.vectors import Symmetric
 from jaxreg.pair import Pair
-from jaxreg.precision import float64
+from jaxreg.precision import float64, power_of_two
 
 SLICES = 5  # of 21 bits: 105 of them, as many as a pair has
 BITS = 21

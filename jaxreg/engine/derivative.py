@@ -19,10 +19,10 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.features import Row, feature_rows, params_of, variance
-from jaxreg.precision import power_of_two
 from jaxreg.engine.sums import columns_of
 from jaxreg.engine.vectors import MAX_LISTED, Symmetric, each, triangle, vector
-from jaxreg.precision import float64, promoting
+from jaxreg.precision import float64, power_of_two, promoting
+from jaxreg.small import alike
 
 
 class Observations(NamedTuple):
@@ -212,8 +212,10 @@ def _gram(psi: list[Array], share: Array) -> Symmetric:
     """⟨ψ ψᵀ⟩."""
     p = len(psi)
     if p <= MAX_LISTED:
-        return Symmetric([jnp.sum(share * (psi[i] * psi[j]), axis=0) for i in range(p) for j in range(i + 1)], p)
-    stacked = jnp.stack(jnp.broadcast_arrays(*psi), axis=1)
+        return Symmetric(
+            [jnp.sum(share * (psi[i] * psi[j]), axis=0) for i in range(p) for j in range(i + 1)], p
+        )
+    stacked = jnp.stack(alike(psi), axis=1)
     return Symmetric(jnp.sum(share[:, None, None] * (stacked[:, :, None] * stacked[:, None]), axis=0), p)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxreg._typing import Array
@@ -32,7 +31,7 @@ def matrix_sums(ansatz: Ansatz, raw: Raw, x: Array, y: Array, weights: Array | N
 
     The data sets that see an infinite x get NaN.
     """
-    n, axes = y.shape[0], y.ndim - 1
+    n = y.shape[0]
     columns = columns_of(ansatz, x, 1)
     *psi, _ = z_of(ansatz, raw, columns, jnp.zeros_like(columns[0]))
     finite = jnp.ones(columns[0].shape, bool)
@@ -64,9 +63,9 @@ def matrix_sums(ansatz: Ansatz, raw: Raw, x: Array, y: Array, weights: Array | N
             new += [total(of_y[:1], valid.astype(jnp.float64)), total(of_y[:1], log_w)]
         return [a + b for a, b in zip(totals, new, strict=True)]
 
-    batch = jnp.broadcast_shapes(y.shape[1:], () if weights is None else weights.shape[1:])
+    zero = sum(jnp.zeros_like(a[0], jnp.float64) for a in (y, weights) if a is not None)
     lengths = [len(of_x), k + 1, 1] + ([] if weights is None else [1, 1])
-    totals = [jnp.zeros((length, *batch), jnp.float64) for length in lengths]
+    totals = [jnp.broadcast_to(zero, (length, *zero.shape)) for length in lengths]
     count = -(-n // -(-n // CHUNK))
     totals = lax.fori_loop(0, n // count, lambda j, totals: add(j * count, count, totals), totals)
     if n % count:

@@ -24,6 +24,7 @@ from jaxreg.engine.vectors import triangle
 from jaxreg.pair import Pair
 from jaxreg.precision import in_own_precision, power_of_two
 from jaxreg.pytree import pytree, static
+from jaxreg.small import alike
 
 
 @pytree
@@ -98,7 +99,10 @@ class Moments:
         if roots == [None, None]:
             weights, root = [m.nobs.astype(m.G.hi.dtype) for m in (a, b)], None
         else:  # squares in units in which they do not overflow
-            roots = [jnp.sqrt(m.nobs.astype(m.G.hi.dtype)) if r is None else r for m, r in zip((a, b), roots, strict=True)]
+            roots = [
+                jnp.sqrt(m.nobs.astype(m.G.hi.dtype)) if r is None else r
+                for m, r in zip((a, b), roots, strict=True)
+            ]
             unit = power_of_two(jnp.maximum(*roots))
             weights = [jnp.square(r / unit) for r in roots]
             root = unit * jnp.sqrt(weights[0] + weights[1])
@@ -152,7 +156,7 @@ def moments_of_point(
         rows = [[one, *d[:k]], *([d[i], *row] for i, row in enumerate(rows))]
         b = [d[k], *b]
     rows = [*([*row, c] for row, c in zip(rows, b, strict=True)), [*b, square]]
-    G = jnp.stack([jnp.stack(jnp.broadcast_arrays(*row)) for row in rows])
+    G = jnp.stack([jnp.stack(alike(row)) for row in rows])
 
     def of_x(columns: list[Array]) -> Array:
         columns = [jnp.broadcast_to(a, square.shape) for a in columns]

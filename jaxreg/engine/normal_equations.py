@@ -82,7 +82,9 @@ def _by_cholesky(G: Symmetric, sizes: Vector, least: float | Array) -> Solved:
     for j in range(k):
         inverse_L[j, j] = 1 / L[j, j]
         for i in range(j + 1, k):
-            inverse_L[i, j] = _minus(jnp.zeros(()), [L[i, m] * inverse_L[m, j] for m in range(j, i)]) / L[i, i]
+            inverse_L[i, j] = (
+                _minus(jnp.zeros(()), [L[i, m] * inverse_L[m, j] for m in range(j, i)]) / L[i, i]
+            )
     inverse = [
         dot([inverse_L[m, i] for m in range(i, k)], [inverse_L[m, j] for m in range(i, k)])
         for i in range(k)

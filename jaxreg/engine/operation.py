@@ -38,7 +38,6 @@ from jaxreg.engine.turning_point import TurningPoint, listed_point, max_added, t
 from jaxreg.pair import Pair
 from jaxreg.precision import float64, promoting
 
-
 DATA = ("x", "y", "weights", "cost")  # what an estimate has derivatives in
 
 
@@ -117,7 +116,9 @@ def operation(kernel: Callable, near: Callable) -> Callable:
             for i, value in zip(moving, values, strict=True):
                 moved[i] = value
             y_only = [leaves[i] is operands.y for i in moving] == [True]
-            return near(ansatz, operands._replace(**jax.tree.unflatten(tree, moved)), operands, result, y_only)
+            return near(
+                ansatz, operands._replace(**jax.tree.unflatten(tree, moved)), operands, result, y_only
+            )
 
         values = (tuple(a[i] for i in moving) for a in (leaves, tangents_of))
         _, change = jax.jvp(of, *values)
@@ -263,9 +264,7 @@ def solved(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) 
     return Result(estimate, estimate.unit_cov, rest, point.accurate), exact
 
 
-def moments_of(
-    ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype
-) -> tuple[Moments, None]:
+def moments_of(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Moments, None]:
     """The moments that turning points were found from."""
     origin = (operands.x_origin, operands.y_origin)
     if found.G is None:

@@ -18,8 +18,8 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.engine import scaling as scalings
 from jaxreg.engine.normal_equations import MAX_CHANGE
 from jaxreg.engine.scaling import Scaling
-from jaxreg.precision import power_of_two
 from jaxreg.pair import Pair
+from jaxreg.precision import power_of_two
 
 UNIT = 2.0**-98  # relative error of an operation with pairs of float64, and of sums of their products
 
@@ -62,7 +62,7 @@ def solve_pairs(G: Pair, least: float | Array) -> PairSolved:
         swept = pair.where(on_k[:, None] & on_k[None], Pair.of(-1.0) / pivot, swept)
         return swept, jnp.minimum(share, left)
 
-    swept, share = lax.fori_loop(0, p, step, (G, jnp.ones(G.hi.shape[2:], G.hi.dtype)))
+    swept, share = lax.fori_loop(0, p, step, (G, jnp.ones_like(G.hi[0, 0])))
     return PairSolved(swept[:p, p], -swept[:p, :p], swept[p, p], share)
 
 

@@ -96,23 +96,24 @@ def added_rows(
         return [a + b for a, b in zip(sums, total, strict=True)]
 
     q = size(ansatz, x)
-    batch = batch_of(ansatz, x, y, weights) if window is None else (window[1],)
-    of_x, of_y = ((1,) * len(batch) if a.shape[-1] == 1 and not masked else batch for a in (x, y))
+    of_x, of_y, whole = _zeros(ansatz, *row((x, y, weights), window, 0))
+    if masked:
+        of_x = of_y = whole
     of_z = [of_x] * (q - 1) + [of_y]
-    shapes = [*of_z, *(jnp.broadcast_shapes(a, b) for i, a in enumerate(of_z) for b in of_z[: i + 1])]
-    shapes = [batch] * (masked + (weights is not None)) + shapes + [batch] * (weights is not None)
-    sums = [jnp.zeros(shape, jnp.float64) for shape in shapes]
+    sums = [*of_z, *(a + b for i, a in enumerate(of_z) for b in of_z[: i + 1])]
+    sums = [whole] * (masked + (weights is not None)) + sums + [whole] * (weights is not None)
     sums = over_rows((x, y, weights), rows, window, step, sums)
-    nobs = sums.pop(0) if masked else jnp.full(of_x, n, jnp.float64)
+    nobs = sums.pop(0) if masked else of_x + n
     weight = nobs if weights is None else sums.pop(0)
     log_weight = None if weights is None else sums.pop()
     return Sums(nobs, weight, log_weight, sums[:q], sums[q:])
 
 
-def batch_of(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> tuple[int, ...]:
-    """The shape of the data sets: axes of length 1 are those of the others."""
-    of_weights = () if weights is None else weights.shape[1:]
-    return jnp.broadcast_shapes(x.shape[1 + ansatz.x_is_vector :], y.shape[1:], of_weights)
+def _zeros(ansatz: Ansatz, x: Array, y: Array, w: Array | None) -> tuple[Array, Array, Array]:
+    """0 in float64 with the axes of a column of x, of y and of all, and lying where they lie."""
+    of_x, of_y = (jnp.zeros_like(a, jnp.float64) for a in (columns_of(ansatz, x, 0)[0], y))
+    whole = of_x + of_y
+    return of_x, of_y, whole if w is None else whole + jnp.zeros_like(w, jnp.float64)
 
 
 def over_rows(

@@ -27,10 +27,10 @@ from jaxreg.cost import is_valid
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.features import feature_rows, variance
-from jaxreg.precision import power_of_two
 from jaxreg.engine.row_sums import Window, over_rows, row
 from jaxreg.engine.sums import columns_of
 from jaxreg.engine.vectors import MAX_LISTED, Symmetric, Vector, dot, each, triangle, vector
+from jaxreg.precision import power_of_two
 from jaxreg.pytree import pytree, static
 
 WITH_LEVERAGE = ("HC2", "HC3")
@@ -280,14 +280,19 @@ def _by_products(
 
     count = -(-n // -(-n // matrix_sums.CHUNK))
     step = jax.checkpoint(step, static_argnums=2)
-    meat = jnp.zeros((len(pairs), *known.unit.shape), dtype)
+    meat = jnp.broadcast_to(jnp.zeros_like(known.unit), (len(pairs), *known.unit.shape))
     meat = lax.fori_loop(0, n // count, lambda j, meat: step(meat, j * count, count), meat)
     meat = step(meat, n - n % count, n % count) if n % count else meat
     M = meat[triangle(p)]
     if first:
         r = r.at[0].set(0)
         column_0 = d * M[0]
-        M = d[:, None] * M * d[None] + column_0[:, None] * r[None] + r[:, None] * column_0[None] + r[:, None] * r[None] * M[0, 0]
+        M = (
+            d[:, None] * M * d[None]
+            + column_0[:, None] * r[None]
+            + r[:, None] * column_0[None]
+            + r[:, None] * r[None] * M[0, 0]
+        )
     else:
         M = d[:, None] * M * d[None]
     return Symmetric(M, p)
@@ -328,7 +333,13 @@ def _lags(nobs: Any) -> Any:
 
 
 def _lagged(
-    maxlags: int | None, most: int, known: _Known, nobs: Array, row_of: Callable[..., _Row], over: Callable, none: Array
+    maxlags: int | None,
+    most: int,
+    known: _Known,
+    nobs: Array,
+    row_of: Callable[..., _Row],
+    over: Callable,
+    none: Array,
 ) -> Symmetric:
     """M = Σ s sᵀ + s fᵀ + f sᵀ with f_i = Σ_l (1 − l / (L + 1)) s_{i−l}; lags count valid observations."""
     L = _lags(nobs) if maxlags is None else jnp.full_like(nobs, float(maxlags))

@@ -15,6 +15,7 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.pair import Pair
 from jaxreg.precision import power_of_two
 from jaxreg.pytree import pytree
+from jaxreg.small import alike
 
 
 @pytree
@@ -78,10 +79,10 @@ def between(old: Scaling, new: Scaling, ansatz: Ansatz) -> Pair:
     corner = Pair.of(old.y_scale * y_unit)
     basis = ansatz.change(shift, old.x_scale * x_unit)
     p = basis.hi.shape[0]
-    batch = jnp.broadcast_shapes(corner.hi.shape, basis.hi.shape[2:])
 
     def bordered(block: Array, corner: Array, edge: Array) -> Array:
-        R = jnp.zeros((p + 1, p + 1, *batch), block.dtype)
+        zero = jnp.zeros_like(alike([corner, block[0, 0]])[0])
+        R = jnp.broadcast_to(zero, (p + 1, p + 1, *zero.shape))
         R = R.at[:p, :p].set(block).at[p, p].set(corner)
         return R.at[p, 0].set(edge) if ansatz.has_intercept else R
 

@@ -45,7 +45,15 @@ class Tile(NamedTuple):
         return None if self.start is None else (self.start, self.width)
 
 
-def tiled(function: Callable[[Tile], Result], data: Any, first: int, last: int, width: int, *, threads: int = WORKERS) -> Result:
+def tiled(
+    function: Callable[[Tile], Result],
+    data: Any,
+    first: int,
+    last: int,
+    width: int,
+    *,
+    threads: int = WORKERS,
+) -> Result:
     """`function` of the columns first to last, put together in NumPy arrays along the last axis.
 
     Args:
@@ -74,7 +82,11 @@ def tiled(function: Callable[[Tile], Result], data: Any, first: int, last: int, 
         part = jax.block_until_ready(function(tile))
         with lock:
             if not whole:
-                whole.append(jax.tree.map(lambda a: empty((*a.shape[:-1], m), a.dtype) if a.shape[-1] > 1 else np.array(a), part))
+                whole.append(
+                    jax.tree.map(
+                        lambda a: empty((*a.shape[:-1], m), a.dtype) if a.shape[-1] > 1 else np.array(a), part
+                    )
+                )
 
         def place(a: np.ndarray, b: Any) -> None:
             if a.shape[-1] > 1:

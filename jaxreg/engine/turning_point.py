@@ -16,9 +16,9 @@ import numpy as np
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine.normal_equations import Solved, coef_error, solve
-from jaxreg.precision import power_of_two
 from jaxreg.engine.sums import Origin, Raw, Sums
 from jaxreg.engine.vectors import MAX_LISTED, Symmetric, Vector, dot, each, every, listed, prepend, vector
+from jaxreg.precision import power_of_two
 
 UNIT = 2.0**-53  # what an operation rounds, relative
 BLOCK_ROWS = 32  # rows that are added up before they are added to the sums, at most
@@ -157,7 +157,17 @@ def listed_point(point: TurningPoint) -> TurningPoint:
     """A point in arrays with lists instead, if there are few basis functions."""
     if point.gram.k > MAX_LISTED:
         return point
-    names = ("params", "param_errors", "param_terms", "coefs", "offsets", "gram", "inverse", "cross", "unit_deviations")
+    names = (
+        "params",
+        "param_errors",
+        "param_terms",
+        "coefs",
+        "offsets",
+        "gram",
+        "inverse",
+        "cross",
+        "unit_deviations",
+    )
     return point._replace(**{name: listed(getattr(point, name)) for name in names})
 
 
@@ -297,7 +307,11 @@ def _around_the_means(
             near = each(lambda c, u, m: (c + u * m).astype(dtype).astype(jnp.float64), center, unit, offsets)
             offsets = each(lambda m, new, old, u: m - (new - old) / u, offsets, near, center, unit)
             x_center = list(near)
-        c, offsets, b = each(jnp.multiply, c, size), each(jnp.divide, offsets, size), each(jnp.divide, b, size)
+        c, offsets, b = (
+            each(jnp.multiply, c, size),
+            each(jnp.divide, offsets, size),
+            each(jnp.divide, b, size),
+        )
         A = A.with_outer(lambda a, s, t: a / (s * t), size, size)
         inverse = inverse.with_outer(lambda a, s, t: a * (s * t), size, size)
         x_scale = list(scale)

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxreg._typing import Array
 from jaxreg.pytree import pytree, static
+from jaxreg.small import alike
 
 MAX_LISTED = 3  # entries of a vector; with four, a program of lists compiles twice as long
 
@@ -36,7 +37,7 @@ def dot(a: Vector, b: Vector) -> Array:
 
 def vector(entries: list[Array]) -> Vector:
     """A list, or one array if they are many."""
-    return entries if len(entries) <= MAX_LISTED else jnp.stack(jnp.broadcast_arrays(*entries))
+    return entries if len(entries) <= MAX_LISTED else jnp.stack(alike(entries))
 
 
 def listed(a: Any) -> Any:
