@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cases import CASES
-from bench.measure import Row
+from bench.compilation import Compiled
+from bench.measure import Ratio, Row
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "statsmodels", "scikit-learn", "xarray", "torch", "lineax")
-CPU_ONLY = ("memmap", "start")
+CPU_ONLY = ("memmap", "start", "compile")
 
 
 def main(
@@ -37,18 +38,22 @@ def main(
         raise typer.BadParameter(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     on_cpu = device == "cpu"
     chosen = case or [name for name in CASES if on_cpu or name not in CPU_ONLY]
-    console, rows = Console(width=120), []
+    console, rows = Console(width=140), []
     with jax.default_device(jax.devices(device)[0]):
         for name in chosen:
             console.print(f"{name}: {CASES[name].__doc__}", style="dim")
             rows += CASES[name](scale, on_cpu)
-    console.print(_table(rows))
+    kinds = {kind: [row for row in rows if isinstance(row, kind)] for kind in TABLES}
+    for kind, of_kind in kinds.items():
+        if of_kind:
+            console.print(TABLES[kind](of_kind))
     console.print(_machine(device))
     if json_file is not None:
-        json_file.write_text(json.dumps({"machine": _machine(device), "rows": [r.as_dict() for r in rows]}))
+        told = {NAMES[kind]: [row.as_dict() for row in of_kind] for kind, of_kind in kinds.items()}
+        json_file.write_text(json.dumps({"machine": _machine(device), **told}))
 
 
-def _table(rows: list[Row]) -> Table:
+def _times(rows: list[Row]) -> Table:
     table = Table("case", "who", box=MARKDOWN)
     for column in ("µs a fit", "× limit", "× jaxreg", "error", "compile s"):
         table.add_column(column, justify="right")
@@ -67,6 +72,44 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
+def _ratios(ratios: list[Ratio]) -> Table:
+    table = Table("case", "ours", "reference", box=MARKDOWN)
+    for column in ("ratio", "target", "met"):
+        table.add_column(column, justify="right")
+    for r in ratios:
+        table.add_row(
+            r.case,
+            f"{r.who}: {r.ours:.3g} {r.unit}",
+            f"{r.of}: {r.reference:.3g} {r.unit}",
+            f"{r.ratio:.3g}",
+            f"≤ {r.target:.3g}",
+            _answer(r.is_met),
+        )
+    return table
+
+
+def _compiled(programs: list[Compiled]) -> Table:
+    table = Table("case", box=MARKDOWN)
+    for column in ("CPU s", "target", "× by hand", "operations", "programs", "shapes", "met"):
+        table.add_column(column, justify="right")
+    for p in programs:
+        table.add_row(
+            p.case,
+            f"{p.cpu_s:.2f}",
+            p.target,
+            f"{p.over_by_hand:.1f}",
+            _number(p.operations, "d"),
+            f"{p.programs}",
+            _number(p.shapes, "d"),
+            "" if p.is_met is None else _answer(p.is_met),
+        )
+    return table
+
+
+def _answer(is_met: bool) -> str:
+    return "yes" if is_met else "no"
+
+
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
@@ -81,6 +124,10 @@ def _version(package: str) -> str | None:
         return f"{package} {version(package)}"
     except PackageNotFoundError:
         return None
+
+
+TABLES = {Row: _times, Ratio: _ratios, Compiled: _compiled}
+NAMES = {Row: "rows", Ratio: "ratios", Compiled: "programs"}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -58,6 +60,60 @@ class Row:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """What is asked for of one number in units of another, both of one run.
+
+    Attributes:
+        case: the name of the case.
+        who: whose number it is.
+        ours: the number.
+        of: what it is compared with.
+        reference: the number of that.
+        target: the ratio is to be this or less.
+        unit: of both numbers.
+    """
+
+    case: str
+    who: str
+    ours: float
+    of: str
+    reference: float
+    target: float
+    unit: str = "µs"
+
+    @property
+    def ratio(self) -> float:
+        """In units of the reference."""
+        return self.ours / self.reference
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the target is met."""
+        return self.ratio <= self.target
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"ratio": self.ratio, "is_met": self.is_met}
+
+
+def at_most(rows: list[Row], *targets: tuple[str, str, float]) -> list[Row | Ratio]:
+    """The rows of a case, and what is asked for: (who, of whom, ratio), where both were timed."""
+    times = {row.who: row.us_per_fit for row in rows}
+    ratios = [
+        Ratio(rows[0].case, who, times[who], of, times[of], target)
+        for who, of, target in targets
+        if who in times and of in times
+    ]
+    return [*rows, *ratios]
+
+
+def told_by(module: str, *args: str) -> str:
+    """The last line that a module prints in a process of its own."""
+    command = [sys.executable, "-m", module, *args]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
 
 
 def compare(case: str, runners: list[Runner], reference: np.ndarray | None = None) -> list[Row]:

@@ -148,6 +148,21 @@ def numpy_lstsq(X: np.ndarray, y: np.ndarray) -> Any:
     return np.linalg.lstsq(X, y, rcond=None)[0]
 
 
+def by_hand(x: Any, y: Any) -> tuple[Any, Any]:
+    """A line in plain jnp, gaps as NaN in y: params and standard errors in the dtype of y."""
+    seen = ~jnp.isnan(y)
+    n = jnp.sum(seen, axis=0)
+    x = jnp.where(seen, x if x.ndim == 2 else x[:, None], 0)
+    y = jnp.where(seen, y, 0)
+    x_mean, y_mean = jnp.sum(x, axis=0) / n, jnp.sum(y, axis=0) / n
+    x, y = jnp.where(seen, x - x_mean, 0), jnp.where(seen, y - y_mean, 0)
+    xx = jnp.sum(x * x, axis=0)
+    slope = jnp.sum(x * y, axis=0) / xx
+    variance = jnp.sum((y - slope * x) ** 2, axis=0) / (n - 2)
+    params = jnp.stack([y_mean - slope * x_mean, slope])
+    return params, jnp.sqrt(variance * jnp.stack([1 / n + x_mean**2 / xx, 1 / xx]))
+
+
 def vmapped_descent(cost: Callable, rate: float, steps: int) -> Callable:
     """jit(vmap(scan(grad))), as anyone would write it."""
 

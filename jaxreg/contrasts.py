@@ -119,7 +119,7 @@ def f_of(fit: Inference, C: Array, value: Array) -> tuple[Array, Array]:
         dense = jnp.stack(
             [jnp.stack([jnp.broadcast_to(row.get(k, 0.0), unit.shape) for k in range(p)]) for row in rows]
         )
-        unit_cov = jnp.asarray(fit.estimate.unit_cov).astype(jnp.float64)[triangle(p)]
+        unit_cov = jnp.asarray(fit.estimate.unit_cov)[triangle(p)].astype(jnp.float64)
         least = LEAST_REGULAR[fit.estimate.params.dtype.name]
         fvalue = _mahalanobis(
             away / jnp.where(unit > 0, unit, 1), dense, jnp.where(unit > 0, unit_cov, 0 * unit_cov), least

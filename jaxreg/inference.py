@@ -167,7 +167,7 @@ class Inference:
             rows, V = self._feature_rows(), self._cov_of_coefs()
             p = len(rows)
             lower = [bilinear(rows[i], V, rows[j]) for i in range(p) for j in range(i + 1)]
-            return jnp.stack(lower)[triangle(p)].astype(self.estimate.params.dtype)
+            return jnp.stack(lower).astype(self.estimate.params.dtype)[triangle(p)]
 
     @computed
     def fvalue(self) -> Float[Array, "*batch"]:
@@ -384,19 +384,20 @@ class Inference:
         """The covariance of c in units of y², float64."""
         e = self.estimate
         unit = self._sigma_over_root_weight().astype(jnp.float64)
-        V = jnp.asarray(e.unit_cov).astype(jnp.float64) * unit * unit
-        return Symmetric(list(V), self._p)
+        V = [a.astype(jnp.float64) * unit * unit for a in jnp.asarray(e.unit_cov)]
+        return Symmetric(V, self._p)
 
     def _feature_rows(self) -> list[Row]:
         """The way from c to θ, float64."""
         e = self.estimate
-        center, scale, origin = jax.tree.map(
-            lambda a: a.astype(jnp.float64), (e.x_center, e.x_scale, e.x_origin)
-        )
-        center = center if origin is None else center + origin
-        return feature_rows(
-            self.ansatz, columns_of(self.ansatz, center, 0), columns_of(self.ansatz, scale, 0)
-        )
+        center, scale = (self._wide_columns(a) for a in (e.x_center, e.x_scale))
+        if e.x_origin is not None:
+            center = [c + o for c, o in zip(center, self._wide_columns(e.x_origin), strict=True)]
+        return feature_rows(self.ansatz, center, scale)
+
+    def _wide_columns(self, a: Array) -> list[Array]:
+        """The columns of a center or a scale in float64, cut before they are: JAX transposes a cut where it likes."""
+        return [column.astype(jnp.float64) for column in columns_of(self.ansatz, a, 0)]
 
 
 @differentiable

@@ -33,8 +33,9 @@ def iterated(
     """
     p = gradient.shape[0]
     unit = jnp.eye(p, dtype=H.dtype).reshape(p, p, *(1,) * (H.ndim - 2))
-    first = (unit - learning_rate * H, unit + jnp.zeros_like(H))
-    start = (jnp.zeros_like(gradient), gradient)
+    P = unit - learning_rate * H
+    first = (P, unit + jnp.zeros_like(P))
+    start = (jnp.zeros_like(P[0] * gradient), gradient + jnp.zeros_like(P[0]))
     bits = max(steps, 1).bit_length()
 
     def advance(state: tuple[Array, Array], power: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -68,7 +69,7 @@ def iterated(
         go = goes_on(there) & (taken + (1 << j) < steps)
         return jnp.where(go, taken + (1 << j), taken), _choose(go, there, here)
 
-    taken, last = lax.fori_loop(0, bits, longest, (jnp.zeros_like(H[0, 0], jnp.int32), start))
+    taken, last = lax.fori_loop(0, bits, longest, (jnp.zeros_like(P[0, 0], jnp.int32), start))
     stop = _choose(goes_on(start) & (taken < steps), advance(last, first), start)
     return _choose(small.norm(stop[1]) <= tol, stop, end)
 

@@ -6,6 +6,7 @@ The cost reads params and data in their own units.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -196,8 +197,13 @@ def _near_minimum(
     of_a = partial(standardized_cost, ansatz)
 
     def data(operands: Operands) -> tuple:
-        own = jax.tree.map(lambda leaf: jnp.where(ended, leaf, 0), operands[:3])
-        return (operands.cost, *own, standard)
+        return (operands.cost, *jax.tree.map(harmless, operands[:3]), standard)
+
+    def harmless(leaf: Array) -> Array:
+        """Without what data sets have failed for; what is shared is not copied for each."""
+        if math.prod(leaf.shape[leaf.ndim - axes :]) == 1:
+            return jnp.where(jnp.isinf(leaf), 0, leaf)
+        return jnp.where(ended, leaf, 0)
 
     value, slope = over_batch(lambda a, *data: jax.value_and_grad(of_a)(a, *data), (a, *data(operands)), axes)
     H = over_batch(lambda a, *data: jax.hessian(of_a)(a, *data), (a, *data(fixed)), axes)

@@ -76,7 +76,12 @@ MISTAKES = {
         {"weights": np.where(X > 3, np.nan, 1), "nan_policy": "raise"},
     ),
     "lost x": (ValueError, r"x is float64 and y float32.*x - x\[0\]", (1.6e9 + X, Y.astype("f4")), {}),
-    "lost whole x": (ValueError, r"x is int64 and y float32", (2**60 + 2**34 + np.arange(5), Y.astype("f4")), {}),
+    "lost whole x": (
+        ValueError,
+        r"x is int64 and y float32",
+        (2**60 + 2**34 + np.arange(5), Y.astype("f4")),
+        {},
+    ),
 }
 
 

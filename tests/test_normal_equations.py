@@ -133,7 +133,9 @@ def test_no_change_of_G_moves_the_solution_further_than_the_bound(rng, p, kind):
         else:
             lower = [G[i, j] for i in range(p + 1) for j in range(i + 1)]
             single = solve(Symmetric.of_lower(lower, p + 1), vector([G[i, i] for i in range(p)]), 2.0**-46)
-            bound = jnp.stack([*coef_error(single, vector(list(size[:-1])), size[-1], jnp.asarray(relative))[0]])
+            bound = jnp.stack(
+                [*coef_error(single, vector(list(size[:-1])), size[-1], jnp.asarray(relative))[0]]
+            )
     largest = np.zeros((p, M))
     for _ in range(200):
         sign = np.triu(rng.choice([-1, 1], size=(p + 1, p + 1)))

@@ -133,7 +133,7 @@ def _isf_of(q: Array, df: Array, dtype: str) -> Array:
     log_q = jnp.log(jnp.where(inside, small, 0.25))
     t = _first_guess(jnp.where(inside, small, 0.25), df)
 
-    def step(_: Array, t: Array) -> Array:
+    def step(_: Any, t: Array) -> Array:
         log_p, center, log_pdf = _tails(t, df, dtype)
         too_far = log_p - math.log(2) - log_q
         further = too_far * jnp.exp(log_p - math.log(2) - log_pdf - jnp.log(t))

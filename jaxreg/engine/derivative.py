@@ -87,8 +87,9 @@ class Observations(NamedTuple):
         about: Any = 0
         if ansatz.has_intercept:
             about = found.coefs[0] if found.y_mean is None else found.y_mean - _or_0(found.y_origin)
+        of_rest = self.root_mean(e, e, found.residual)
         changes = {
-            "residual": self.root_mean(e, e, found.residual),
+            "residual": jnp.where(found.nobs > len(found.params), of_rest, found.residual),
             "explained": self.root_mean(y - about - e, y - about + e, found.explained),
         }
         if found.y_mean is not None:

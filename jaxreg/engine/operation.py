@@ -134,7 +134,9 @@ def operation(kernel: Callable, near: Callable) -> Callable:
         def one_axis_more(axis_size: int, in_batched: list[Operands], operands: Operands) -> tuple:
             """The mapped axis goes to the end; what is not mapped gets an axis of length 1 there."""
             moved = jax.tree.map(
-                lambda a, mapped: jnp.moveaxis(a, 0, -1) if mapped else a[..., None], operands, *in_batched
+                lambda a, mapped: jnp.moveaxis(a, 0, -1) if mapped else a[..., None] if jnp.ndim(a) else a,
+                operands,
+                *in_batched,
             )
             found = jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), function(moved))
             return found, jax.tree.map(lambda _: True, found)
@@ -173,6 +175,8 @@ def _near_estimate(
         y_only=y_only,
     )
     if operands.robust is not None:
+        known = jnp.isfinite(result.estimate.bse)
+        found = replace(found, bse=jnp.where(known, found.bse, jnp.nan))  # of the others nothing moves
         found = with_robust_errors(ansatz, operands.robust, found, exact, *operands[:3], rows=ROWS["cpu"])
     return result._replace(estimate=found, bread=exact.unit_cov)
 
