@@ -170,7 +170,7 @@ def _called(cost: Cost, *args: Any, **options: Any) -> Array:
 
 
 def _with_traced_constants(cost: Partial, ansatz: Ansatz, source: Source) -> Partial:
-    """The cost with the traced numbers that its code mentions as leaves too: their derivatives are known only so."""
+    """The cost with the traced numbers that its code mentions as leaves too, for only those have derivatives."""
     if get_opaque_trace_state() == OUTSIDE:
         return cost
     p = len(ansatz.names(source.x.shape[1] if ansatz.x_is_vector else 1))

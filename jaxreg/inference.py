@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -396,7 +395,7 @@ class Inference:
         return feature_rows(self.ansatz, center, scale)
 
     def _wide_columns(self, a: Array) -> list[Array]:
-        """The columns of a center or a scale in float64, cut before they are: JAX transposes a cut where it likes."""
+        """The columns of a center or a scale in float64, which JAX transposes where there may be none: cut first."""
         return [column.astype(jnp.float64) for column in columns_of(self.ansatz, a, 0)]
 
 

@@ -91,7 +91,7 @@ class Source:
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether all that the data sets own is arrays in memory, used as they are; memory maps are copied."""
+        """Whether what the data sets own is arrays in memory, used as they are; memory maps are copied."""
         if self.weights_are_sigma or self.nan_policy != "omit":
             return False
 
@@ -206,7 +206,7 @@ def source(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: An
 
 
 def constant_column(source: Source) -> int | str | None:
-    """Which column of a shared x without an intercept is constant, "implicit" if columns add up to one, or None.
+    """Which column of a shared x without an intercept is constant, "implicit" if some add up to one, or None.
 
     As statsmodels decides it; where there are no values to look at it is None.
     """

@@ -1,4 +1,4 @@
-"""Gradient descent on any cost of (params, x, y, weights), for every data set from its least-squares solution.
+"""Gradient descent on any cost of (params, x, y, weights), for every data set from its least squares.
 
 It descends in standardized coordinates a, θ = B a + θ₀: there every feature and y have mean 0 and variance 1.
 The cost reads params and data in their own units.
@@ -190,7 +190,7 @@ def _minimize(ansatz: Ansatz, certified: bool, operands: Operands) -> Minimum:
 def _near_minimum(
     ansatz: Ansatz, operands: Operands, fixed: Operands, result: Minimum, y_only: bool
 ) -> Minimum:
-    """By the implicit function theorem at ∇S = 0: a − H⁻¹∇S, with the data in ∇S and not in H; S itself at a."""
+    """By the implicit function theorem at ∇S = 0: a − H⁻¹∇S, where the data move ∇S and not H; and S at a."""
     found, axes = result.estimate, operands.y.ndim - 1
     ended = jnp.isfinite(found.params[0])
     a, standard = jax.tree.map(lambda leaf: jnp.where(ended & jnp.isfinite(leaf), leaf, 1), result[1:])
@@ -269,20 +269,14 @@ class InTiles:
         own = (*data, standard)
         near = np.ones(last - first, bool) if dtype == np.float64 else _is_near(standard)
         groups = [(np.flatnonzero(near), dtype), (np.flatnonzero(~near), np.dtype(np.float64))]
-        ends: Any = None
-        for ids, precision in groups:
-            if len(ids) == 0:
-                continue
-            if len(ids) == last - first:
-                ends = self._descend(task, own, precision, len(ids))
-                break
-            end = self._descend(task, picked(own, ids), precision, max(len(ids), 2))
-            ends = (
-                jax.tree.map(lambda a: np.zeros((*a.shape[:-1], last - first), a.dtype), end)
-                if ends is None
-                else ends
-            )
-            jax.tree.map(lambda a, b: a.__setitem__((..., ids), b[..., : len(ids)]), ends, end)
+        groups = [(ids, precision) for ids, precision in groups if len(ids)]
+        if len(groups) == 1:
+            ends = self._descend(task, own, groups[0][1], last - first)
+        else:
+            parts = [self._descend(task, picked(own, ids), dtype, max(len(ids), 2)) for ids, dtype in groups]
+            order = np.argsort(np.concatenate([ids for ids, _ in groups]))
+            cut = [[a[..., : len(ids)] for a in part] for part, (ids, _) in zip(parts, groups, strict=True)]
+            ends = [np.concatenate(halves, axis=-1)[..., order] for halves in zip(*cut, strict=True)]
         whole = jax.tree.map(np.asarray, _finished(dtype, estimate, standard, *ends))
         return without_errors(whole, np)  # where `jax_debug_nans` does not look
 

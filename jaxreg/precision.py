@@ -39,7 +39,7 @@ def in_own_precision(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def promoting(function: Callable[P, R]) -> Callable[P, R]:
-    """Let `function` promote ranks and dtypes, as this code is written, where the caller's settings forbid it."""
+    """Let `function` promote ranks and dtypes, as this code does, where the caller's settings forbid it."""
 
     @functools.wraps(function)
     def promotes(*args: P.args, **kwargs: P.kwargs) -> R:

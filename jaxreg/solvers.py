@@ -157,7 +157,7 @@ class GradientDescent:
 
 
 def moved(ansatz: Ansatz, origin: Origin, point: TurningPoint, step: Vector) -> TurningPoint:
-    """Another point of the parabola S, by what its coefs differ in from the turning point; its digits are fewer."""
+    """Another point of the parabola S, by what its coefs differ in from the turning point; with fewer digits."""
     unit_step = each(lambda a: a / point.y_unit, step)
     more = dot(unit_step, point.gram.times(unit_step))
     c0, dc0 = point.c0, None

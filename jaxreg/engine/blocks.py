@@ -100,8 +100,12 @@ def _put_together(task: Task, source: Source, block_size: int | np.integer | str
     whole: Any = None
     for start, part in zip(starts, parts, strict=True):
         whole = jax.tree.map(lambda a: empty((*a.shape[:-1], m), a.dtype), part) if whole is None else whole
-        jax.tree.map(lambda a, b: np.copyto(a[..., start : start + b.shape[-1]], b), whole, part)
+        jax.tree.map(partial(_place, start), whole, part)
     return whole
+
+
+def _place(start: int, whole: np.ndarray, part: np.ndarray) -> None:
+    whole[..., start : start + part.shape[-1]] = part
 
 
 def _blocks(task: Task, source: Source, starts: range, count: int, m: int) -> Iterator[Any]:
@@ -216,7 +220,7 @@ class _Reader:
 
 
 def _is_exact(ansatz: Ansatz, columns: Columns) -> bool:
-    """Whether all products are exact in float64, and so the bits of their sums are the same with a mask and without.
+    """Whether all products are exact in float64: then their sums have the same bits with a mask and without.
 
     With others a compiler contracts product and sum where there is no mask between them.
     """

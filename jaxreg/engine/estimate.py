@@ -48,8 +48,8 @@ class Estimate:
         x_center: (*batch), or (k, *batch) where x is a vector.
         x_scale: the same.
         residual: √(Σ w ε² / Σ w), (*batch).
-        explained: the root of what Σ w y² / Σ w is lowered by, about the mean if there is an intercept; negative
-            where a cost of another kind has raised it, (*batch).
+        explained: the root of what Σ w y² / Σ w is lowered by, about the mean if there is an intercept;
+            negative where a cost of another kind has raised it, (*batch).
         y_mean: ⟨y⟩, (*batch); None where c₀ is that.
         y_deviation: √⟨(y − ⟨y⟩)²⟩ where there is no intercept, (*batch); else None.
         root_weight: √Σ w, (*batch); None without weights.
@@ -162,7 +162,7 @@ def _status(point: TurningPoint, nobs: Array, end: Array | Status, bse: Vector, 
 
 
 def _in_range(point: TurningPoint, bse: Vector, dtype: np.dtype) -> Array:
-    """Whether params and their errors have digits in this dtype; a param that is 0 by chance may underflow."""
+    """Whether params and their errors have digits in this dtype; a param may be 0 by chance."""
     info = jnp.finfo(dtype)
     largest, least = float(info.max), float(info.tiny)
 

@@ -192,7 +192,7 @@ def moments_of_pairs(
 
 
 def averages(moments: Moments, x: Array, y: Array, weights: Array | None) -> Moments:
-    """The moments near the data that they are made of, in a scaling that stays: plain averages, to be differentiated."""
+    """The moments near the data that they are made of, in a scaling that stays: averages to be differentiated."""
     ansatz, scaling = moments.ansatz, moments.scaling
     columns = columns_of(ansatz, x, 1)
     valid = is_valid(columns, y, weights) & moments.is_usable  # what overflows has NaN for a derivative

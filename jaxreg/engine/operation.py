@@ -1,9 +1,9 @@
 """The operation that reads the data: `estimate`, which JAX's transformations see as one of their own.
 
-x (n, *batch) or (n, k, *batch), y (n, *batch) and weights (n, *batch) come with the observations in front and
-the axes of the data sets behind, of length 1 where something is shared; what comes out has these axes at its end.
+x (n, *batch) or (n, k, *batch), y (n, *batch) and weights (n, *batch) come with the observations in front
+and the axes of the data sets behind, of length 1 where something is shared; results have these at their end.
 
-derivative: the implicit function theorem at p = 0, whatever found the point; a tangent that is zero costs nothing.
+derivative: the implicit function theorem at p = 0, whatever found the point; zero tangents cost nothing.
 batching: `vmap` is one more axis of data sets, at the end; what is not mapped has length 1 there.
 platform: the sums run over the rows in order; how many are written out in the loop is the platform's.
 habit: the axes of the data sets are never merged, cut or gathered, so that meshes leave every device its own.
@@ -77,7 +77,7 @@ class Result(NamedTuple):
 
     Attributes:
         estimate: the estimate.
-        bread: ⟨ψψᵀ⟩⁻¹, the lower triangle row by row; of errors of one variance the `unit_cov` of the estimate.
+        bread: ⟨ψψᵀ⟩⁻¹, the lower triangle row by row; with one variance the `unit_cov` of the estimate.
         coefs_rest: what rounding has taken from the coefs of the estimate.
         accurate: whether rounding is too small to be noticed.
     """

@@ -351,15 +351,14 @@ def _lagged(
         meat, before = state
         for data in rows:
             row = row_of(*data)
-            s = each(lambda a: row.score * a, row.psi)
+            s = each(partial(jnp.multiply, row.score), row.psi)
             f = each(lambda a: a / 2, s)
             for weight, earlier in zip(kernel, before, strict=True):
-                f = each(lambda a, b: a + weight * b, f, earlier)
+                f = each(jnp.add, f, each(partial(jnp.multiply, weight), earlier))
             meat = _add(meat, _both(s, f))
             newest = [s, *before[:-1]] if before else []
             before = [
-                each(lambda a, b: jnp.where(row.valid, a, b), new, old)
-                for new, old in zip(newest, before, strict=True)
+                each(partial(jnp.where, row.valid), new, old) for new, old in zip(newest, before, strict=True)
             ]
         return meat, before
 

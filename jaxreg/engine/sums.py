@@ -113,7 +113,7 @@ def raw_units(
 
 
 def _middle(a: Array, usable: Array, moves: bool) -> tuple[Array, Array]:
-    """Center and scale that map the range over the rows into [−1, 1], in float64; center 0 if it may not move."""
+    """Center and scale that map the range over the rows into [−1, 1], in float64; 0 if it may not move."""
     low = jnp.where(usable, a, jnp.inf).min(axis=0).astype(jnp.float64)
     high = jnp.where(usable, a, -jnp.inf).max(axis=0).astype(jnp.float64)
     center = (low / 2 + high / 2).astype(a.dtype).astype(jnp.float64) if moves else jnp.zeros_like(low)

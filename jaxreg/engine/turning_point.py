@@ -50,7 +50,7 @@ class Rounding(NamedTuple):
 
 
 def max_added(n: int) -> float:
-    """How often a term of a sum over n rows is rounded at most: BLOCK_ROWS times, and with the sum of its rows.
+    """How often a term of a sum over n rows is rounded at most: BLOCK_ROWS times, and with the sum of rows.
 
     Of few rows as often as there are terms: an eager call may have added gaps to these.
     """
@@ -120,7 +120,7 @@ class TurningPoint(NamedTuple):
         gram: ⟨ψ_i ψ_j⟩, about the means where there is an intercept.
         inverse: its inverse.
         cross: ⟨ψ_i y⟩ in units of y_unit, about the means where there is an intercept.
-        unit_deviations: the roots of the diagonal of ⟨φ φᵀ⟩⁻¹, of p: var θ_j is their square times S / df_resid.
+        unit_deviations: the roots of the diagonal of ⟨φ φᵀ⟩⁻¹, p of them: times √(S / df_resid), the errors.
         y_unit: the unit of y in what follows.
         rest: S = ⟨ε²⟩.
         explained: by how much S is lower than at the best constant, at 0 without an intercept.
@@ -240,7 +240,7 @@ def _in_data_units(
     errors: Vector,
     of_mean: tuple[Array, Array],
 ) -> _Params:
-    """From c: with ψ_k(t(x)) = Σ_j M_kj φ_j(x), θ_j = Σ_k c_k M_kj, and the constant takes what the means leave."""
+    """θ_j = Σ_k c_k M_kj where ψ_k(t(x)) = Σ_j M_kj φ_j(x); the constant takes what the means leave."""
     M = ansatz.in_features(x_center, raw.x_scale)
     behind = _by_units(M, found, errors) if ansatz.basis_is_x else _by_powers(M, found, errors)
     if not ansatz.has_intercept:
@@ -279,19 +279,19 @@ def _by_powers(M: list[dict[int, Array]], found: Solved, errors: Vector) -> _Par
         off.append(dot([errors[i] for i in m], [jnp.abs(m[i]) for i in m]))
         unit = jnp.abs(m[j - 1])  # of ψ_j, whose square may overflow
         row = [a / unit for a in m.values()]
-        deviations.append(unit * _root(dot([dot([V[i, l] for l in m], row) for i in m], row)))
+        deviations.append(unit * _root(dot([dot([V[i, h] for h in m], row) for i in m], row)))
     return _Params(*map(vector, (values, off, terms, deviations)))
 
 
 def _not_lost(a: Array, unit: Array) -> Array:
-    """a · unit, at least the smallest normal number where a is not 0: it is to be seen that something was there."""
+    """a · unit, at least the smallest normal number where a is not 0: something was there."""
     return jnp.where(a > 0, jnp.maximum(a * unit, float(jnp.finfo(jnp.float64).tiny)), 0)
 
 
 def _around_the_means(
     ansatz: Ansatz, raw: Raw, cov: Covariances, found: Solved, dtype: np.dtype
 ) -> tuple[Array | None, Vector, list[Array], list[Array], Vector, Symmetric, Symmetric, Vector]:
-    """c₀, c, x_center, x_scale, the offsets, A, A⁻¹ and b in the basis around the means, in units of the deviations.
+    """c₀, c, x_center, x_scale, offsets, A, A⁻¹ and b in the basis around the means, in units of deviations.
 
     A basis that lives on [−1, 1] stays where it is.
     """

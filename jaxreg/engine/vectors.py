@@ -19,7 +19,7 @@ from jaxreg.small import alike
 
 MAX_LISTED = 3  # entries of a vector; with four, a program of lists compiles twice as long
 
-Vector: TypeAlias = "list[Array] | Array"
+Vector: TypeAlias = Any  # a list of arrays, or an array
 
 
 def each(function: Callable[..., Array], *vectors: Vector) -> Vector:
