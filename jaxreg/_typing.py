@@ -1,6 +1,6 @@
 """The words for array shapes: jaxtyping's where it is installed (the tests), unchecked elsewhere."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import numpy as np
@@ -22,4 +22,13 @@ else:
 
         Bool = Complex = Int = Float
 
-__all__ = ["Array", "Bool", "Complex", "Float", "Int"]
+T = TypeVar("T")
+
+
+def there(a: T | None) -> T:
+    """What an option of the data has put there, for a checker of types that cannot know it."""
+    assert a is not None
+    return a
+
+
+__all__ = ["Array", "Bool", "Complex", "Float", "Int", "there"]

@@ -95,7 +95,7 @@ def as_values(given: Any, C: np.ndarray) -> Any:
 
 
 @differentiable
-def t_tests(fit: Inference, C: Array, value: Array) -> tuple[Array, Array, Array, Array, Array]:
+def t_tests(fit: Inference, C: Any, value: Any) -> tuple[Array, Array, Array, Array, Array]:
     """Cθ, its standard error, t, p-value and degrees of freedom of every row of C, (q, *batch)."""
     with float64():
         rows = _rows_of(fit, C)
@@ -109,7 +109,7 @@ def t_tests(fit: Inference, C: Array, value: Array) -> tuple[Array, Array, Array
 
 
 @differentiable
-def f_of(fit: Inference, C: Array, value: Array) -> tuple[Array, Array]:
+def f_of(fit: Inference, C: Any, value: Any) -> tuple[Array, Array]:
     """F of all rows of C together, and its p-value."""
     with float64():
         rows = _rows_of(fit, C)
@@ -162,7 +162,7 @@ def same_data(a: Inference, b: Inference) -> bool:
 
 def tail_of_f(fit: Inference, fvalue: Array, q: int) -> Array:
     """P(F > fvalue) for q combinations."""
-    return _tail(fit, fvalue, np.zeros(q))
+    return _tail(fit, fvalue, jnp.zeros(q))
 
 
 @differentiable

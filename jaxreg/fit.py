@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
+from jax.core import Tracer, eval_jaxpr
 from jax.extend.core import get_opaque_trace_state
 from jax.tree_util import Partial
 
@@ -170,7 +170,7 @@ def _called(cost: Cost, *args: Any, **options: Any) -> Array:
 
 
 def _with_traced_constants(cost: Partial, ansatz: Ansatz, source: Source) -> Partial:
-    """The cost with the traced numbers that its code mentions as leaves too, for only those have derivatives."""
+    """The cost with the traced numbers that its code mentions as leaves too: only these have derivatives."""
     if get_opaque_trace_state() == OUTSIDE:
         return cost
     p = len(ansatz.names(source.x.shape[1] if ansatz.x_is_vector else 1))
@@ -189,7 +189,7 @@ def _with_traced_constants(cost: Partial, ansatz: Ansatz, source: Source) -> Par
 
 
 def _evaluated(code: Any, constants: list, cost: Partial, *data: Any, ansatz: Ansatz) -> Array:
-    (value,) = jax.core.eval_jaxpr(code, constants, *jax.tree.leaves((cost, *data)))
+    (value,) = eval_jaxpr(code, constants, *jax.tree.leaves((cost, *data)))
     return value
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxreg._typing import Array, Float, Int
+from jaxreg._typing import Array, Float, Int, there
 from jaxreg.contrasts import (
     FTest,
     TTest,
@@ -86,7 +86,7 @@ class Inference:
         """By how much ssr is lower than that of the best constant, or of 0 where there is no constant."""
         e = self.estimate
         if self._has_constant_column:
-            return self._sum_of_squares(e.y_deviation) - self._sum_of_squares(e.residual)
+            return self._sum_of_squares(there(e.y_deviation)) - self._sum_of_squares(e.residual)
         return jnp.sign(e.explained) * self._sum_of_squares(e.explained)
 
     @computed
@@ -97,7 +97,11 @@ class Inference:
     @computed
     def centered_tss(self) -> Float[Array, "*batch"]:
         """Σ w (y − ȳ)²."""
-        return self._total() if self.ansatz.has_intercept else self._sum_of_squares(self.estimate.y_deviation)
+        return (
+            self._total()
+            if self.ansatz.has_intercept
+            else self._sum_of_squares(there(self.estimate.y_deviation))
+        )
 
     @computed
     def uncentered_tss(self) -> Float[Array, "*batch"]:
@@ -179,8 +183,8 @@ class Inference:
             return jnp.full_like(e.residual, jnp.nan)
         if self.cov_type != "nonrobust":
             constant = 0 if self.ansatz.has_intercept else self.constant
-            others = np.delete(np.eye(self._p), [] if constant is None else [constant], axis=0)
-            return f_of(self, others, np.zeros(()))[0]
+            others = [row for i, row in enumerate(np.eye(self._p)) if i != constant]
+            return f_of(self, np.stack(others), np.zeros(()))[0]
         explained, rest = self._shares()
         return jnp.where(jnp.isfinite(e.unit_cov[0]), explained / k / self._over_df(rest), jnp.nan)
 
@@ -218,7 +222,7 @@ class Inference:
         >>> print(found.t_test([1, 10]).effect)  # the line at x = 10
         8.89999...
         """
-        C = as_numbers(contrast, self.params.shape[0])
+        C = as_numbers(contrast, self._p)
         each = t_tests(self, np.atleast_2d(C), as_values(value, C))
         return TTest(*(each if C.ndim == 2 else (a[0] for a in each)))
 
@@ -237,7 +241,7 @@ class Inference:
         >>> print(found.f_test([[0, 1]]).fvalue, found.fvalue)
         11.571428... 11.571428...
         """
-        C = np.atleast_2d(as_numbers(contrasts, self.params.shape[0]))
+        C = np.atleast_2d(as_numbers(contrasts, self._p))
         q = C.shape[0]
         if rank(C) < q:
             raise ValueError(f"the {q} rows of the contrasts depend on each other; leave out those that do")
@@ -266,15 +270,16 @@ class Inference:
         """
         if not isinstance(restricted, Inference):
             raise TypeError(f"compare takes the fit of fewer params, got {type(restricted).__name__}")
-        more = self.params.shape[0] - restricted.params.shape[0]
-        if more <= 0 or restricted.nobs.shape != self.nobs.shape:
+        params, others = self.estimate.params, restricted.estimate.params
+        more = len(params) - len(others)
+        if more <= 0 or others.shape[1:] != params.shape[1:]:
             raise ValueError(
                 f"compare takes a fit of fewer params to the same data sets; this one has params "
-                f"{self.params.shape}, the restricted one {restricted.params.shape}"
+                f"{params.shape}, the restricted one {others.shape}"
             )
         if self.cov_type != "nonrobust" or restricted.cov_type != "nonrobust":
             raise ValueError("compare is for nonrobust covariances; test the params in question with f_test")
-        if self.params.dtype != restricted.params.dtype or not same_data(self, restricted):
+        if params.dtype != others.dtype or not same_data(self, restricted):
             raise ValueError("compare takes fits of the same y with the same weights; these two had others")
         fvalue, pvalue = gain_over(self, restricted)
         return FTest(fvalue, pvalue, more, self._df_denom)
@@ -334,7 +339,7 @@ class Inference:
     def _y_mean(self) -> Array:
         e = self.estimate
         if not c0_is_mean(self.ansatz):
-            return e.y_mean
+            return there(e.y_mean)
         return e.coefs[0] if e.y_origin is None else e.coefs[0] + e.y_origin
 
     def _float(self, a: Array) -> Array:
@@ -353,9 +358,10 @@ class Inference:
         """What of Σ w y² is explained and what is left, in one unit, in which no square overflows."""
         e = self.estimate
         if self._has_constant_column:
-            unit = jnp.maximum(e.y_deviation, e.residual)
+            deviation = there(e.y_deviation)
+            unit = jnp.maximum(deviation, e.residual)
             rest = jnp.square(e.residual / unit)
-            return jnp.square(e.y_deviation / unit) - rest, rest
+            return jnp.square(deviation / unit) - rest, rest
         unit = jnp.maximum(jnp.abs(e.explained), e.residual)
         explained = e.explained / unit
         return explained * jnp.abs(explained), jnp.square(e.residual / unit)
@@ -395,7 +401,7 @@ class Inference:
         return feature_rows(self.ansatz, center, scale)
 
     def _wide_columns(self, a: Array) -> list[Array]:
-        """The columns of a center or a scale in float64, which JAX transposes where there may be none: cut first."""
+        """The columns of a center or a scale; cut before they are float64, for JAX transposes cuts without it."""
         return [column.astype(jnp.float64) for column in columns_of(self.ansatz, a, 0)]
 
 

@@ -114,8 +114,8 @@ class Source:
 
     def whole(self) -> Columns:
         """All data sets, with the axes they came with."""
-        data = (self.x, self.y, self.weights)
-        return self._columns(*(a if a is None or _is_array(a) else _read(a) for a in data))
+        x, y, w = (a if a is None or _is_array(a) else _read(a) for a in (self.x, self.y, self.weights))
+        return self._columns(x, y, w)
 
     def columns(self, first: int, last: int) -> Columns:
         """Some data sets in NumPy arrays, counted along the flattened axes of y behind the first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 import jax
@@ -229,7 +230,7 @@ def _predict(found: Fit, x: Array) -> Array:
     """y_origin + Σ c_k ψ_k(t), with x as it is from x_origin."""
     e = found.estimate
     terms = [c * psi for c, psi in zip(e.coefs, _basis(found, x), strict=True)]
-    value = sum(terms[1:], terms[0])
+    value = reduce(jnp.add, terms)
     return value if e.y_origin is None else value + e.y_origin
 
 

@@ -126,7 +126,8 @@ class GradientDescent:
             return descent.params
 
         batch = best.shape[1:]
-        numbers = [a if np.shape(a) == () else jnp.broadcast_to(a, batch) for a in (self.rate, self.tol)]
+        numbers: list[Any] = [self.rate, self.tol]
+        numbers = [a if np.shape(a) == () else jnp.broadcast_to(a, batch) for a in numbers]
         axes = (-1, -1, *(None if np.shape(a) == () else -1 for a in numbers))
         for _ in batch:
             of_one = jax.vmap(of_one, in_axes=axes, out_axes=-1)
@@ -157,7 +158,7 @@ class GradientDescent:
 
 
 def moved(ansatz: Ansatz, origin: Origin, point: TurningPoint, step: Vector) -> TurningPoint:
-    """Another point of the parabola S, by what its coefs differ in from the turning point; with fewer digits."""
+    """Another point of the parabola S, by what its coefs differ from the turning point; with fewer digits."""
     unit_step = each(lambda a: a / point.y_unit, step)
     more = dot(unit_step, point.gram.times(unit_step))
     c0, dc0 = point.c0, None

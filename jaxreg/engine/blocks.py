@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxreg._typing import Array
+from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
@@ -228,7 +228,7 @@ def _is_exact(ansatz: Ansatz, columns: Columns) -> bool:
     return (
         single
         and not matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1)
-        and not jax.config.jax_debug_nans
+        and not jax.config.jax_debug_nans  # pyright: ignore
     )
 
 
@@ -239,13 +239,11 @@ def _sums(
     """The sums of a tile and their units."""
     window = None if start is None else (start, width)
 
-    def cut(a: Array | None) -> Array | None:
-        if a is None or window is None or a.shape[-1] == 1:
-            return a
-        return lax.dynamic_slice_in_dim(a, start, width, axis=-1)
+    def cut(a: Array) -> Array:
+        return a if start is None or a.shape[-1] == 1 else lax.dynamic_slice_in_dim(a, start, width, axis=-1)
 
     with float64():
-        some = tuple(map(cut, data))
+        some = jax.tree.map(cut, data)
         raw = raw_units(ansatz, *some, centered=by_products)
         if by_products:
             return matrix_sums.matrix_sums(ansatz, raw, *some), raw
@@ -265,7 +263,8 @@ def _solve(
 ) -> tuple:
     """What is found of sums."""
     sigma_unit, x_origin, y_origin = others
-    operands = Operands(None, None, None, sigma_unit, x_origin, y_origin, solver)
+    nothing: Any = None
+    operands = Operands(nothing, nothing, None, sigma_unit, x_origin, y_origin, solver)
     with float64():
         point = turning_point(ansatz, sums, raw, operands.origin(ansatz), added, dtype)
         return (*what(ansatz, operands, Located(sums, point, None), dtype), point.accurate)
@@ -295,19 +294,19 @@ def an_estimate_and_more_digits(
 
 def robust_errors(task: Task, columns: Columns, found: Found, first: int, last: int) -> Estimate:
     """One more pass over the columns first to last, with what was found of them."""
-    ansatz, p = task.ansatz, len(found.estimate.params)
+    ansatz, p, robust = task.ansatz, len(found.estimate.params), there(task.robust)
     by_products = matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1) and ansatz.basis_is_x
     numbers = p * (p + 5) // 2
-    if task.robust.cov_type == "HAC":
-        numbers += 4 * p * (1 + most_lags(task.robust, len(columns.y)))
+    if robust.cov_type == "HAC":
+        numbers += 4 * p * (1 + most_lags(robust, len(columns.y)))
     width = STRIP if by_products else 1 << max(MIN_TILE, SUMS_IN_CACHE // numbers).bit_length() - 1
     data = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], columns[:3])
 
     def of_tile(tile: Tile) -> Estimate:
         some, *known = cut(tile)
         if by_products or tile.start is None:
-            return _robust(ansatz, tile.width, task.robust, some, None, *known)
-        return _robust(ansatz, tile.width, task.robust, tile.data[0], tile.start, *known)
+            return _robust(ansatz, tile.width, robust, some, None, *known)
+        return _robust(ansatz, tile.width, robust, tile.data[0], tile.start, *known)
 
     return tiled(of_tile, (data, found.estimate, found.exact), 0, last - first, width)
 

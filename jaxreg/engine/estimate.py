@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg._typing import Array, Float, Int
+from jaxreg._typing import Array, Float, Int, there
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine.sums import Sums
 from jaxreg.engine.turning_point import TurningPoint
@@ -119,7 +119,7 @@ def estimate_of(
         if ansatz.has_intercept
         else kept(point.y_unit * jnp.sqrt(jnp.maximum(point.y_variance, 0))),
         root_weight=kept(jnp.sqrt(sums.weight)) if weighted else None,
-        log_weight=kept(sums.log_weight) if weighted else None,
+        log_weight=kept(there(sums.log_weight)) if weighted else None,
     )
     return found, exact
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from jaxreg._typing import Array
+from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine.sums import Raw, Sums, columns_of, size, z_of
@@ -26,12 +26,12 @@ def applies(ansatz: Ansatz, x: Any, x_is_shared: bool) -> bool:
     return x_is_shared and size(ansatz, x) >= MIN_COLUMNS
 
 
-def matrix_sums(ansatz: Ansatz, raw: Raw, x: Array, y: Array, weights: Array | None) -> Sums:
+def matrix_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Array | None) -> Sums:
     """What `row_sums` gives, of an x whose axes of the data sets have length 1.
 
     The data sets that see an infinite x get NaN.
     """
-    n = y.shape[0]
+    n, units = y.shape[0], there(raw)
     columns = columns_of(ansatz, x, 1)
     *psi, _ = z_of(ansatz, raw, columns, jnp.zeros_like(columns[0]))
     finite = jnp.ones(columns[0].shape, bool)
@@ -55,7 +55,7 @@ def matrix_sums(ansatz: Ansatz, raw: Raw, x: Array, y: Array, weights: Array | N
         valid = is_valid(some_x, some_y, w)
         wide = jnp.ones((), jnp.float64) if w is None else jnp.where(w > 0, w, jnp.nan).astype(jnp.float64)
         mask = jnp.where(valid, jnp.where(rows(finite), wide, jnp.nan), 0)
-        u = (jnp.where(valid, some_y, 0).astype(jnp.float64) - raw.y_center) * (1 / raw.y_scale)
+        u = (jnp.where(valid, some_y, 0).astype(jnp.float64) - units.y_center) * (1 / units.y_scale)
         wu = mask * u
         new = [total(of_x, mask), total(of_y, wu), total(of_y[:1], wu * u)]
         if w is not None:
@@ -63,7 +63,8 @@ def matrix_sums(ansatz: Ansatz, raw: Raw, x: Array, y: Array, weights: Array | N
             new += [total(of_y[:1], valid.astype(jnp.float64)), total(of_y[:1], log_w)]
         return [a + b for a, b in zip(totals, new, strict=True)]
 
-    zero = sum(jnp.zeros_like(a[0], jnp.float64) for a in (y, weights) if a is not None)
+    zero = jnp.zeros_like(y[0], jnp.float64)
+    zero = zero if weights is None else zero + jnp.zeros_like(weights[0], jnp.float64)
     lengths = [len(of_x), k + 1, 1] + ([] if weights is None else [1, 1])
     totals = [jnp.broadcast_to(zero, (length, *zero.shape)) for length in lengths]
     count = -(-n // -(-n // CHUNK))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg import pair
-from jaxreg._typing import Array, Bool, Float, Int
+from jaxreg._typing import Array, Bool, Float, Int, there
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine import scaling as scalings
@@ -192,14 +192,17 @@ def moments_of_pairs(
 
 
 def averages(moments: Moments, x: Array, y: Array, weights: Array | None) -> Moments:
-    """The moments near the data that they are made of, in a scaling that stays: averages to be differentiated."""
+    """The moments near the data that they are made of, as averages, in a scaling that does not move."""
     ansatz, scaling = moments.ansatz, moments.scaling
     columns = columns_of(ansatz, x, 1)
     valid = is_valid(columns, y, weights) & moments.is_usable  # what overflows has NaN for a derivative
-    w = jnp.where(valid, jnp.ones((), y.dtype) if weights is None else weights, 0)
+    w, root = jnp.where(valid, jnp.ones((), y.dtype) if weights is None else weights, 0), None
     if weights is not None:
-        unit = power_of_two(moments.root_weight / jnp.sqrt(jnp.maximum(moments.nobs, 1).astype(y.dtype)))
+        root = there(moments.root_weight)
+        unit = power_of_two(root / jnp.sqrt(jnp.maximum(moments.nobs, 1).astype(y.dtype)))
         w = w * (1 / unit) * (1 / unit)
+        known = jnp.square(root / unit)
+        root = root * (1 + jnp.sum(w, axis=0) / jnp.where(known > 0, known, 1)) / 2
     weight = jnp.sum(w, axis=0)
     share = w / jnp.where(weight > 0, weight, 1)
     of_x = zip(columns, *(columns_of(ansatz, a, 0) for a in (scaling.x_center, scaling.x_scale)), strict=True)
@@ -208,10 +211,6 @@ def averages(moments: Moments, x: Array, y: Array, weights: Array | None) -> Mom
     z = [*ansatz.basis(t), u]
     lower = [jnp.sum(share * (a * b), axis=0) for i, a in enumerate(z) for b in z[: i + 1]]
     G = jnp.stack(lower)[triangle(len(z))]
-    root = None
-    if weights is not None:
-        known = jnp.square(moments.root_weight / unit)
-        root = moments.root_weight * (1 + weight / jnp.where(known > 0, known, 1)) / 2
     return replace(moments, root_weight=root, G=Pair(G, jnp.zeros_like(G)))
 
 

@@ -23,7 +23,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 
-from jaxreg._typing import Array
+from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.compensated import compensated
@@ -120,8 +120,8 @@ def operation(kernel: Callable, near: Callable) -> Callable:
                 ansatz, operands._replace(**jax.tree.unflatten(tree, moved)), operands, result, y_only
             )
 
-        values = (tuple(a[i] for i in moving) for a in (leaves, tangents_of))
-        _, change = jax.jvp(of, *values)
+        at, along = (tuple(a[i] for i in moving) for a in (leaves, tangents_of))
+        _, change = jax.jvp(of, at, along)
         # Nothing moves what is NaN: a failed data set, or a standard error that is not there.
         return result, jax.tree.map(_where_finite, result, change)
 
@@ -255,7 +255,7 @@ def solved(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) 
     sums = found.sums
     if operands.sigma_unit is not None:
         unit = operands.sigma_unit.astype(jnp.float64)
-        log_weight = sums.log_weight - 2 * sums.nobs * jnp.log(unit)
+        log_weight = there(sums.log_weight) - 2 * sums.nobs * jnp.log(unit)
         sums = sums._replace(weight=sums.weight / unit**2, log_weight=log_weight)
     estimate, exact = estimate_of(ansatz, point, sums, end, dtype)
     shape = estimate.nobs.shape

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxreg._typing import Array
+from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine import matrix_sums
@@ -110,20 +110,21 @@ def with_robust_errors(
     """
     p, dtype = len(found.params), exact.coefs.dtype
     solved = jnp.isfinite(found.bse).all(axis=0)
-    of_x = [columns_of(ansatz, a.astype(dtype), 0) for a in (found.x_center, found.x_scale)]
+    center, scale = (columns_of(ansatz, a.astype(dtype), 0) for a in (found.x_center, found.x_scale))
     coefs, lower = (jnp.where(solved, a, 0) for a in exact)
     V = Symmetric(list(lower) if p <= MAX_LISTED else lower[triangle(p)], p)
     residual = found.residual.astype(dtype)
     unit = jnp.where(solved & (residual > 0), residual, 1)
     nobs = found.nobs.astype(dtype)
-    weight = nobs if weights is None else jnp.square(found.root_weight.astype(dtype))
-    known = _Known(*of_x, vector(list(coefs)), V, unit, jnp.where(solved & (weight > 0), weight, 1))
+    weight = nobs if weights is None else jnp.square(there(found.root_weight).astype(dtype))
+    weight = jnp.where(solved & (weight > 0), weight, 1)
+    known = _Known(center, scale, vector(list(coefs)), V, unit, weight)
     meat, groups = _meat(ansatz, robust, known, nobs, x, y, weights, rows, window)
     enough = solved & (groups > 1) if robust.cov_type == "cluster" else solved
     df = jnp.maximum(nobs - p, 1)
     factor = _correction(robust, nobs, df, groups) * df / jnp.square(known.weight)
     cov = V.around(meat).map(lambda a: factor * a)
-    variances = [variance(row, cov) for row in feature_rows(ansatz, *of_x)]
+    variances = [variance(row, cov) for row in feature_rows(ansatz, center, scale)]
     bse = jnp.stack([residual * unit * _root(a / df) for unit, a in variances])
     bse, unit_cov = (
         jnp.where(enough, a, jnp.nan).astype(found.params.dtype) for a in (bse, jnp.concatenate(cov.lower))

@@ -189,19 +189,20 @@ def turning_point(
     rounding = Rounding.of(ansatz, k + ansatz.has_intercept, jnp.minimum(sums.nobs, added))
     found = solve(cov.G, each(jnp.square, cov.sizes), 16 * rounding.likely)
     errors, change, whole = coef_error(found, cov.sizes, cov.y_size, rounding.at_most)
-    raw = _units_of_data(k, sums.nobs.ndim) if raw is None else raw
-    y_mean = cov.y_mean if origin.y is None else cov.y_mean + origin.y / raw.y_scale
+    units = _units_of_data(k, sums.nobs.ndim) if raw is None else raw
+    y_mean = cov.y_mean if origin.y is None else cov.y_mean + origin.y / units.y_scale
     of_mean = (y_mean, rounding.at_most * whole)
-    in_data_units = _in_data_units(ansatz, _far(raw.x_center, origin.x), raw, cov, found, errors, of_mean)
-    params, off = (each(lambda a: a * raw.y_scale, v) for v in in_data_units[:2])
-    terms = each(lambda a: _not_lost(a, raw.y_scale), in_data_units.terms)
+    x_center = _far(units.x_center, origin.x)
+    in_data_units = _in_data_units(ansatz, x_center, units, cov, found, errors, of_mean)
+    params, off = (each(lambda a: a * units.y_scale, v) for v in in_data_units[:2])
+    terms = each(lambda a: _not_lost(a, units.y_scale), in_data_units.terms)
     point = TurningPoint(
         params,
         each(lambda e, t: e + 4 * UNIT * (k + 1) * t, off, terms),
         terms,
-        *_around_the_means(ansatz, raw, cov, found, dtype),
+        *_around_the_means(ansatz, units, cov, found, dtype),
         unit_deviations=in_data_units.deviations,
-        y_unit=jnp.asarray(raw.y_scale),
+        y_unit=jnp.asarray(units.y_scale),
         rest=jnp.maximum(found.rest, 0),
         explained=dot(cov.G.last_column(), found.coefs),
         y_mean=y_mean,

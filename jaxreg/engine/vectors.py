@@ -32,7 +32,7 @@ def each(function: Callable[..., Array], *vectors: Vector) -> Vector:
 def dot(a: Vector, b: Vector) -> Array:
     """Σ a_i b_i; 0 of no entries."""
     products = list(each(jnp.multiply, a, b))
-    return sum(products[1:], products[0]) if products else jnp.zeros(())
+    return reduce(jnp.add, products) if products else jnp.zeros(())
 
 
 def vector(entries: list[Array]) -> Vector:
