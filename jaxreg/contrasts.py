@@ -6,6 +6,7 @@ lost to an offset of x, however correlated the params are.
 
 from __future__ import annotations
 
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from jaxreg.differentiable import differentiable
 from jaxreg.distributions import f, t
 from jaxreg.engine.features import Row, deviation, params_of
 from jaxreg.engine.vectors import triangle
-from jaxreg.precision import float64, in_own_precision, power_of_two
+from jaxreg.precision import float64, in_own_precision, power_of_two, promoting
 
 if TYPE_CHECKING:
     from jaxreg.inference import Inference
@@ -206,7 +207,30 @@ def _per_row(value: Array, effect: Array) -> Array:
     return value.reshape(*value.shape, *(1,) * (effect.ndim - 1)) if value.ndim else value
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _mahalanobis(effect: Array, rows: Array, V: Array, least: float) -> Array:
+    """`_squared_length`, whose derivative is a sum of products of each data set.
+
+    A product of matrices in float64 cannot be transposed where 64 bits are off.
+    """
+    return _squared_length(effect, rows, V, least)
+
+
+@_mahalanobis.defjvp
+@promoting
+def _mahalanobis_jvp(least: float, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    with float64():
+        value = _mahalanobis(*primals, least)
+        slopes = jax.grad(lambda *data: jnp.sum(_squared_length(*data, least)), (0, 1, 2))(*primals)
+        slopes = [jnp.where(jnp.isfinite(slope), slope, 0) for slope in slopes]
+        parts = [
+            jnp.sum(slope * dot, axis=tuple(range(slope.ndim - value.ndim)))
+            for slope, dot in zip(slopes, tangents, strict=True)
+        ]
+        return value, reduce(jnp.add, parts)
+
+
+def _squared_length(effect: Array, rows: Array, V: Array, least: float) -> Array:
     """eᵀ (G V Gᵀ)⁻¹ e as |L⁻¹R⁻ᵀe|² with Gᵀ = Q R and QᵀVQ = L Lᵀ, which does not square the condition of G.
 
     Only the block QᵀVQ needs an inverse, V does not. NaN where a share of a diagonal entry of it not above

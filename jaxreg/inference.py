@@ -401,7 +401,7 @@ class Inference:
         return feature_rows(self.ansatz, center, scale)
 
     def _wide_columns(self, a: Array) -> list[Array]:
-        """The columns of a center or a scale; cut before they are float64, for JAX transposes cuts without it."""
+        """The columns of a center or a scale; cut before they are float64, for what JAX transposes."""
         return [column.astype(jnp.float64) for column in columns_of(self.ansatz, a, 0)]
 
 

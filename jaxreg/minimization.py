@@ -30,10 +30,10 @@ from jaxreg.engine.operation import (
     by_sums,
     in_double_double,
     operation,
-    over_batch,
     solved,
 )
 from jaxreg.engine.tiles import Tile, cut, picked, tiled
+from jaxreg.engine.vectors import over_batch
 from jaxreg.inputs import Columns
 from jaxreg.precision import float64
 from jaxreg.solvers import ClosedForm, GradientDescent
@@ -183,6 +183,7 @@ def _minimize(ansatz: Ansatz, certified: bool, operands: Operands) -> Minimum:
     descent = over_batch(one, data, operands.y.ndim - 1)
     end = solver.end_of(descent)
     with float64():
+        found = jax.tree.map(lambda a: a + jnp.zeros_like(descent.cost, a.dtype), found)
         estimate = finished(found, standard, descent.params, descent.cost, end, dtype)
     return Minimum(without_errors(estimate, jnp), descent.params, in_dtype)
 

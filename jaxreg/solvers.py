@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -17,7 +16,7 @@ from jaxreg.descent import Descent, check_steps, loop
 from jaxreg.engine.features import feature_rows, params_of
 from jaxreg.engine.sums import Origin
 from jaxreg.engine.turning_point import TurningPoint
-from jaxreg.engine.vectors import Vector, dot, each, prepend, vector
+from jaxreg.engine.vectors import Vector, dot, each, over_batch, prepend, vector
 from jaxreg.iteration import iterated
 from jaxreg.pytree import pytree, static
 from jaxreg.status import Status
@@ -125,13 +124,7 @@ class GradientDescent:
             descent = loop(cost, jnp.zeros_like(best), (), self.ready_optimizer(rate), self.steps, tol, False)
             return descent.params
 
-        batch = best.shape[1:]
-        numbers: list[Any] = [self.rate, self.tol]
-        numbers = [a if np.shape(a) == () else jnp.broadcast_to(a, batch) for a in numbers]
-        axes = (-1, -1, *(None if np.shape(a) == () else -1 for a in numbers))
-        for _ in batch:
-            of_one = jax.vmap(of_one, in_axes=axes, out_axes=-1)
-        a = of_one(R, best, *numbers)
+        a = over_batch(of_one, (R, best, self.rate, self.tol), best.ndim - 1)
         return a, 2 * small.matvec(R, a - best)
 
     def status(self, params: Array, gradient_norm: Array) -> Array:

@@ -85,7 +85,7 @@ def estimate_of(
     ansatz: Ansatz, point: TurningPoint, sums: Sums, end: Array | Status, dtype: np.dtype
 ) -> tuple[Estimate, Exact]:
     """Rounded to the dtype of the data, with NaN where nothing is known; and to more digits."""
-    nobs = sums.nobs
+    nobs = sums.nobs + jnp.zeros_like(point.rest)  # of every data set, if a solver has several for each
     df = nobs - len(point.params)
     deviation = point.y_unit * jnp.sqrt(jnp.where(df > 0, point.rest / jnp.maximum(df, 1), jnp.nan))
     bse = each(lambda a: a * deviation, point.unit_deviations)

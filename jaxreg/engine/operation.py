@@ -35,6 +35,7 @@ from jaxreg.engine.sandwich import Robust, with_robust_errors
 from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.sums import Origin, Sums, columns_of, raw_units
 from jaxreg.engine.turning_point import TurningPoint, listed_point, max_added, turning_point
+from jaxreg.engine.vectors import over_batch
 from jaxreg.pair import Pair
 from jaxreg.precision import float64, promoting
 
@@ -228,25 +229,6 @@ def in_double_double(ansatz: Ansatz, operands: Operands) -> Located:
     data = (operands.x, operands.y, operands.weights, operands.x_origin, operands.y_origin)
     found = over_batch(partial(compensated, ansatz), data, operands.y.ndim - 1)
     return Located(found.sums, listed_point(found.point), (found.G, found.scaling))
-
-
-def over_batch(function: Callable, arguments: tuple, axes: int) -> Any:
-    """`function` of one data set for all, whose so many axes are the last of every array, in and out.
-
-    What has length 1 on an axis where others have more is shared.
-    """
-    if axes == 0:
-        return function(*arguments)
-    length = max((leaf.shape[-1] for leaf in jax.tree.leaves(arguments) if jnp.ndim(leaf)), default=1)
-
-    def is_shared(leaf: Any) -> bool:
-        return jnp.ndim(leaf) == 0 or (leaf.shape[-1] == 1 and length > 1)
-
-    in_axes = jax.tree.map(lambda leaf: None if is_shared(leaf) else -1, arguments)
-    own = jax.tree.map(lambda leaf: leaf[..., 0] if jnp.ndim(leaf) and is_shared(leaf) else leaf, arguments)
-    return jax.vmap(
-        lambda *arguments: over_batch(function, arguments, axes - 1), in_axes, out_axes=-1, axis_size=length
-    )(*own)
 
 
 def solved(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Result, Exact]:

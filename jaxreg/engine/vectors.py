@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -146,6 +147,25 @@ class Symmetric:
         if self.is_list:
             return self.entries[_at(self.k - 1, 0) : -1]
         return self.entries[:-1, -1]
+
+
+def over_batch(function: Callable, arguments: tuple, axes: int) -> Any:
+    """`function` of one data set for all, whose so many axes are the last of every array, in and out.
+
+    What has length 1 on an axis where others have more is shared.
+    """
+    if axes == 0:
+        return function(*arguments)
+    length = max((leaf.shape[-1] for leaf in jax.tree.leaves(arguments) if jnp.ndim(leaf)), default=1)
+
+    def is_shared(leaf: Any) -> bool:
+        return jnp.ndim(leaf) == 0 or (leaf.shape[-1] == 1 and length > 1)
+
+    in_axes = jax.tree.map(lambda leaf: None if is_shared(leaf) else -1, arguments)
+    own = jax.tree.map(lambda leaf: leaf[..., 0] if jnp.ndim(leaf) and is_shared(leaf) else leaf, arguments)
+    return jax.vmap(
+        lambda *arguments: over_batch(function, arguments, axes - 1), in_axes, out_axes=-1, axis_size=length
+    )(*own)
 
 
 def triangle(k: int) -> np.ndarray:
