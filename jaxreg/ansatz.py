@@ -8,7 +8,7 @@ and `basis_in_features` what ψ is in terms of φ, so that coefficients can be b
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -185,7 +185,7 @@ class Polynomial:
         def times_x(c: Pair) -> Pair:
             return shift * c + _times_t(c).scaled(ratio)
 
-        def step(k: Array, state: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
+        def step(k: Any, state: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
             rows, before, last = state
             return pair.at_set(rows, k, last), last, times_x(last).scaled(2) - before
 
@@ -267,7 +267,7 @@ class Linear:
 def _in_a_loop(twice: Pair, first: list[Pair], count: int) -> list[Pair]:
     """T_0 … T_{count−1}; written out, XLA computes each anew inside the next, 4^count times."""
 
-    def step(k: Array, state: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
+    def step(k: Any, state: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
         T, before, last = state
         return pair.at_set(T, k, last), last, twice * last - before
 

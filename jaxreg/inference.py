@@ -31,7 +31,7 @@ from jaxreg.contrasts import (
 )
 from jaxreg.differentiable import computed, differentiable
 from jaxreg.distributions import t
-from jaxreg.engine.estimate import Estimate, c0_is_mean
+from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.features import Row, bilinear, deviation, feature_rows
 from jaxreg.engine.sums import columns_of
 from jaxreg.engine.vectors import Symmetric, triangle
@@ -106,7 +106,8 @@ class Inference:
     @computed
     def uncentered_tss(self) -> Float[Array, "*batch"]:
         """Σ w y²."""
-        return self._total() + (self._sum_of_squares(self._y_mean) if self.ansatz.has_intercept else 0)
+        mean = self.estimate.y_mean
+        return self._total() if mean is None else self._total() + self._sum_of_squares(mean)
 
     @computed
     def rsquared(self) -> Float[Array, "*batch"]:
@@ -334,13 +335,6 @@ class Inference:
         """√Σ w."""
         e = self.estimate
         return jnp.sqrt(self._float(e.nobs)) if e.root_weight is None else e.root_weight
-
-    @property
-    def _y_mean(self) -> Array:
-        e = self.estimate
-        if not c0_is_mean(self.ansatz):
-            return there(e.y_mean)
-        return e.coefs[0] if e.y_origin is None else e.coefs[0] + e.y_origin
 
     def _float(self, a: Array) -> Array:
         return a.astype(self.estimate.params.dtype)

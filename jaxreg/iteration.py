@@ -47,7 +47,7 @@ def iterated(
         P, total = power
         return small.matmul(P, P), total + small.matmul(P, total)
 
-    def bit(j: Array, state: tuple) -> tuple:
+    def bit(j: Any, state: tuple) -> tuple:
         here, power = state
         return _choose(steps >> j & 1, advance(here, power), here), doubled(power)
 
@@ -62,7 +62,7 @@ def iterated(
         size, next_size = small.norm(state[1]), small.norm(advance(state, first)[1])
         return (size > tol) & (next_size < size)
 
-    def longest(i: Array, state: tuple[Array, tuple]) -> tuple[Array, tuple]:
+    def longest(i: Any, state: tuple[Array, tuple]) -> tuple[Array, tuple]:
         taken, here = state
         j = bits - 1 - i
         there = advance(here, jax.tree.map(lambda a: a[j], powers))

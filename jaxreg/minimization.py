@@ -52,7 +52,6 @@ class Standard(NamedTuple):
         theta0: (p, *batch).
         to_coefs: by what coefs change with a, (p, p, *batch).
         R: S(a) = S* + (a − a*)ᵀR(a − a*) in units of y_deviation², of least squares, (p, p, *batch).
-        y_mean: of y, (*batch).
         y_deviation: of y, (*batch).
     """
 
@@ -61,7 +60,6 @@ class Standard(NamedTuple):
     theta0: Array
     to_coefs: Array
     R: Array
-    y_mean: Array
     y_deviation: Array
 
     @classmethod
@@ -95,9 +93,7 @@ class Standard(NamedTuple):
         )
         rows = feature_rows(ansatz, center, point.x_scale)
         B = [[sum((m * D[i][j] for i, m in row.items()), 0 * one) for j in range(p)] for row in rows]
-        return cls(
-            _stack(best), _matrix(B), _stack(theta0), _matrix(D), _matrix(R), y_mean * one, y_deviation
-        )
+        return cls(_stack(best), _matrix(B), _stack(theta0), _matrix(D), _matrix(R), y_deviation)
 
 
 class Minimum(NamedTuple):
@@ -152,7 +148,6 @@ def finished(
         coefs=kept(found.coefs + small.matvec(standard.to_coefs, step)),
         residual=kept(unit * jnp.sqrt(jnp.square(found.residual / unit) + lost)),
         explained=kept(unit * jnp.sign(explained) * jnp.sqrt(jnp.abs(explained))),
-        y_mean=None if found.y_deviation is not None else kept(standard.y_mean),
         cost=kept(value * jnp.square(unit)),
     )
 
@@ -222,7 +217,7 @@ def _near_minimum(
         params=found.params + small.matvec(standard.B, step),
         coefs=found.coefs + change,
         cost=(value * jnp.square(standard.y_deviation)).astype(found.params.dtype),
-        **near.quality(ansatz, found, e),
+        **near.quality(found, e),
     )
     return result._replace(estimate=moved)
 

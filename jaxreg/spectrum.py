@@ -119,7 +119,7 @@ def _cholesky(A: Array) -> Array:
     """L with A = L Lᵀ, whose columns are 0 where A is singular."""
     rows = jnp.arange(len(A)).reshape(-1, *(1,) * (A.ndim - 2))
 
-    def column(j: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def column(j: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         left, L = state
         pivot = left[j, j]
         usable = pivot > 0
@@ -139,7 +139,7 @@ def _left_singular(F: Array) -> tuple[Array, Array]:
     """
     first, second = (jnp.asarray(k) for k in np.triu_indices(len(F), 1))
 
-    def rotate(k: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def rotate(k: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         F, active, worst = state
         i, j = first[k], second[k]
         a, b = F[:, i], F[:, j]

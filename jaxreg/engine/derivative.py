@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,12 +81,10 @@ class Observations(NamedTuple):
         unit = power_of_two(size)
         return value / 2 + self.mean((a / unit) * (b / unit)) * unit * (unit / _not_0(2 * size))
 
-    def quality(self, ansatz: Ansatz, found: Estimate, e: Array) -> dict[str, Array]:
+    def quality(self, found: Estimate, e: Array) -> dict[str, Array]:
         """What an estimate says of y, of the weights and of residuals e."""
         y = self.y
-        about: Any = 0
-        if ansatz.has_intercept:
-            about = found.coefs[0] if found.y_mean is None else found.y_mean - _or_0(found.y_origin)
+        about = 0 if found.y_mean is None else found.y_mean - _or_0(found.y_origin)
         of_rest = self.root_mean(e, e, found.residual)
         changes = {
             "residual": jnp.where(found.nobs > len(found.params), of_rest, found.residual),
@@ -146,7 +144,7 @@ def first_order(
     if not y_only:
         V_A_V = V.around(_gram(near.psi, near.share))
         near_V = Symmetric(each(lambda a, b: 2 * a - b, V.entries, V_A_V.entries), p)
-    changes = near.quality(ansatz, found, e)
+    changes = near.quality(found, e)
     center, scale = (columns_of(ansatz, a, 0) for a in (found.x_center, found.x_scale))
     if found.x_origin is not None:
         center = [c + o for c, o in zip(center, columns_of(ansatz, found.x_origin, 0), strict=True)]

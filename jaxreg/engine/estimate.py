@@ -50,7 +50,7 @@ class Estimate:
         residual: √(Σ w ε² / Σ w), (*batch).
         explained: the root of what Σ w y² / Σ w is lowered by, about the mean if there is an intercept;
             negative where a cost of another kind has raised it, (*batch).
-        y_mean: ⟨y⟩, (*batch); None where c₀ is that.
+        y_mean: ⟨y⟩ where there is an intercept, (*batch); else None.
         y_deviation: √⟨(y − ⟨y⟩)²⟩ where there is no intercept, (*batch); else None.
         root_weight: √Σ w, (*batch); None without weights.
         log_weight: Σ log w, (*batch); None without weights.
@@ -114,7 +114,7 @@ def estimate_of(
         x_scale=of_columns(point.x_scale),
         residual=kept(point.y_unit * jnp.sqrt(point.rest)),
         explained=kept(point.y_unit * jnp.sign(point.explained) * jnp.sqrt(jnp.abs(point.explained))),
-        y_mean=None if c0_is_mean(ansatz) else kept(point.y_unit * point.y_mean),
+        y_mean=kept(point.y_unit * point.y_mean) if ansatz.has_intercept else None,
         y_deviation=None
         if ansatz.has_intercept
         else kept(point.y_unit * jnp.sqrt(jnp.maximum(point.y_variance, 0))),
@@ -126,11 +126,6 @@ def estimate_of(
 
 def _array(v: Vector) -> Array:
     return jnp.stack(v) if isinstance(v, list) else v
-
-
-def c0_is_mean(ansatz: Ansatz) -> bool:
-    """Whether f at the center of x is the mean of y."""
-    return ansatz.basis_is_x and ansatz.has_intercept
 
 
 def _unit_cov(ansatz: Ansatz, point: TurningPoint) -> Array:

@@ -7,7 +7,7 @@ by column in a loop, which compiles in one time whatever k.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -102,7 +102,7 @@ def _by_sweeps(G: Symmetric, sizes: Vector, least: float | Array) -> Solved:
     whole = jnp.stack([*sizes])
     index = jnp.arange(k + 1).reshape(-1, *(1,) * (whole.ndim - 1))
 
-    def sweep(j: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def sweep(j: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         G, share = state
         column = lax.dynamic_index_in_dim(G, j, 1, keepdims=False)
         rest = lax.dynamic_index_in_dim(column, j, 0, keepdims=False)

@@ -6,7 +6,7 @@ Loops, although p is known: written out, XLA computes every step anew inside the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +49,7 @@ def solve_pairs(G: Pair, least: float | Array) -> PairSolved:
     """
     p = G.hi.shape[0] - 1
 
-    def step(k: Array, state: tuple[Pair, Array]) -> tuple[Pair, Array]:
+    def step(k: Any, state: tuple[Pair, Array]) -> tuple[Pair, Array]:
         swept, share = state
         pivot = swept[k, k]
         left = pivot.hi / jnp.where(G.hi[k, k] > 0, G.hi[k, k], 1)

@@ -306,7 +306,7 @@ def _clustered(
     order, begins = (jnp.asarray(a).reshape(n) for a in (robust.order, robust.begins))
 
     @jax.checkpoint
-    def step(k: Array, state: tuple) -> tuple:
+    def step(k: Any, state: tuple) -> tuple:
         meat, S, any_valid, groups = state
         begin = begins[k]
         meat = _add(meat, _outer(S, jnp.where(begin, jnp.ones_like(none), 0)))
