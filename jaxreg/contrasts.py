@@ -219,9 +219,14 @@ def _mahalanobis(effect: Array, rows: Array, V: Array, least: float) -> Array:
 @_mahalanobis.defjvp
 @promoting
 def _mahalanobis_jvp(least: float, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    effect, rows, V = primals
     with float64():
-        value = _mahalanobis(*primals, least)
-        slopes = jax.grad(lambda *data: jnp.sum(_squared_length(*data, least)), (0, 1, 2))(*primals)
+        value = _mahalanobis(effect, rows, V, least)
+
+        def total(effect: Array, rows: Array, V: Array) -> Array:
+            return jnp.sum(_squared_length(effect, rows, V, least))
+
+        slopes = jax.grad(total, (0, 1, 2))(effect, rows, V)
         slopes = [jnp.where(jnp.isfinite(slope), slope, 0) for slope in slopes]
         parts = [
             jnp.sum(slope * dot, axis=tuple(range(slope.ndim - value.ndim)))
