@@ -51,6 +51,8 @@ def stored(a: Array) -> Array:
 
 def alike(arrays: Sequence[Array]) -> list[Array]:
     """Arrays with their common shape, lying where the data sets lie on a mesh."""
+    if len({a.shape for a in arrays}) == 1:
+        return list(arrays)
     zero = _sum([jnp.zeros_like(a) for a in arrays])
     return [a + zero for a in arrays]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxreg._typing import Array, there
@@ -34,13 +35,14 @@ def matrix_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Ar
     n, units = y.shape[0], there(raw)
     columns = columns_of(ansatz, x, 1)
     *psi, _ = z_of(ansatz, raw, columns, jnp.zeros_like(columns[0]))
-    finite = jnp.ones(columns[0].shape, bool)
-    for column in columns:
-        finite &= jnp.isfinite(column)
-    design = [jnp.where(finite, a, 0).reshape(n) for a in (jnp.ones_like(psi[0]), *psi)]
+    infinite, missing = jnp.isinf(x), jnp.isnan(x)
+    if ansatz.x_is_vector:
+        infinite, missing = infinite.any(axis=1), missing.any(axis=1)
+    seen = ~(infinite | missing)
+    of_y = jnp.stack([jnp.where(seen, a, 0).reshape(n) for a in (jnp.ones_like(psi[0]), *psi)])
     k = len(psi)
-    products = [design[i] * design[j] for i in range(1, k + 1) for j in range(1, i + 1)]
-    of_x, of_y = jnp.stack([*design, *products]), jnp.stack(design)
+    i, j = np.tril_indices(k)
+    of_x = jnp.concatenate([of_y, of_y[1 + i] * of_y[1 + j]])
 
     def add(first: Any, count: int, totals: list[Array]) -> list[Array]:
         def rows(a: Array) -> Array:
@@ -50,11 +52,10 @@ def matrix_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Ar
             part = lax.dynamic_slice_in_dim(design, first, count, axis=1)
             return lax.dot_general(part, a, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
 
-        some_x, some_y = [rows(a) for a in columns], rows(y)
-        w = None if weights is None else rows(weights)
-        valid = is_valid(some_x, some_y, w)
+        some_y, w = rows(y), None if weights is None else rows(weights)
+        valid = is_valid([jnp.where(rows(missing), jnp.nan, 0.0)], some_y, w)
         wide = jnp.ones((), jnp.float64) if w is None else jnp.where(w > 0, w, jnp.nan).astype(jnp.float64)
-        mask = jnp.where(valid, jnp.where(rows(finite), wide, jnp.nan), 0)
+        mask = jnp.where(valid, jnp.where(rows(infinite), jnp.nan, wide), 0)
         u = (jnp.where(valid, some_y, 0).astype(jnp.float64) - units.y_center) * (1 / units.y_scale)
         wu = mask * u
         new = [total(of_x, mask), total(of_y, wu), total(of_y[:1], wu * u)]
@@ -74,6 +75,6 @@ def matrix_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Ar
     A, b, square, *of_weights = totals
     weight = A[0]
     nobs, log_weight = (weight, None) if weights is None else (of_weights[0][0], of_weights[1][0])
-    first = [*A[1 : k + 1], b[0]]
-    second = [*A[k + 1 :], *b[1:], square[0]]
+    first = jnp.concatenate([A[1 : k + 1], b[:1]])
+    second = jnp.concatenate([A[k + 1 :], b[1:], square])
     return Sums(nobs, weight, log_weight, first, second)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
+from jaxreg.engine.vectors import Vector
 from jaxreg.precision import power_of_two
 
 FIRST_ROWS = 8  # among which a near origin lies
@@ -60,13 +61,15 @@ class Sums(NamedTuple):
     nobs: Array
     weight: Array
     log_weight: Array | None
-    first: list[Array]
-    second: list[Array]
+    first: Vector
+    second: Vector
 
 
 def columns_of(ansatz: Ansatz, x: Array, axis: int) -> list[Array]:
     """The columns of x, which are on this axis where one observation is a vector."""
-    return [jnp.take(x, j, axis) for j in range(x.shape[axis])] if ansatz.x_is_vector else [x]
+    if not ansatz.x_is_vector:
+        return [x]
+    return [x[(slice(None),) * axis + (j,)] for j in range(x.shape[axis])]
 
 
 def size(ansatz: Ansatz, x: Array) -> int:
@@ -106,10 +109,10 @@ def raw_units(
     else:
         valid = is_valid(first_x, first_y, None if weights is None else weights[rows])
         y_center, y_scale = _middle(first_y, valid & jnp.isfinite(first_y), moves=True)
-    of_x = columns_of(ansatz, x, 1) if of_all_x else first_x
+    of_x = x if of_all_x else x[rows]
     moves = ansatz.has_intercept
-    units = [_middle(column, jnp.isfinite(column), moves) for column in of_x]
-    return Raw([c for c, _ in units], [s for _, s in units], y_center, y_scale)
+    center, scale = _middle(of_x, jnp.isfinite(of_x), moves)
+    return Raw(columns_of(ansatz, center, 0), columns_of(ansatz, scale, 0), y_center, y_scale)
 
 
 def _middle(a: Array, usable: Array, moves: bool) -> tuple[Array, Array]:

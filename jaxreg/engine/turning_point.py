@@ -17,7 +17,18 @@ from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine.normal_equations import Solved, coef_error, solve
 from jaxreg.engine.sums import Origin, Raw, Sums
-from jaxreg.engine.vectors import MAX_LISTED, Symmetric, Vector, dot, each, every, listed, prepend, vector
+from jaxreg.engine.vectors import (
+    MAX_LISTED,
+    Symmetric,
+    Vector,
+    dot,
+    each,
+    every,
+    listed,
+    prepend,
+    stacked,
+    vector,
+)
 from jaxreg.precision import power_of_two
 
 UNIT = 2.0**-53  # what an operation rounds, relative
@@ -83,24 +94,23 @@ class Covariances(NamedTuple):
         """From sums, which may have overflowed."""
         k = len(sums.first) - 1
         squares = Symmetric.of_lower(sums.second, k + 1)
-        finite = jnp.isfinite(sums.weight)
-        for total in squares.diagonal:
-            finite &= jnp.isfinite(total)
+        finite = jnp.isfinite(sums.weight) & every(each(jnp.isfinite, squares.diagonal))
         weight = jnp.where(finite & (sums.weight > 0), sums.weight, 1)
-        *means, mean = [jnp.where(finite, a, 0) / weight for a in sums.first]
+        first = sums.first if squares.is_list else stacked(sums.first)
+        of_z = each(lambda a: jnp.where(finite, a, 0) / weight, first)
+        means, mean = of_z[:-1], of_z[-1]
         squares = squares.map(lambda a: jnp.where(finite, a, 0) / weight)
-        variance = squares[k, k] - mean * mean
-        *sizes, y_size = [jnp.sqrt(squares[i, i]) for i in range(k + 1)]
-        of_z = [*means, mean] if squares.is_list else vector([*means, mean])
+        sizes = each(jnp.sqrt, squares.diagonal)
+        sizes, y_size = sizes[:-1], sizes[-1]
         G = squares.with_outer(lambda s, a, b: s - a * b, of_z, of_z)
         variance = G[k, k]
         origin = 0.0 if raw is None else raw.y_center / raw.y_scale
         mean = mean + origin
         if not ansatz.has_intercept:
-            of_z = [*means, mean] if squares.is_list else vector([*means, mean])
+            of_z = prepend(mean, means[::-1])[::-1]
             G = G.with_outer(lambda s, a, b: s + a * b, of_z, of_z)
             y_size = y_size + abs(origin)
-        return cls(vector(means), mean, G, variance, vector(sizes), y_size, finite)
+        return cls(means, mean, G, variance, sizes, y_size, finite)
 
 
 class TurningPoint(NamedTuple):
@@ -242,12 +252,17 @@ def _in_data_units(
     of_mean: tuple[Array, Array],
 ) -> _Params:
     """θ_j = Σ_k c_k M_kj where ψ_k(t(x)) = Σ_j M_kj φ_j(x); the constant takes what the means leave."""
-    M = ansatz.in_features(x_center, raw.x_scale)
-    behind = _by_units(M, found, errors) if ansatz.basis_is_x else _by_powers(M, found, errors)
+    if ansatz.basis_is_x:
+        unit = each(lambda s: 1 / s, vector(raw.x_scale))
+        at_zero = each(lambda c, u: -c * u, vector(x_center), unit)
+        behind = _by_units(unit, found, errors)
+    else:
+        M = ansatz.in_features(x_center, raw.x_scale)
+        at_zero = vector([row[0] for row in M])
+        behind = _by_powers(M, found, errors)
     if not ansatz.has_intercept:
         return behind
-    c = found.coefs
-    a = each(jnp.subtract, vector([row[0] for row in M]), cov.means)
+    c, a = found.coefs, each(jnp.subtract, at_zero, cov.means)
     intercept = _Params(
         of_mean[0] + dot(c, a),
         of_mean[1] + dot(errors, each(jnp.abs, a)),
@@ -257,9 +272,8 @@ def _in_data_units(
     return _Params(*(prepend(first, others) for first, others in zip(intercept, behind, strict=True)))
 
 
-def _by_units(M: list[dict[int, Array]], found: Solved, errors: Vector) -> _Params:
+def _by_units(unit: Vector, found: Solved, errors: Vector) -> _Params:
     """Where every ψ_k is one feature in another unit."""
-    unit = vector([max(row.items())[1] for row in M])
     return _Params(
         each(jnp.multiply, found.coefs, unit),
         each(jnp.multiply, errors, unit),

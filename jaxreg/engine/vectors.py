@@ -32,13 +32,20 @@ def each(function: Callable[..., Array], *vectors: Vector) -> Vector:
 
 def dot(a: Vector, b: Vector) -> Array:
     """Σ a_i b_i; 0 of no entries."""
-    products = list(each(jnp.multiply, a, b))
+    if not isinstance(a, list):
+        return jnp.sum(a * b, axis=0)
+    products = each(jnp.multiply, a, b)
     return reduce(jnp.add, products) if products else jnp.zeros(())
 
 
 def vector(entries: list[Array]) -> Vector:
     """A list, or one array if they are many."""
-    return entries if len(entries) <= MAX_LISTED else jnp.stack(alike(entries))
+    return entries if len(entries) <= MAX_LISTED else stacked(entries)
+
+
+def stacked(entries: Vector) -> Array:
+    """One array."""
+    return jnp.stack(alike(entries)) if isinstance(entries, list) else entries
 
 
 def listed(a: Any) -> Any:
@@ -59,12 +66,12 @@ def prepend(first: Array | None, v: Vector) -> Vector:
 
 def every(flags: Vector) -> Array:
     """Whether all entries are true."""
-    return reduce(jnp.logical_and, list(flags))
+    return reduce(jnp.logical_and, flags) if isinstance(flags, list) else flags.all(axis=0)
 
 
 def largest(v: Vector) -> Array:
     """max v_i."""
-    return reduce(jnp.maximum, list(v))
+    return reduce(jnp.maximum, v) if isinstance(v, list) else v.max(axis=0)
 
 
 @pytree
@@ -75,12 +82,15 @@ class Symmetric:
     k: int = static()
 
     @classmethod
-    def of_lower(cls, lower: list[Array], k: int) -> Symmetric:
-        """From the list of the lower triangle."""
+    def of_lower(cls, lower: Vector, k: int) -> Symmetric:
+        """From the lower triangle row by row."""
         if k <= MAX_LISTED + 1:
-            return cls(lower, k)
-        rows = [jnp.stack([lower[_at(i, j)] for j in range(k)]) for i in range(k)]
-        return cls(jnp.stack(rows), k)
+            return cls(list(lower), k)
+        lower = stacked(lower)
+        rows = [lower[_at(i, 0) : _at(i, i) + 1] for i in range(k)]
+        L = jnp.stack([jnp.pad(row, ((0, k - len(row)), *((0, 0),) * (row.ndim - 1))) for row in rows])
+        is_lower = np.tril(np.ones((k, k), bool)).reshape(k, k, *(1,) * (L.ndim - 2))
+        return cls(jnp.where(is_lower, L, jnp.swapaxes(L, 0, 1)), k)
 
     def __getitem__(self, index: tuple[int, int]) -> Array:
         return self.entries[_at(*index)] if self.is_list else self.entries[index]
@@ -93,8 +103,10 @@ class Symmetric:
     @property
     def diagonal(self) -> Vector:
         """The entries (i, i)."""
-        entries = [self[i, i] for i in range(self.k)]
-        return entries if self.is_list else jnp.stack(entries)
+        if self.is_list:
+            return [self[i, i] for i in range(self.k)]
+        on_it = np.arange(self.k)
+        return self.entries[on_it, on_it]
 
     @property
     def lower(self) -> list[Array]:
@@ -118,8 +130,7 @@ class Symmetric:
         """The product with a vector."""
         if self.is_list:
             return [dot([self[i, j] for j in range(self.k)], v) for i in range(self.k)]
-        products = [self.entries[:, j] * v[j] for j in range(self.k)]
-        return sum(products[1:], products[0])
+        return jnp.sum(self.entries * v[None], axis=1)
 
     def around(self, middle: Symmetric) -> Symmetric:
         """S M S with another one in the middle."""
