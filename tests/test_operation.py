@@ -57,9 +57,7 @@ def test_a_line_lowers_to_few_operations(dtype, own_x, result, most):
     assert 100 < text.count("stablehlo.") <= most
 
 
-@pytest.mark.parametrize(
-    ("axis", "share"), [(1, 0.5), (0, 2.1)]
-)  # a transposition, which jax 0.12 stores twice
+@pytest.mark.parametrize(("axis", "share"), [(1, 0.5), (0, 2.1)])  # jax 0.12 transposes in two steps
 def test_vmap_over_many_series_takes_little_memory(axis, share):
     x, y = np.zeros(100, "f4"), jax.ShapeDtypeStruct((100, 20_000) if axis else (20_000, 100), "f4")
     mapped = jax.vmap(lambda y: fit(x, y).params, in_axes=axis, out_axes=-1)
