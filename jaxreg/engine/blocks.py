@@ -21,9 +21,10 @@ from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
-from jaxreg.engine.operation import Located, Operands, in_double_double, solved
+from jaxreg.engine.operation import Located, Operands, in_double_double, moments_of, solved
 from jaxreg.engine.row_sums import ROWS, added_rows
 from jaxreg.engine.sandwich import Robust, most_lags, with_robust_errors
+from jaxreg.engine.shared_sums import shared_sums
 from jaxreg.engine.sums import Raw, Sums, raw_units, size
 from jaxreg.engine.tiles import Tile, cut, empty, picked, rounded_up, thread_context, tiled
 from jaxreg.engine.turning_point import PADDED_ROWS, max_added, turning_point
@@ -83,8 +84,10 @@ def estimate_in_blocks(task: Task, source: Source, block_size: int | np.integer 
         whole = _put_together(task, source, block_size, progress)
 
     def finished(a: np.ndarray) -> Any:
+        is_shared = a.shape[-1] > 1 and a.strides[-1] == 0
         a = np.asarray(a).reshape((*a.shape[:-1], *source.batch))
-        return a if a.dtype == np.float64 and not jax.config.read("jax_enable_x64") else jax.device_put(a)
+        stays = is_shared or (a.dtype == np.float64 and not jax.config.read("jax_enable_x64"))
+        return a if stays else jax.device_put(a)
 
     return jax.tree.map(finished, whole)
 
@@ -138,7 +141,8 @@ def _estimate(task: Task, columns: Columns, first: int, last: int) -> Any:
             y=y
         )
         return jax.tree.map(lambda a: a[..., :1], _estimate(task, columns, 0, 2))
-    methods = {"auto": [by_sums, certified], "fast": [by_sums], "certified": [certified]}[task.precision]
+    plain = [on_shared_design, by_sums] if _shares_design(task, columns) else [by_sums]
+    methods = {"auto": [*plain, certified], "fast": plain, "certified": [certified]}[task.precision]
     found = cascade(methods, task, columns, first, last)
     return found.estimate if task.then is None else task.then(task, columns, found, first, last)
 
@@ -152,6 +156,8 @@ def cascade(methods: list[Method], task: Task, columns: Columns, first: int, las
     ids = np.flatnonzero(~found.accurate) if methods[1:] else np.array([], int)
     if len(ids) == 0:
         return found
+    if len(ids) == last - first:
+        return cascade(methods[1:], task, columns, first, last)
     redone = cascade(methods[1:], task, picked(columns, first + ids), 0, max(len(ids), 2))
 
     def placed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -160,6 +166,33 @@ def cascade(methods: list[Method], task: Task, columns: Columns, first: int, las
         return a
 
     return jax.tree.map(placed, found, redone)
+
+
+def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Found:
+    """The data sets without gaps, in float64; the others are not accurate."""
+    ansatz, m = task.ansatz, last - first
+    with np.errstate(over="ignore", invalid="ignore"):
+        complete = np.isfinite(columns.y[:, first:last].sum(axis=0))
+    if not complete.any():
+        return Found(None, None, complete)
+    solve = partial(_on_shared_design, ansatz, task.what, task.solver)
+
+    def of_tile(tile: Tile) -> Found:
+        return Found(*solve(cut(tile)))
+
+    found = tiled(of_tile, columns, first, last, STRIP)
+    found = jax.tree.map(lambda a: np.broadcast_to(a, (*a.shape[:-1], m)), found)
+    return found._replace(accurate=found.accurate & complete)
+
+
+def _shares_design(task: Task, columns: Columns) -> bool:
+    """Whether all have one design of many columns, each row of which counts for all."""
+    x, w = columns.x, columns.weights
+    shared = x.shape[-1] == 1 and (w is None or w.shape[-1] == 1)
+    if not shared or not matrix_sums.applies(task.ansatz, x, True) or task.what is moments_of:
+        return False
+    rows_count = bool(np.isfinite(x).all()) and (w is None or bool(((w > 0) & np.isfinite(w)).all()))
+    return rows_count and task.solver.ends_at_turning_point and len(x) >= size(task.ansatz, x)
 
 
 def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
@@ -268,6 +301,18 @@ def _solve(
     with float64():
         point = turning_point(ansatz, sums, raw, operands.origin(ansatz), added, dtype)
         return (*what(ansatz, operands, Located(sums, point, None), dtype), point.accurate)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _on_shared_design(ansatz: Ansatz, what: Callable, solver: Any, columns: Columns) -> tuple:
+    """What is found of some columns without gaps."""
+    operands = Operands(*columns, solver)
+    x, y, weights = operands[:3]
+    with float64():
+        raw = raw_units(ansatz, x, y, weights, centered=True)
+        sums = shared_sums(ansatz, raw, x, y, weights)
+        point = turning_point(ansatz, sums, raw, operands.origin(ansatz), max_added(len(y)), y.dtype)
+        return (*what(ansatz, operands, Located(sums, point, None), y.dtype), point.accurate)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxreg._typing import Array, Float, Int, there
 from jaxreg.ansatz import Ansatz
+from jaxreg.engine.shared_sums import SharedSums
 from jaxreg.engine.sums import Sums
 from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.engine.vectors import Vector, dot, each, every, largest, prepend
@@ -66,7 +67,7 @@ class Estimate:
     status: Int[Array, "*batch"]
     digits: Int[Array, "*batch"]
     coefs: Float[Array, "p *batch"]
-    unit_cov: Float[Array, "triangle *batch"]
+    unit_cov: Float[Array, "triangle *#batch"]
     x_center: Float[Array, "*columns_and_batch"]
     x_scale: Float[Array, "*columns_and_batch"]
     residual: Float[Array, "*batch"]
@@ -82,7 +83,7 @@ class Estimate:
 
 
 def estimate_of(
-    ansatz: Ansatz, point: TurningPoint, sums: Sums, end: Array | Status, dtype: np.dtype
+    ansatz: Ansatz, point: TurningPoint, sums: Sums | SharedSums, end: Array | Status, dtype: np.dtype
 ) -> tuple[Estimate, Exact]:
     """Rounded to the dtype of the data, with NaN where nothing is known; and to more digits."""
     nobs = sums.nobs + jnp.zeros_like(point.rest)  # of every data set, if a solver has several for each
@@ -96,8 +97,10 @@ def estimate_of(
     def kept(a: Array) -> Array:
         return (a + nothing).astype(dtype)
 
+    is_shared = isinstance(sums, SharedSums)
+
     def of_columns(arrays: list[Array]) -> Array:
-        columns = [jnp.broadcast_to(a, nobs.shape).astype(dtype) for a in arrays]
+        columns = [(a if is_shared else jnp.broadcast_to(a, nobs.shape)).astype(dtype) for a in arrays]
         return jnp.stack(columns) if ansatz.x_is_vector else columns[0]
 
     weighted = sums.log_weight is not None
@@ -109,7 +112,7 @@ def estimate_of(
         status=code,
         digits=_digits(point, solved, dtype),
         coefs=kept(exact.coefs),
-        unit_cov=kept(exact.unit_cov),
+        unit_cov=exact.unit_cov.astype(dtype) if is_shared else kept(exact.unit_cov),
         x_center=of_columns(point.x_center),
         x_scale=of_columns(point.x_scale),
         residual=kept(point.y_unit * jnp.sqrt(point.rest)),

@@ -14,6 +14,7 @@ from jax import lax
 
 from jaxreg._typing import Array
 from jaxreg.engine.vectors import Symmetric, Vector, dot, each
+from jaxreg.pytree import pytree
 
 MAX_CHANGE = 0.5  # of A, relative, at which there still is a bound
 
@@ -34,7 +35,24 @@ class Solved(NamedTuple):
     share: Array
 
 
-def solve(G: Symmetric, sizes: Vector, least: float | Array) -> Solved:
+@pytree
+class Bordered:
+    """[[A, b], [bᵀ, y²]] of data sets that share A: (k, k, 1), (k, m) and (m,)."""
+
+    A: Symmetric
+    b: Array
+    square: Array
+
+    def leading(self) -> Symmetric:
+        """A."""
+        return self.A
+
+    def last_column(self) -> Array:
+        """The column b."""
+        return self.b
+
+
+def solve(G: Symmetric | Bordered, sizes: Vector, least: float | Array) -> Solved:
     """Solve; where the share left of a column is not above `least`, 1 is divided by: numbers stay finite.
 
     Args:
@@ -42,6 +60,8 @@ def solve(G: Symmetric, sizes: Vector, least: float | Array) -> Solved:
         sizes: what a column is compared with: its mean square before anything was taken out.
         least: the share of a column below which it depends on those before it, to rounding.
     """
+    if isinstance(G, Bordered):
+        return _by_one_inverse(G, sizes, least)
     return _by_cholesky(G, sizes, least) if G.is_list else _by_sweeps(G, sizes, least)
 
 
@@ -117,6 +137,14 @@ def _by_sweeps(G: Symmetric, sizes: Vector, least: float | Array) -> Solved:
 
     swept, share = lax.fori_loop(0, k, sweep, (G.entries, jnp.ones_like(G[k, k])))
     return Solved(swept[:k, k], Symmetric(-swept[:k, :k], k), swept[k, k], share)
+
+
+def _by_one_inverse(G: Bordered, sizes: Vector, least: float | Array) -> Solved:
+    alone = Symmetric(jnp.pad(G.A.entries, ((0, 1), (0, 1), (0, 0))), G.A.k + 1)
+    found = _by_sweeps(alone, sizes, least)
+    product = (((1,), (0,)), ((), ()))
+    coefs = lax.dot_general(found.inverse.entries[..., 0], G.b, product, precision=lax.Precision.HIGHEST)
+    return found._replace(coefs=coefs, rest=G.square - dot(G.b, coefs))
 
 
 def _minus(a: Array, terms: list[Array]) -> Array:

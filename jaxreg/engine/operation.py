@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ from jaxreg.engine.moments import Moments, averages, moments_of_pairs, moments_o
 from jaxreg.engine.row_sums import ROWS, row_sums
 from jaxreg.engine.sandwich import Robust, with_robust_errors
 from jaxreg.engine.scaling import Scaling
+from jaxreg.engine.shared_sums import SharedSums
 from jaxreg.engine.sums import Origin, Sums, columns_of, raw_units
 from jaxreg.engine.turning_point import TurningPoint, listed_point, max_added, turning_point
 from jaxreg.engine.vectors import over_batch
@@ -208,7 +209,7 @@ class Located(NamedTuple):
         G: ⟨z zᵀ⟩ to twice the digits of float64, and its scaling; None from plain sums.
     """
 
-    sums: Sums
+    sums: Sums | SharedSums
     point: TurningPoint
     G: tuple[Pair, Scaling] | None
 
@@ -252,10 +253,10 @@ def solved(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) 
 
 def moments_of(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Moments, None]:
     """The moments that turning points were found from."""
-    origin = (operands.x_origin, operands.y_origin)
+    origin, sums = (operands.x_origin, operands.y_origin), cast("Sums", found.sums)
     if found.G is None:
-        return moments_of_point(ansatz, found.point, found.sums, origin, dtype), None
-    return moments_of_pairs(ansatz, *found.G, found.point, found.sums, origin, dtype), None
+        return moments_of_point(ansatz, found.point, sums, origin, dtype), None
+    return moments_of_pairs(ansatz, *found.G, found.point, sums, origin, dtype), None
 
 
 def _where_finite(value: Array, change: Array) -> Array:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg._typing import Array
+from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
-from jaxreg.engine.normal_equations import Solved, coef_error, solve
+from jaxreg.engine.normal_equations import Bordered, Solved, coef_error, solve
+from jaxreg.engine.shared_sums import SharedSums
 from jaxreg.engine.sums import Origin, Raw, Sums
 from jaxreg.engine.vectors import (
     MAX_LISTED,
@@ -83,7 +84,7 @@ class Covariances(NamedTuple):
 
     means: Vector
     y_mean: Array
-    G: Symmetric
+    G: Symmetric | Bordered
     y_variance: Array
     sizes: Vector
     y_size: Array
@@ -110,6 +111,26 @@ class Covariances(NamedTuple):
             of_z = prepend(mean, means[::-1])[::-1]
             G = G.with_outer(lambda s, a, b: s + a * b, of_z, of_z)
             y_size = y_size + abs(origin)
+        return cls(means, mean, G, variance, sizes, y_size, finite)
+
+    @classmethod
+    def of_shared(cls, ansatz: Ansatz, sums: SharedSums, raw: Raw) -> Covariances:
+        """The same of data sets on one design, whose sums of y alone may have overflowed."""
+        finite = jnp.isfinite(sums.square)
+        u, square = (jnp.where(finite, a, 0) / sums.weight for a in (sums.u, sums.square))
+        means, A, b = (
+            sums.psi / sums.weight,
+            sums.gram / sums.weight,
+            jnp.where(finite, sums.cross, 0) / sums.weight,
+        )
+        sizes, y_size = jnp.sqrt(jnp.diagonal(A[..., 0]))[:, None], jnp.sqrt(square)
+        variance, mean = square - u * u, u + raw.y_center / raw.y_scale
+        if ansatz.has_intercept:
+            A, b, square = A - means[:, None] * means[None], b - means * u, variance
+        else:
+            origin = mean - u
+            b, square, y_size = b + means * origin, square + origin * (u + mean), y_size + jnp.abs(origin)
+        G = Bordered(Symmetric(A, len(means)), b, square)
         return cls(means, mean, G, variance, sizes, y_size, finite)
 
 
@@ -182,7 +203,12 @@ def listed_point(point: TurningPoint) -> TurningPoint:
 
 
 def turning_point(
-    ansatz: Ansatz, sums: Sums, raw: Raw | None, origin: Origin, added: float | Array, dtype: np.dtype
+    ansatz: Ansatz,
+    sums: Sums | SharedSums,
+    raw: Raw | None,
+    origin: Origin,
+    added: float | Array,
+    dtype: np.dtype,
 ) -> TurningPoint:
     """Solve the normal equations of what was added up.
 
@@ -194,8 +220,9 @@ def turning_point(
         added: how many terms a sum has at most, see `max_added`.
         dtype: of the data.
     """
-    k = len(sums.first) - 1
-    cov = Covariances.of(ansatz, sums, raw)
+    is_shared = isinstance(sums, SharedSums)
+    cov = Covariances.of_shared(ansatz, sums, there(raw)) if is_shared else Covariances.of(ansatz, sums, raw)
+    k = len(cov.sizes)
     rounding = Rounding.of(ansatz, k + ansatz.has_intercept, jnp.minimum(sums.nobs, added))
     found = solve(cov.G, each(jnp.square, cov.sizes), 16 * rounding.likely)
     errors, change, whole = coef_error(found, cov.sizes, cov.y_size, rounding.at_most)
