@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -235,13 +236,13 @@ def new_x(
         raise ValueError(f"predict takes x of shape {shared}, shared, or {own}, own; got {x.shape}")
     if origin is None:
         return _cast(x, dtype)
-    return in_own_precision(_from_origin)(x, origin)
+    return in_own_precision(partial(_from_origin, np.dtype(dtype)))(x, origin)
 
 
-def _from_origin(x: Any, origin: Array) -> Array:
+def _from_origin(dtype: np.dtype, x: Any, origin: Array) -> Array:
     """x − origin, each data set's own; of integers exact."""
     x = x.reshape(*x.shape, *(1,) * (origin.ndim - (x.ndim - 1))) if x.ndim else x
-    return (x - origin.astype(x.dtype)).astype(origin.dtype)
+    return (x - origin.astype(x.dtype)).astype(dtype)
 
 
 def new_weights(weights: Any, shape: tuple[int, ...]) -> Any:
@@ -330,8 +331,8 @@ def _is_sliceable(a: Any) -> bool:
 
 def _dtype(x: Any, y: Any) -> np.dtype:
     """The dtype of y; integers y take that of x if it holds them, and integers alone the default one."""
-    if not _is_array(y) and y.dtype.kind in "iu" and y.dtype.itemsize > 4:
-        return np.dtype(np.float64)  # not to be looked at as a whole
+    if y.dtype.kind in "iu" and y.dtype.itemsize > 4 and (isinstance(y, Tracer) or not _is_array(y)):
+        return np.dtype(np.float64)  # there is nothing to look at, or too much
     for a in (y, x):
         if jnp.issubdtype(a.dtype, jnp.floating):
             return np.dtype(np.float64) if _is_too_large(y, a.dtype) else _native(a.dtype)
@@ -339,8 +340,9 @@ def _dtype(x: Any, y: Any) -> np.dtype:
 
 
 def _is_too_large(y: Any, dtype: Any) -> bool:
-    """Whether y holds integers that a float32 would round."""
-    if not isinstance(y, np.ndarray) or y.dtype.kind not in "iu" or np.dtype(dtype).itemsize > 4:
+    """Whether y holds integers that a float32 would round, and float64 is there to fit it in."""
+    has_float64 = isinstance(y, np.ndarray) or y.dtype.itemsize > 4
+    if not has_float64 or y.dtype.kind not in "iu" or np.dtype(dtype).itemsize > 4:
         return False
     return y.size > 0 and max(int(y.max()), -int(y.min())) > MOST_IN_FLOAT32
 

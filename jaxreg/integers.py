@@ -14,19 +14,21 @@ from jax.core import Tracer
 def floats_and_origin(a: Any, dtype: np.dtype) -> tuple[Any, Any]:
     """(a − origin, origin) in a float dtype, an origin per data set, or (a, None) where a is exact as it is.
 
-    The origin is near the first observation and exact in the dtype; the difference is that of integers,
-    rounded once. Where there are values to look at, data sets that are exact as they are keep the origin 0.
+    The origin is near the first observation and exact in the dtype (in float64 for JAX's 64-bit integers);
+    the difference is that of integers, rounded once. Where there are values to look at, data sets that are
+    exact as they are keep the origin 0.
 
     Args:
         a: integers, (n, ...).
         dtype: of floats.
     """
-    mantissa = jnp.finfo(dtype).nmant + 1
     bits = 8 * a.dtype.itemsize
     signed = jnp.issubdtype(a.dtype, jnp.signedinteger)
-    if bits - signed <= mantissa:
+    if bits - signed <= jnp.finfo(dtype).nmant + 1:
         return a.astype(dtype), None
     xp: Any = jnp if isinstance(a, jax.Array) else np
+    origin_dtype = np.dtype(np.float64) if xp is jnp and bits == 64 else dtype
+    mantissa = jnp.finfo(origin_dtype).nmant + 1
     largest = xp.maximum(a.max(axis=0), ~a.min(axis=0)) if signed else a.max(axis=0)
     length = bits - lax.clz(largest) if xp is jnp else np.frexp(largest.astype(np.float64))[1]
     excess = xp.maximum(length.astype(np.int32) - mantissa, 0).astype(a.dtype)
@@ -40,4 +42,4 @@ def floats_and_origin(a: Any, dtype: np.dtype) -> tuple[Any, Any]:
     high = (a >> half).astype(whole) - (origin >> half).astype(whole)
     low = (a & (2**half - 1)).astype(whole) - (origin & (2**half - 1)).astype(whole)
     away = high.astype(wide) * 2.0**half + low.astype(wide)
-    return away.astype(dtype), origin.astype(dtype)
+    return away.astype(dtype), origin.astype(origin_dtype)

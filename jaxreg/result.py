@@ -231,7 +231,7 @@ def _predict(found: Fit, x: Array) -> Array:
     e = found.estimate
     terms = [c * psi for c, psi in zip(e.coefs, _basis(found, x), strict=True)]
     value = reduce(jnp.add, terms)
-    return value if e.y_origin is None else value + e.y_origin
+    return value if e.y_origin is None else value + e.y_origin.astype(value.dtype)
 
 
 @differentiable
