@@ -176,7 +176,7 @@ def _broadcast(a: Any, shape: tuple[int, ...]) -> Pair:
 def matmul(a: Pair, b: Pair) -> Pair:
     """The matrix product over the first two axes, Σ_k a[i, k] b[k, j], all further axes elementwise."""
     shape = jnp.broadcast_shapes(a.hi[:, 0, None].shape, b.hi[None, 0].shape)
-    zero = Pair.of(jnp.zeros(shape, a.hi.dtype))
+    zero = Pair.of(jnp.zeros(shape, a.hi.dtype) + jnp.zeros_like(a.hi[0, 0] + b.hi[0, 0]))
     return lax.fori_loop(0, a.hi.shape[1], lambda k, s: s + a[:, k, None] * b[None, k], zero)
 
 

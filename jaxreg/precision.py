@@ -18,6 +18,8 @@ from jaxreg._typing import Array
 P = ParamSpec("P")
 R = TypeVar("R")
 
+LEAST = float(np.finfo(np.float64).tiny)  # the smallest normal number
+
 
 def in_own_precision(function: Callable[P, R]) -> Callable[P, R]:
     """Let `function` compute in float64 where one of its arguments is float64, and promote ranks and dtypes.
@@ -68,6 +70,11 @@ def _any_float64(tree: Any) -> bool:
 def _keep_digits(leaf: Any) -> Any:
     wide = isinstance(leaf, jax.Array) and leaf.dtype in (np.float64, np.complex128)
     return np.asarray(leaf) if wide and not isinstance(leaf, Tracer) else leaf
+
+
+def not_lost(a: Array, unit: Array) -> Array:
+    """a · unit of what is not negative, a normal number where a is not 0: something was there."""
+    return jnp.where(a > 0, jnp.maximum(a * unit, LEAST), 0)
 
 
 def power_of_two(a: Array) -> Array:

@@ -156,7 +156,7 @@ def _left_singular(F: Array) -> tuple[Array, Array]:
     def sweep(state: tuple[Any, Array, Array]) -> tuple[Any, Array, Array]:
         """One rotation of every pair, of the data sets that need it: none depends on its neighbors."""
         count, F, active = state
-        F, _, worst = lax.fori_loop(0, len(first), rotate, (F, active, jnp.zeros(F.shape[2:])))
+        F, _, worst = lax.fori_loop(0, len(first), rotate, (F, active, jnp.zeros_like(F[0, 0])))
         return count + 1, F, active & (worst > ROUNDING)
 
     def goes_on(state: tuple[Any, Array, Array]) -> Array:

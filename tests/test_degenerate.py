@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxreg import FitError, Linear, Polynomial, Status, fit
+from jaxreg import FitError, Line, Linear, Polynomial, Status, fit
 
 N, M = 24, 40
 WITHOUT_DIGITS = ("constant y",)  # a slope that is 0
@@ -157,6 +157,40 @@ def test_params_beyond_the_range_of_the_dtype_have_no_digits():
     x, y = np.linspace(0, 1, 20, dtype="f4"), np.linspace(0, 1, 20, dtype="f4") ** 2
     assert fit(x * np.float32(1e-30), y * np.float32(1e10)).digits == 0
     assert fit(x * np.float32(1e30), y * np.float32(1e-12)).digits == 0
+
+
+UNITS = {  # of x and y, and whether a slope of 2 has digits in them
+    "float64": [(1e-160, 1e160, False), (1e160, 1e-160, False), (1e-300, 1e10, False), (1e-150, 1e150, True)],
+    "float32": [(1e-30, 1e30, False), (1e30, 1e-30, False), (1e-36, 1e5, False), (1e-15, 1e15, True)],
+}
+ANSATZE = {"Line": Line(), "Linear": Linear(), "Polynomial": Polynomial(2)}
+
+
+@pytest.mark.parametrize("name", ANSATZE)
+@pytest.mark.parametrize("precision", ["auto", "fast", "certified"])
+def test_params_beyond_the_range_of_the_dtype_are_out_of_range(rng, dtype, name, precision):
+    t = np.linspace(0, 1, N)
+    y = 1 + 2 * t + 0.1 * rng.normal(size=N)
+    slope = np.polyfit(t, y, 1)[0]
+    for x_unit, y_unit, fits in UNITS[dtype.name]:
+        x, scaled = (t * x_unit).astype(dtype), (y * y_unit).astype(dtype)
+        found = fit(x[:, None] if name == "Linear" else x, scaled, ansatz=ANSATZE[name], precision=precision)
+        if fits and name != "Polynomial":
+            assert found.status == Status.ok
+            assert found.digits > 5
+            np.testing.assert_allclose(found.params[1], slope * (y_unit / x_unit), rtol=1e-5)
+        else:
+            assert found.status == Status.out_of_range
+            assert found.digits == 0
+            assert np.isnan(found.params).all()
+            assert np.isnan(found.bse).all()
+
+
+@pytest.mark.parametrize("precision", ["auto", "fast", "certified"])
+def test_a_power_of_x_that_overflows_is_out_of_range(rng, precision):
+    x, y = np.linspace(0, 1, N), rng.normal(size=N)
+    assert fit(1e200 * x, y, ansatz=Polynomial(2), precision=precision).status == Status.out_of_range
+    assert fit(1e100 * x, y, ansatz=Polynomial(2), precision=precision).status == Status.ok
 
 
 @pytest.mark.parametrize(("unit", "weight"), [(1e22, 1e-30), (1e-22, 1e30)])

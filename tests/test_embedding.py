@@ -170,7 +170,6 @@ y = jnp.asarray(np.random.default_rng(0).normal(size=(30, 64)), "f4").at[3, 5].s
 mesh = jax.make_mesh((4,), ("sets",), axis_types=(jax.sharding.AxisType.Auto,))
 spread = jax.jit(jax.shard_map(
     lambda x, y: fit(x, y).params, mesh=mesh, in_specs=(P(), P(None, "sets")), out_specs=P(None, "sets"),
-    check_vma=False,
 ))
 np.testing.assert_array_equal(np.asarray(spread(x, y)), np.asarray(fit(x, y).params))
 gradient = jax.grad(lambda y: spread(x, y).sum())(y)

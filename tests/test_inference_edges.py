@@ -1,5 +1,7 @@
 """Inference at the edges: tiny residuals, far observations, extreme units, bad calls."""
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,3 +150,50 @@ def test_a_fit_that_explains_more_is_no_special_case(rng):
     x, y = rng.normal(size=(2, 30))
     better = fit(y + 0.1 * rng.normal(size=30), y)
     assert np.isnan(fit(x, y, ansatz=Polynomial(2)).compare(better).fvalue)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_deviations_of_an_offset_without_an_intercept(rng, dtype):
+    y = (1e8 if dtype == "f8" else 1e4) + rng.normal(size=50).astype(dtype)
+    y = y.astype(dtype)
+    found = fit(np.ones((50, 1), dtype), y, ansatz=Linear(intercept=False))
+    exact = sum((Fraction(v) - sum(map(Fraction, y.tolist())) / 50) ** 2 for v in y.tolist())
+    np.testing.assert_allclose(found.centered_tss, float(exact), rtol=1e-5 if dtype == "f4" else 1e-9)
+
+
+@pytest.mark.parametrize("weight", [1e38, 1e-37])
+def test_float32_weights_whose_sum_overflows(rng, weight):
+    x, y = rng.normal(size=30).astype("f4"), rng.normal(size=(30, 3)).astype("f4")
+    y[4, 1] = np.nan
+    found = fit(x, y, weights=np.full(30, weight, "f4"))
+    for j in range(3):
+        there = np.isfinite(y[:, j])
+        design = sm.add_constant(x[there].astype(float))
+        weights = np.full(there.sum(), float(np.float32(weight)))
+        want = sm.WLS(y[there, j].astype(float), design, weights).fit()
+        assert found.status[j] == 0
+        np.testing.assert_allclose(found.params[:, j], want.params, rtol=1e-5)
+        np.testing.assert_allclose(found.bse[:, j], want.bse, rtol=1e-5)
+        np.testing.assert_allclose(found.llf[j], want.llf, rtol=1e-5)
+
+
+CONSTANTS = {
+    "a column of ones": lambda a: np.column_stack([np.ones(40), a]),
+    "a constant in the middle": lambda a: np.column_stack([a[:, :1], np.full(40, 2.5), a[:, 1:]]),
+    "all levels of a factor": lambda a: np.column_stack([np.eye(4)[np.arange(40) % 4], a[:, :1]]),
+    "none": lambda a: a,
+}
+
+
+@pytest.mark.parametrize("kind", CONSTANTS)
+def test_a_constant_column_of_the_users_centers_as_in_statsmodels(rng, kind):
+    design, y = CONSTANTS[kind](rng.normal(size=(40, 2))), 3 + rng.normal(size=(40, 2))
+    y[5, 1] = np.nan
+    found = fit(design, y, ansatz=Linear(intercept=False))
+    for j in range(2):
+        there = np.isfinite(y[:, j])
+        want = sm.OLS(y[there, j], design[there]).fit()
+        for name in ("rsquared", "rsquared_adj", "fvalue", "f_pvalue", "ess", "df_model"):
+            value = getattr(found, name)
+            value = value if name == "df_model" else value[j]
+            np.testing.assert_allclose(value, getattr(want, name), rtol=1e-8, err_msg=name)

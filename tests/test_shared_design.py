@@ -1,9 +1,12 @@
 """Many data sets on one design of several columns: those without gaps together, the others one by one."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import statsmodels.api as sm
 
 from jaxreg import Linear, Polynomial, Status, fit
 from jaxreg.engine.matrix_sums import CHUNK
@@ -205,3 +208,29 @@ def test_forward_derivatives_and_vmap(data):
     np.testing.assert_allclose(hessian, 2 * (np.eye(N) - design @ hat), atol=1e-4)
     mapped = jax.vmap(lambda v: fit(x, v, ansatz=Linear()).params, in_axes=1, out_axes=1)(y[:, :5])
     np.testing.assert_allclose(mapped, fit(x, y[:, :5], ansatz=Linear()).params, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_a_complete_data_set_has_its_bits_whatever_its_neighbors_lack(rng, dtype, intercept, weighted):
+    """Complete columns take one matrix product; those with gaps sums of their own."""
+    X, y = rng.normal(size=(60, 12)).astype(dtype), rng.normal(size=(60, 21)).astype(dtype)
+    weights = rng.uniform(0.5, 2, 60).astype(dtype) if weighted else None
+    gappy = y.copy()
+    gappy[4, ::3], gappy[:, 7] = np.nan, np.nan
+    fitted = partial(fit, X, ansatz=Linear(intercept=intercept), weights=weights)
+    whole, mixed, alone = fitted(y), fitted(gappy), fitted(y[:, 1])
+    complete = np.isfinite(gappy).all(axis=0)
+    for name in ("params", "bse", "rsquared", "llf", "digits"):
+        a, b = np.asarray(getattr(whole, name)), np.asarray(getattr(mixed, name))
+        np.testing.assert_array_equal(a[..., complete], b[..., complete], err_msg=name)
+        np.testing.assert_array_equal(a[..., 1], getattr(alone, name), err_msg=name)
+    design = sm.add_constant(X.astype(float)) if intercept else X.astype(float)
+    for j in (0, 1, 3, 20):
+        there = np.isfinite(gappy[:, j])
+        w = np.ones(60) if weights is None else weights.astype(float)
+        want = sm.WLS(gappy[there, j].astype(float), design[there], w[there]).fit()
+        relative, absolute = (1e-5, 1e-6) if dtype == np.float32 else (1e-11, 1e-12)
+        np.testing.assert_allclose(mixed.params[:, j], want.params, rtol=relative, atol=absolute)
+        np.testing.assert_allclose(mixed.bse[:, j], want.bse, rtol=relative, atol=absolute)
+        np.testing.assert_allclose(mixed.llf[j], want.llf, rtol=relative, atol=absolute)

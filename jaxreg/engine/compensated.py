@@ -33,7 +33,7 @@ from jaxreg.engine.sums import Sums, columns_of
 from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.engine.vectors import Symmetric
 from jaxreg.pair import Pair
-from jaxreg.precision import float64, power_of_two
+from jaxreg.precision import float64, not_lost, power_of_two
 
 SLICES = 5  # of 21 bits: 105 of them, as many as a pair has
 BITS = 21
@@ -148,7 +148,7 @@ def _turning_point(
     return TurningPoint(
         params=params.scaled(unit).value,
         param_errors=unit * off,
-        param_terms=unit * terms,
+        param_terms=not_lost(terms, unit),
         c0=c0,
         coefs=unit * coefs[first:],
         x_center=columns_of(ansatz, center, 0),
@@ -204,18 +204,19 @@ def _refined(ansatz: Ansatz, from_basis: FromBasis, rows: _Rows, least: Array, d
         G = pair.where(rounds == 1, G, before.G)
         return _Round(coefs, error, found.inverse, rest, found.share, G, u, step, goes_on, rounds)
 
-    nothing, none = Pair.of(jnp.zeros(p)), jnp.zeros((), jnp.int32)
+    zero = jnp.zeros_like(rows.weight[0, 0])  # lies where the data lie on a mesh
+    nothing = Pair.of(jnp.zeros(p) + zero)
     start = _Round(
         coefs=nothing,
         error=nothing.hi,
-        inverse=Pair.of(jnp.zeros((p, p))),
-        rest=Pair.of(jnp.zeros(())),
-        share=jnp.zeros(()),
-        G=Pair.of(jnp.zeros((p + 1, p + 1))),
+        inverse=Pair.of(jnp.zeros((p, p)) + zero),
+        rest=Pair.of(zero),
+        share=zero,
+        G=Pair.of(jnp.zeros((p + 1, p + 1)) + zero),
         u=rows.u,
         step=nothing,
-        goes_on=none == 0,
-        rounds=none,
+        goes_on=zero == 0,
+        rounds=zero.astype(jnp.int32),
     )
     return lax.while_loop(lambda state: state.goes_on, refine, start)
 
@@ -273,7 +274,8 @@ def _moments(ansatz: Ansatz, rows: _Rows) -> Pair:
         return G if total is None else total + G, None
 
     zero = jax.eval_shape(lambda chunk: add(None, chunk)[0], jax.tree.map(lambda a: a[0], rows))
-    total, _ = lax.scan(add, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), zero), rows)
+    start = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype) + jnp.zeros_like(rows.weight[0, 0]), zero)
+    total, _ = lax.scan(add, start, rows)
     weight = jnp.sum(rows.weight)
     lower = jnp.tril(jnp.ones(total.shape, bool))
     return pair.where(lower, total, pair.transpose(total)) / jnp.where(weight > 0, weight, 1)
@@ -320,4 +322,4 @@ def _exact_product(a: Array, b: Array) -> Pair:
         s, lost = pair.two_sum(total.hi, a)
         return Pair(s, total.lo + lost), None
 
-    return lax.scan(add, Pair.of(jnp.zeros((q, q))), products)[0]
+    return lax.scan(add, Pair.of(jnp.zeros_like(products[0])), products)[0]

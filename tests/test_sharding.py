@@ -1,0 +1,125 @@
+"""Data sets on several devices stay where they lie: what is compiled holds no collective operation."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+IMPORTS = """
+import re
+from functools import partial
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from jaxreg import GradientDescent, Linear, Polynomial, fit
+
+COLLECTIVE = re.compile("all-gather|all-reduce|all-to-all|collective-[a-z]+|reduce-scatter")
+rng = np.random.default_rng(0)
+x, X = np.linspace(0, 1, 30, dtype="f4"), rng.normal(size=(30, 3)).astype("f4")
+y = rng.normal(size=(30, 4, 6)).astype("f4")
+y[3, 1, 2] = np.nan
+
+
+def mesh_of(kind):
+    return jax.make_mesh((2, 2), ("a", "b"), axis_types=(kind, kind))
+
+
+def stays(function, y, spec):
+    compiled = jax.jit(function).lower(y).compile()
+    assert not COLLECTIVE.findall(compiled.as_text()), COLLECTIVE.findall(compiled.as_text())
+    for found, want in zip(jax.tree.leaves(compiled(y)), jax.tree.leaves(function(np.asarray(y)))):
+        want = np.asarray(want)
+        batch = tuple(spec)[1:]
+        own = NamedSharding(y.sharding.mesh, P(*(None,) * (want.ndim - len(batch)), *batch))
+        assert found.sharding.is_equivalent_to(own, want.ndim), (found.sharding, own)
+        np.testing.assert_allclose(np.asarray(found), want, rtol=2e-5, atol=1e-6)
+"""
+
+MESHES = """
+def named(found):
+    return found.params, found.bse, found.nobs, found.status, found.pvalues, found.rsquared
+
+
+kind = AxisType.{kind}
+mesh = mesh_of(kind)
+with jax.set_mesh(mesh):
+    for spec in (P(None, "a", "b"), P(None, None, ("a",)), P(None, ("a", "b"), None)):
+        at = jax.device_put(y, NamedSharding(mesh, spec))
+        stays(lambda y: named(fit(x, y)), at, spec)
+    spec = P(None, "a", "b")
+    at = jax.device_put(y, NamedSharding(mesh, spec))
+    stays(lambda y: fit(x, y).conf_int(), at, spec)
+    stays(lambda y: fit(y, 2 * y + y**2).params, at, spec)
+    stays(lambda y: fit(X, y, ansatz=Linear()).bse, at, spec)
+    stays(lambda y: fit(x, y, ansatz=Polynomial(2), weights=jnp.abs(y)).params, at, spec)
+    stays(lambda y: fit(x, y, cov_type="HC3").bse, at, spec)
+    stays(lambda y: fit(x, y, solver=GradientDescent(steps=20)).params, at, spec)
+    gradient = jax.grad(lambda y: fit(x, y).params.sum())
+    sums = jax.jit(gradient).lower(at).compile()
+    assert not COLLECTIVE.findall(sums.as_text())
+    np.testing.assert_allclose(sums(at), gradient(y), rtol=1e-4, atol=1e-6)
+    total = jax.jit(lambda y: fit(x, y).ssr.sum()).lower(at).compile()
+    assert set(COLLECTIVE.findall(total.as_text())) == {{"all-reduce"}}  # the sum over data sets alone
+    np.testing.assert_allclose(total(at), fit(x, y).ssr.sum(), rtol=1e-5)
+    eager = fit(jnp.asarray(x), at)
+    np.testing.assert_allclose(eager.params, fit(x, y).params, rtol=1e-5, atol=1e-6)
+"""
+
+SHARD_MAP = """
+want = fit(x, y).params
+gradient = jax.grad(lambda y: fit(x, y).params.sum())(y)
+one = jax.make_mesh((4,), ("a",), axis_types=(AxisType.Auto,))
+for mesh, names in ((one, {"a"}), (mesh_of(AxisType.Auto), {"a"}), (mesh_of(AxisType.Auto), {"a", "b"})):
+    axes = ("a", "b") if names == {"a", "b"} else ("a", None)
+    spread = jax.jit(jax.shard_map(
+        lambda x, y: fit(x, y).params, mesh=mesh, in_specs=(P(), P(None, *axes)), out_specs=P(None, *axes),
+        axis_names=names
+    ))
+    np.testing.assert_allclose(spread(x, y), want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax.grad(lambda y: spread(x, y).sum())(y), gradient, rtol=1e-4, atol=1e-6)
+mesh = mesh_of(AxisType.Auto)
+certified = jax.jit(jax.shard_map(
+    lambda y: fit(x, y, precision="certified").params, mesh=mesh, in_specs=P(None, "a", "b"),
+    out_specs=P(None, "a", "b"),
+))
+np.testing.assert_allclose(certified(y), want, rtol=1e-6, atol=1e-7)
+mapped = jax.jit(jax.vmap(lambda y: fit(x, y).params, in_axes=2, out_axes=-1))
+at = jax.device_put(y, NamedSharding(mesh, P(None, "a", "b")))
+compiled = mapped.lower(at).compile()
+assert not COLLECTIVE.findall(compiled.as_text())
+np.testing.assert_allclose(compiled(at), want, rtol=1e-5, atol=1e-6)
+"""
+
+EXPORT = """
+from jax import export
+mesh = mesh_of(AxisType.Auto)
+sharding = NamedSharding(mesh, P(None, "a", "b"))
+program = jax.jit(lambda y: fit(x, y).params, in_shardings=sharding, out_shardings=sharding)
+stored = export.export(program)(jax.ShapeDtypeStruct(y.shape, "f4"))
+at = jax.device_put(y, sharding)
+np.testing.assert_allclose(jax.jit(stored.call)(at), fit(x, y).params, rtol=1e-5, atol=1e-6)
+"""
+
+PROGRAMS = {
+    "mesh with Auto axes": MESHES.format(kind="Auto"),
+    "mesh with Explicit axes": MESHES.format(kind="Explicit"),
+    "shard_map over some or all axes, vmap": SHARD_MAP,
+    "export": EXPORT,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_on_four_devices(name):
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS + PROGRAMS[name]],
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+            "JAX_PLATFORMS": "cpu",
+            "JAX_ENABLE_X64": "0",
+        },
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
