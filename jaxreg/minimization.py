@@ -285,7 +285,8 @@ class InTiles:
                 end = _descend_tile(task.ansatz, task.solver, self.cost, x, y, w, standard)
             return jax.tree.map(np.asarray, end)
 
-        return tiled(of_tile, own, 0, count, TILE)
+        program = ("descent", task.ansatz, dtype, jax.tree.structure((task.solver, self.cost)))
+        return tiled(of_tile, own, 0, count, TILE, program=program)
 
 
 @partial(jax.jit, static_argnums=0)

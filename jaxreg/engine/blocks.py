@@ -36,7 +36,7 @@ BLOCK_BYTES = 2**26  # of data that are read: far more than a dispatch costs, fa
 BLOCK_COLUMNS = 2**20  # of data that are in memory
 SUMS_IN_CACHE = 2**17  # numbers, of all running sums of a tile
 STRIP = 2048  # columns: matrix products give the same last bits in one width only
-SOLVED_COLUMNS = 2**16  # data sets whose few sums are solved at once, on all cores
+SOLVED_COLUMNS = 2**18  # data sets whose few sums are solved at once, on all cores
 MIN_ROWS = 8
 MIN_TILE = 256  # columns
 CERTIFIED_COUNTS = (64, 1024)  # data sets that are redone together, of few and of many
@@ -172,17 +172,16 @@ def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Fou
     """The data sets without gaps, in float64; the others are not accurate."""
     ansatz, m = task.ansatz, last - first
     with np.errstate(over="ignore", invalid="ignore"):
-        complete = np.isfinite(columns.y[:, first:last].sum(axis=0))
-    if not complete.any():
-        return Found(None, None, complete)
+        some_are_complete = np.isfinite(columns.y[:, first : min(last, first + STRIP)].sum(axis=0)).any()
+    if not some_are_complete:
+        return Found(None, None, np.zeros(m, bool))
     solve = partial(_on_shared_design, ansatz, task.what, task.solver)
 
     def of_tile(tile: Tile) -> Found:
         return Found(*solve(cut(tile)))
 
-    found = tiled(of_tile, columns, first, last, STRIP)
-    found = jax.tree.map(lambda a: np.broadcast_to(a, (*a.shape[:-1], m)), found)
-    return found._replace(accurate=found.accurate & complete)
+    found = tiled(of_tile, columns, first, last, STRIP, program=("shared", ansatz, task.what))
+    return jax.tree.map(lambda a: np.broadcast_to(a, (*a.shape[:-1], m)), found)
 
 
 def _shares_design(task: Task, columns: Columns) -> bool:
@@ -212,10 +211,12 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
         return Found(*solve(*cut(tile)))
 
     if q > MAX_LISTED + 1 or not task.solver.ends_at_turning_point:  # in the cache of a tile
-        return tiled(of_tile, (data, columns[3:]), first, last, width)
-    sums, raw = tiled(reader, data, first, last, width)
+        program = ("estimate", ansatz, task.what, reader.masked)
+        return tiled(of_tile, (data, columns[3:]), first, last, width, program=program)
+    program = ("sums", ansatz, reader.masked)
+    sums, raw = tiled(reader, data, first, last, width, program=program, in_one_piece=True)
     others = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], columns[3:])
-    return tiled(of_sums, (sums, raw, others), 0, last - first, SOLVED_COLUMNS, threads=1)
+    return tiled(of_sums, (sums, raw, others), 0, last - first, SOLVED_COLUMNS, program=None, threads=1)
 
 
 def certified(task: Task, columns: Columns, first: int, last: int) -> Found:
@@ -232,7 +233,8 @@ def certified(task: Task, columns: Columns, first: int, last: int) -> Found:
         data = dict(zip(("x", "y", "weights"), _lengthened(some[:3]), strict=True))
         return Found(*_certify(task.ansatz, task.what, task.solver, some._replace(**data)))
 
-    return jax.tree.map(lambda a: a[..., :m], tiled(of_tile, columns, first, last, count))
+    found = tiled(of_tile, columns, first, last, count, program=("certified", task.ansatz, task.what))
+    return jax.tree.map(lambda a: a[..., :m], found)
 
 
 class _Reader:
@@ -312,7 +314,7 @@ def _on_shared_design(ansatz: Ansatz, what: Callable, solver: Any, columns: Colu
         raw = raw_units(ansatz, x, y, weights, centered=True)
         sums = shared_sums(ansatz, raw, x, y, weights)
         point = turning_point(ansatz, sums, raw, operands.origin(ansatz), max_added(len(y)), y.dtype)
-        return (*what(ansatz, operands, Located(sums, point, None), y.dtype), point.accurate)
+        return (*what(ansatz, operands, Located(sums, point, None), y.dtype), point.accurate & point.finite)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -353,7 +355,8 @@ def robust_errors(task: Task, columns: Columns, found: Found, first: int, last: 
             return _robust(ansatz, tile.width, robust, some, None, *known)
         return _robust(ansatz, tile.width, robust, tile.data[0], tile.start, *known)
 
-    return tiled(of_tile, (data, found.estimate, found.exact), 0, last - first, width)
+    known = (data, found.estimate, found.exact)
+    return tiled(of_tile, known, 0, last - first, width, program=("robust", ansatz, robust.cov_type))
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxreg._typing import Array
@@ -21,7 +22,8 @@ from jaxreg.cost import is_valid
 from jaxreg.engine.sums import Raw, Sums, columns_of, size, z_of
 
 ROWS = {"cpu": 4, "default": 30}  # CPU: 2 and 8 take 1.2 × as long; GPU: beyond 40 XLA makes many kernels
-LOGGED = 4  # weights whose product is a float64 whatever they are in float32
+MULTIPLIED = 4  # weights whose product is a float64 whatever they are in float32
+MANTISSA_BITS, MANTISSA, ONE = 52, 2**52 - 1, 1023 << 52  # of a float64 as an integer
 
 Window = tuple[Any, int]
 State = TypeVar("State")
@@ -37,7 +39,9 @@ def row_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Array
         y: (n, *batch).
         weights: (n, *batch), or None.
     """
-    ways = {platform: partial(added_rows, ansatz, rows=rows) for platform, rows in ROWS.items()}
+    ways = {
+        name: partial(added_rows, ansatz, rows=rows, has_bits=name == "cpu") for name, rows in ROWS.items()
+    }
     return lax.platform_dependent(raw, x, y, weights, **ways)
 
 
@@ -50,6 +54,7 @@ def added_rows(
     *,
     rows: int,
     masked: bool = True,
+    has_bits: bool = True,
     window: Window | None = None,
 ) -> Sums:
     """`row_sums` with so many rows written out.
@@ -62,10 +67,11 @@ def added_rows(
         weights: as above.
         rows: how many are added up before they are added to the sums.
         masked: whether to leave out what is missing; without, a data set with a gap gets NaN.
+        has_bits: whether a float64 can be taken apart: a TPU has none, and a GPU is quick at logarithms.
         window: (start, width), for some of the columns of arrays (n, m).
     """
     n = y.shape[0]
-    logged = LOGGED if y.dtype == jnp.float32 else 1
+    at_once = MULTIPLIED if y.dtype == jnp.float32 else 1
 
     def terms(x: Array, y: Array, w: Array | None) -> list[Array]:
         columns = columns_of(ansatz, x, 0)
@@ -80,20 +86,20 @@ def added_rows(
         ones = valid.astype(jnp.float64)
         return [ones, *(jnp.where(valid, a, 0) for a in (wide, *(wide * a for a in (*z, *products))))]
 
-    def log_weights(taken: list[tuple]) -> Array:
-        """Σ log w, as logarithms of products of a few."""
+    def weighed(product: _Product, taken: list[tuple]) -> _Product:
         factors = [jnp.where(is_valid(columns_of(ansatz, x, 0), y, w) & (w > 0), w, 1) for x, y, w in taken]
         factors = [a.astype(jnp.float64) for a in factors]
-        parts = [factors[i : i + logged] for i in range(0, len(factors), logged)]
-        return sum((jnp.log(_product(part)) for part in parts[1:]), jnp.log(_product(parts[0])))
+        for i in range(0, len(factors), at_once):
+            product = product.times(_multiplied(factors[i : i + at_once]))
+        return product
 
-    def step(sums: list[Array], taken: list[tuple]) -> list[Array]:
+    def step(state: tuple[list[Array], _Product | None], taken: list[tuple]) -> tuple:
+        sums, product = state
         total = terms(*taken[0])
         for row in taken[1:]:
             total = [a + b for a, b in zip(total, terms(*row), strict=True)]
-        if weights is not None:
-            total.append(log_weights(taken))
-        return [a + b for a, b in zip(sums, total, strict=True)]
+        sums = [a + b for a, b in zip(sums, total, strict=True)]
+        return sums, None if product is None else weighed(product, taken)
 
     q = size(ansatz, x)
     of_x, of_y, whole = _zeros(ansatz, *row((x, y, weights), window, 0))
@@ -101,11 +107,12 @@ def added_rows(
         of_x = of_y = whole
     of_z = [of_x] * (q - 1) + [of_y]
     sums = [*of_z, *(a + b for i, a in enumerate(of_z) for b in of_z[: i + 1])]
-    sums = [whole] * (masked + (weights is not None)) + sums + [whole] * (weights is not None)
-    sums = over_rows((x, y, weights), rows, window, step, sums)
+    sums = [whole] * (masked + (weights is not None)) + sums
+    product = None if weights is None else _Product.one(whole, has_bits)
+    sums, product = over_rows((x, y, weights), rows, window, step, (sums, product))
     nobs = sums.pop(0) if masked else of_x + n
     weight = nobs if weights is None else sums.pop(0)
-    log_weight = None if weights is None else sums.pop()
+    log_weight = None if product is None else product.logarithm()
     return Sums(nobs, weight, log_weight, sums[:q], sums[q:])
 
 
@@ -147,7 +154,31 @@ def _row(a: Array, i: Any, window: Window | None) -> Array:
     return lax.dynamic_slice(a, starts, sizes, allow_negative_indices=False)[0]
 
 
-def _product(factors: list[Array]) -> Array:
+class _Product(NamedTuple):
+    """mantissa · 2^exponent, float64: of the weights, whose logarithm is taken once."""
+
+    mantissa: Array
+    exponent: Array
+
+    @classmethod
+    def one(cls, zero: Array, has_bits: bool) -> _Product:
+        """1 with the axes of `zero`; the exponent is no integer where floats cannot be taken apart."""
+        return cls(zero + 1, zero.astype(jnp.int64) if has_bits else zero)
+
+    def times(self, factor: Array) -> _Product:
+        """With one more positive factor."""
+        if self.exponent.dtype != jnp.int64:
+            return _Product(self.mantissa, self.exponent + jnp.log2(factor))
+        bits = lax.bitcast_convert_type(self.mantissa * factor, jnp.int64)
+        mantissa = lax.bitcast_convert_type(bits & MANTISSA | ONE, jnp.float64)
+        return _Product(mantissa, self.exponent + (bits >> MANTISSA_BITS) - (ONE >> MANTISSA_BITS))
+
+    def logarithm(self) -> Array:
+        """The natural one."""
+        return jnp.log(self.mantissa) + self.exponent * np.log(2)
+
+
+def _multiplied(factors: list[Array]) -> Array:
     product = factors[0]
     for factor in factors[1:]:
         product = product * factor
