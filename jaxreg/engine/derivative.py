@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
@@ -56,7 +57,7 @@ class Observations(NamedTuple):
         """Of data next to those that an estimate is made of."""
         x, y, weights = data
         columns = columns_of(ansatz, x, 1)
-        valid = is_valid(columns, y, weights) & jnp.isfinite(found.params[0])
+        valid = is_valid(columns, y, weights) & lax.optimization_barrier(jnp.isfinite(found.params[0]))
         found, coefs_rest = jax.tree.map(finite_or_1, (found, coefs_rest))
         center, scale = (columns_of(ansatz, a, 0) for a in (found.x_center, found.x_scale))
         columns, y = [jnp.where(valid, a, 0) for a in columns], jnp.where(valid, y, 0)
@@ -73,7 +74,7 @@ class Observations(NamedTuple):
 
     def mean(self, a: Array) -> Array:
         """Σ w a / Σ w."""
-        return jnp.sum(self.share * a, axis=0)
+        return lax.optimization_barrier(jnp.sum(self.share * a, axis=0))
 
     def root_mean(self, a: Array, b: Array, value: Array) -> Array:
         """√⟨a b⟩ by a Newton step from its value."""
@@ -142,7 +143,7 @@ def first_order(
     coefs = [c + s for c, s in zip(coefs, newton(e), strict=True)]
     near_V = V
     if not y_only:
-        V_A_V = V.around(_gram(near.psi, near.share))
+        V_A_V = V.around(lax.optimization_barrier(_gram(near.psi, near.share)))
         near_V = Symmetric(each(lambda a, b: 2 * a - b, V.entries, V_A_V.entries), p)
     changes = near.quality(found, e)
     center, scale = (columns_of(ansatz, a, 0) for a in (found.x_center, found.x_scale))
@@ -223,8 +224,15 @@ def _or_0(a: Array | None) -> Array | int:
 
 
 def finite_or_1(a: Array) -> Array:
-    """1 for NaN, which must not meet a cotangent of 0, and for infinity."""
-    return jnp.where(jnp.isfinite(a), a, 1) if jnp.issubdtype(a.dtype, jnp.floating) else a
+    """1 for NaN, which must not meet a cotangent of 0, and for infinity.
+
+    The barrier keeps XLA from computing what is known of a data set anew for each of its observations.
+    """
+    return (
+        lax.optimization_barrier(jnp.where(jnp.isfinite(a), a, 1))
+        if jnp.issubdtype(a.dtype, jnp.floating)
+        else a
+    )
 
 
 def _not_0(a: Array) -> Array:
