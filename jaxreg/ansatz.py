@@ -207,7 +207,10 @@ class Linear:
     One observation of x is a vector: x is (n, p), shared by all data sets, or (n, p, …), one for each.
 
     Args:
-        intercept: whether the constant θ₀ is part of it; without, y = θ₁ x₁ + … + θ_p x_p.
+        intercept: whether the constant θ₀ is part of it; without, y = θ₁ x₁ + … + θ_p x_p. A constant
+            column of your own in a shared x, or columns that add up to one, count as an intercept, as in
+            statsmodels: R², F and degrees of freedom are then those around the mean. That takes values
+            to look at: within `jit` they are around 0.
 
     >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     >>> Linear().predict(jnp.array([1.0, 2.0, 3.0]), x).tolist()

@@ -87,11 +87,12 @@ def fit(
         use_t: whether params are tested with Student's t, or as normal numbers. As in statsmodels, t
             with a nonrobust covariance and normal otherwise, if not given.
         precision: which data sets are computed in twice the digits of float64, at 20 to 50 µs each.
-            "auto": those whose params would feel the rounding of plain float64 sums, a share that depends
-            on offsets and correlations and is 2 % of lines through float64 noise and none through float32.
+            "auto": those in whose params or errors the rounding of plain float64 sums could be noticed, a
+            share that depends on offsets and correlations and is next to none of lines through noise.
             NIST's eleven certified sets keep 15 or more digits in float64 and 7 in float32, where LAPACK
             keeps 6 to 13 and 0 to 5. "certified": all. "fast": none; `digits` tells what is left, and
-            columns that plain sums cannot tell apart are `rank_deficient`.
+            columns that plain sums cannot tell apart are `rank_deficient`. Within `jit` and the other
+            transformations of JAX "auto" is "fast".
         block_size: how many data sets are worked on at once. "auto" bounds the memory: arrays that are
             not on the device, NumPy arrays, memory maps and whatever else gives numbers when it is sliced
             (h5py, zarr, dask), are read and copied block by block, the next while the present one is
