@@ -72,8 +72,8 @@ def _keep_digits(leaf: Any) -> Any:
     return np.asarray(leaf) if wide and not isinstance(leaf, Tracer) else leaf
 
 
-def not_lost(a: Array, unit: Array) -> Array:
-    """a · unit of what is not negative, a normal number where a is not 0: something was there."""
+def at_least_normal(a: Array, unit: Array) -> Array:
+    """a · unit of a ≥ 0; the smallest normal number at least where a > 0, as no bound may underflow to 0."""
     return jnp.where(a > 0, jnp.maximum(a * unit, LEAST), 0)
 
 

@@ -33,7 +33,7 @@ from jaxreg.engine.sums import Sums, columns_of
 from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.engine.vectors import Symmetric
 from jaxreg.pair import Pair
-from jaxreg.precision import float64, not_lost, power_of_two
+from jaxreg.precision import at_least_normal, float64, power_of_two
 
 SLICES = 5  # of 21 bits: 105 of them, as many as a pair has
 BITS = 21
@@ -148,7 +148,7 @@ def _turning_point(
     return TurningPoint(
         params=params.scaled(unit).value,
         param_errors=unit * off,
-        param_terms=not_lost(terms, unit),
+        param_terms=at_least_normal(terms, unit),
         c0=c0,
         coefs=unit * coefs[first:],
         x_center=columns_of(ansatz, center, 0),

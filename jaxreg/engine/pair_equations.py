@@ -19,7 +19,7 @@ from jaxreg.engine import scaling as scalings
 from jaxreg.engine.normal_equations import MAX_CHANGE
 from jaxreg.engine.scaling import Scaling
 from jaxreg.pair import Pair
-from jaxreg.precision import not_lost, power_of_two
+from jaxreg.precision import at_least_normal, power_of_two
 
 UNIT = 2.0**-98  # relative error of an operation with pairs of float64, and of sums of their products
 
@@ -100,7 +100,7 @@ class FromBasis(NamedTuple):
         covector = pair.concatenate([-coefs, coefs[:1].map(jnp.zeros_like) + 1.0])
         params = pair.matmul(self.P, covector[:, None])[:, 0]
         terms = small.matvec(self.terms, jnp.abs(covector.hi))
-        terms = jnp.maximum(terms, not_lost(jnp.abs(coefs.hi), small.diagonal(self.terms[:, :-1])))
+        terms = jnp.maximum(terms, at_least_normal(jnp.abs(coefs.hi), small.diagonal(self.terms[:, :-1])))
         off = small.matvec(jnp.abs(self.P.hi[:, :-1]), error) + 4 * p * UNIT * terms
         return params, off, terms
 

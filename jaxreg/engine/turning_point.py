@@ -30,7 +30,7 @@ from jaxreg.engine.vectors import (
     stacked,
     vector,
 )
-from jaxreg.precision import LEAST, not_lost, power_of_two
+from jaxreg.precision import LEAST, at_least_normal, power_of_two
 
 UNIT = 2.0**-53  # what an operation rounds, relative
 BLOCK_ROWS = 32  # rows that are added up before they are added to the sums, at most
@@ -232,7 +232,7 @@ def turning_point(
     x_center = _far(units.x_center, origin.x)
     in_data_units = _in_data_units(ansatz, x_center, units, cov, found, errors, of_mean)
     params, off = (each(lambda a: a * units.y_scale, v) for v in in_data_units[:2])
-    terms = each(lambda a: not_lost(a, units.y_scale), in_data_units.terms)
+    terms = each(lambda a: at_least_normal(a, units.y_scale), in_data_units.terms)
     point = TurningPoint(
         params,
         each(lambda e, t: e + 4 * UNIT * (k + 1) * t, off, terms),
@@ -304,7 +304,7 @@ def _by_units(unit: Vector, found: Solved, errors: Vector) -> _Params:
     return _Params(
         each(jnp.multiply, found.coefs, unit),
         each(jnp.multiply, errors, unit),
-        each(not_lost, each(jnp.abs, found.coefs), unit),
+        each(at_least_normal, each(jnp.abs, found.coefs), unit),
         each(lambda v, u: _root(v) * u, found.inverse.diagonal, unit),
     )
 
@@ -317,7 +317,7 @@ def _by_powers(M: list[dict[int, Array]], found: Solved, errors: Vector) -> _Par
         m = {i: M[i][j] for i in range(j - 1, k)}
         products = [c[i] * m[i] for i in m]
         values.append(sum(products[1:], products[0]))
-        leading = not_lost(jnp.abs(c[j - 1]), jnp.abs(m[j - 1]))
+        leading = at_least_normal(jnp.abs(c[j - 1]), jnp.abs(m[j - 1]))
         terms.append(sum((jnp.abs(a) for a in products[1:]), leading))
         off.append(dot([errors[i] for i in m], [jnp.abs(m[i]) for i in m]))
         unit = jnp.maximum(jnp.abs(m[j - 1]), LEAST)  # of ψ_j, whose square may overflow
