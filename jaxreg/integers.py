@@ -15,8 +15,7 @@ def floats_and_origin(a: Any, dtype: np.dtype) -> tuple[Any, Any]:
     """(a − origin, origin) in a float dtype, an origin per data set, or (a, None) where a is exact as it is.
 
     The origin is near the first observation and exact in the dtype (in float64 for JAX's 64-bit integers);
-    the difference is that of integers, rounded once. Where there are values to look at, data sets that are
-    exact as they are keep the origin 0.
+    the difference is that of integers, rounded once. Data sets that are exact as they are have the origin 0.
 
     Args:
         a: integers, (n, ...).
@@ -28,11 +27,10 @@ def floats_and_origin(a: Any, dtype: np.dtype) -> tuple[Any, Any]:
         return a.astype(dtype), None
     xp: Any = jnp if isinstance(a, jax.Array) else np
     origin_dtype = np.dtype(np.float64) if xp is jnp and bits == 64 else dtype
-    mantissa = jnp.finfo(origin_dtype).nmant + 1
     largest = xp.maximum(a.max(axis=0), ~a.min(axis=0)) if signed else a.max(axis=0)
     length = bits - lax.clz(largest) if xp is jnp else np.frexp(largest.astype(np.float64))[1]
-    excess = xp.maximum(length.astype(np.int32) - mantissa, 0).astype(a.dtype)
-    exact = excess == 0
+    exact = length <= jnp.finfo(dtype).nmant + 1
+    excess = xp.maximum(length.astype(np.int32) - (jnp.finfo(origin_dtype).nmant + 1), 0).astype(a.dtype)
     if not isinstance(exact, Tracer) and exact.all():
         return a.astype(dtype), None
     origin = xp.where(exact, a.dtype.type(0), (a[0] >> excess) << excess)

@@ -76,16 +76,19 @@ def test_large_integers_as_y(rng, seconds, kind):
     np.testing.assert_allclose(found.bse[1], error, rtol=2e-5)
 
 
-def test_traced_nanoseconds(rng, nanoseconds):
-    y = (1e-3 * (nanoseconds - nanoseconds[0]) + rng.normal(size=N)).astype("f4")
-    slope, error, first = exact_line(nanoseconds, y)
-    swapped, swapped_error, _ = exact_line(y, nanoseconds)
+@pytest.mark.parametrize("start", [0, 40_000_000, SECONDS, SECONDS * 1000, NANOSECONDS])
+@pytest.mark.parametrize("most", [3, 200, 100_000])
+def test_traced_integers_of_64_bits(rng, start, most):
+    x = start + np.cumsum(rng.integers(1, most, N))
+    y = ((x - x[0]) / most + rng.normal(size=N)).astype("f4")
+    slope, error, first = exact_line(x, y)
+    swapped, swapped_error, _ = exact_line(y, x)
     with jax.enable_x64(True):
-        found = jax.jit(fit)(nanoseconds, y)
+        found = jax.jit(fit)(x, y)
         np.testing.assert_allclose(found.params[1], slope, rtol=1e-5)
         np.testing.assert_allclose(found.bse[1], error, rtol=1e-5)
-        np.testing.assert_allclose(found.predict(nanoseconds)[0], first, rtol=1e-5, atol=1e-5)
-        found = jax.jit(fit)(y, nanoseconds)
+        np.testing.assert_allclose(found.predict(x)[0], first, rtol=1e-5, atol=1e-5)
+        found = jax.jit(fit)(y, x)
         np.testing.assert_allclose(found.params[1], swapped, rtol=1e-9)
         np.testing.assert_allclose(found.bse[1], swapped_error, rtol=1e-9)
 

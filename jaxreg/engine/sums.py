@@ -36,7 +36,7 @@ class Raw(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What was taken out of integers before they became floats, in the dtype of the data.
+    """What was taken out of integers before they became floats; see `floats_and_origin` for its dtype.
 
     Attributes:
         x: for each column of x, () or (*batch); None where x came in floats.
