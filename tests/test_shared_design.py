@@ -9,7 +9,7 @@ import pytest
 import statsmodels.api as sm
 
 from jaxreg import Linear, Polynomial, Status, fit
-from jaxreg.engine.matrix_sums import CHUNK
+from jaxreg.engine.products import CHUNK
 
 N, K, M = 150, 7, 40
 FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "digits")
@@ -234,3 +234,18 @@ def test_a_complete_data_set_has_its_bits_whatever_its_neighbors_lack(rng, dtype
         np.testing.assert_allclose(mixed.params[:, j], want.params, rtol=relative, atol=absolute)
         np.testing.assert_allclose(mixed.bse[:, j], want.bse, rtol=relative, atol=absolute)
         np.testing.assert_allclose(mixed.llf[j], want.llf, rtol=relative, atol=absolute)
+
+
+def test_no_block_and_no_gap_elsewhere_changes_the_bits_of_a_complete_data_set(rng):
+    """Strips without a complete data set, one in the middle of such strips, blocks of any size."""
+    X, y = rng.normal(size=(60, 8)), rng.normal(size=(60, 4500))
+    gappy = y.copy()
+    gappy[3, :2100], gappy[5, 2200:4400] = np.nan, np.nan
+    complete = np.isfinite(gappy).all(axis=0)
+    fitted = partial(fit, X, ansatz=Linear(), precision="fast")
+    whole = fitted(y)
+    for found in (fitted(gappy), fitted(gappy, block_size=1000), fitted(y, block_size=700)):
+        for name in ("params", "bse", "rsquared", "digits"):
+            same = complete if found.nobs.min() < 60 else slice(None)
+            a, b = np.asarray(getattr(whole, name)), np.asarray(getattr(found, name))
+            np.testing.assert_array_equal(a[..., same], b[..., same], err_msg=name)

@@ -22,6 +22,7 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.operation import Located, Operands, in_double_double, moments_of, solved
+from jaxreg.engine.products import STRIP
 from jaxreg.engine.row_sums import ROWS, added_rows
 from jaxreg.engine.sandwich import Robust, most_lags, with_robust_errors
 from jaxreg.engine.shared_sums import shared_sums
@@ -35,7 +36,6 @@ from jaxreg.precision import float64
 BLOCK_BYTES = 2**26  # of data that are read: far more than a dispatch costs, far less than memory
 BLOCK_COLUMNS = 2**20  # of data that are in memory
 SUMS_IN_CACHE = 2**17  # numbers, of all running sums of a tile
-STRIP = 2048  # columns: matrix products give the same last bits in one width only
 SOLVED_COLUMNS = 2**18  # data sets whose few sums are solved at once, on all cores
 MIN_ROWS = 8
 MIN_TILE = 256  # columns
@@ -84,7 +84,7 @@ def estimate_in_blocks(task: Task, source: Source, block_size: int | np.integer 
         whole = _put_together(task, source, block_size, progress)
 
     def finished(a: np.ndarray) -> Any:
-        is_shared = a.shape[-1] > 1 and a.strides[-1] == 0
+        is_shared = _one_if_shared(a) is not a
         a = np.asarray(a).reshape((*a.shape[:-1], *source.batch))
         stays = is_shared or (a.dtype == np.float64 and not jax.config.read("jax_enable_x64"))
         return a if stays else jax.device_put(a)
@@ -171,17 +171,33 @@ def cascade(methods: list[Method], task: Task, columns: Columns, first: int, las
 def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Found:
     """The data sets without gaps, in float64; the others are not accurate."""
     ansatz, m = task.ansatz, last - first
-    with np.errstate(over="ignore", invalid="ignore"):
-        some_are_complete = np.isfinite(columns.y[:, first : min(last, first + STRIP)].sum(axis=0)).any()
-    if not some_are_complete:
+    if not _has_complete(columns.y, first, last):
         return Found(None, None, np.zeros(m, bool))
     solve = partial(_on_shared_design, ansatz, task.what, task.solver)
 
     def of_tile(tile: Tile) -> Found:
         return Found(*solve(cut(tile)))
 
-    found = tiled(of_tile, columns, first, last, STRIP, program=("shared", ansatz, task.what))
-    return jax.tree.map(lambda a: np.broadcast_to(a, (*a.shape[:-1], m)), found)
+    program = ("shared", ansatz, task.what)
+    found = tiled(of_tile, columns, first, last, STRIP, program=program, fixed=True)
+    return jax.tree.map(partial(_seen_by_all, m), found)
+
+
+def _has_complete(y: np.ndarray, first: int, last: int) -> bool:
+    """Whether one of the columns has no gap: usually one of the first has none, or none of all."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = (y[:, i : min(i + STRIP, last)].sum(axis=0) for i in range(first, last, STRIP))
+        return any(np.isfinite(a).any() for a in sums)
+
+
+def _seen_by_all(m: int, a: np.ndarray) -> np.ndarray:
+    """What the design alone decides, in one place for all: of 32 columns it is 2 KB."""
+    return a if a.shape[-1] == m else np.broadcast_to(a, (*a.shape[:-1], m))
+
+
+def _one_if_shared(a: np.ndarray) -> np.ndarray:
+    """One column of an array in which all are the same memory."""
+    return a[..., :1] if a.shape[-1] > 1 and a.strides[-1] == 0 else a
 
 
 def _shares_design(task: Task, columns: Columns) -> bool:
@@ -212,9 +228,9 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
 
     if q > MAX_LISTED + 1 or not task.solver.ends_at_turning_point:  # in the cache of a tile
         program = ("estimate", ansatz, task.what, reader.masked)
-        return tiled(of_tile, (data, columns[3:]), first, last, width, program=program)
+        return tiled(of_tile, (data, columns[3:]), first, last, width, program=program, fixed=by_products)
     program = ("sums", ansatz, reader.masked)
-    sums, raw = tiled(reader, data, first, last, width, program=program, in_one_piece=True)
+    sums, raw = tiled(reader, data, first, last, width, program=program, fixed=by_products, in_one_piece=True)
     others = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], columns[3:])
     return tiled(of_sums, (sums, raw, others), 0, last - first, SOLVED_COLUMNS, program=None, threads=1)
 
@@ -355,8 +371,11 @@ def robust_errors(task: Task, columns: Columns, found: Found, first: int, last: 
             return _robust(ansatz, tile.width, robust, some, None, *known)
         return _robust(ansatz, tile.width, robust, tile.data[0], tile.start, *known)
 
-    known = (data, found.estimate, found.exact)
-    return tiled(of_tile, known, 0, last - first, width, program=("robust", ansatz, robust.cov_type))
+    known = jax.tree.map(_one_if_shared, (data, found.estimate, found.exact))
+    program = ("robust", ansatz, robust.cov_type)
+    m = last - first
+    estimate = tiled(of_tile, known, 0, m, width, program=program, fixed=by_products)
+    return jax.tree.map(partial(_seen_by_all, m), estimate)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -46,6 +46,7 @@ class Estimate:
         digits: decimal digits of every param that are right, (*batch).
         coefs: c in units of y, (p, *batch).
         unit_cov: cov c df_resid / residual², the lower triangle row by row, (p (p + 1) / 2, *batch).
+            For complete data sets on one design of many columns it is one array that all see, to be read.
         x_center: (*batch), or (k, *batch) where x is a vector.
         x_scale: the same.
         residual: √(Σ w ε² / Σ w), (*batch).

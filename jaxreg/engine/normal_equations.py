@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg._typing import Array
+from jaxreg.engine.products import product
 from jaxreg.engine.vectors import Symmetric, Vector, dot, each
 from jaxreg.pytree import pytree
 
@@ -142,8 +143,7 @@ def _by_sweeps(G: Symmetric, sizes: Vector, least: float | Array) -> Solved:
 def _by_one_inverse(G: Bordered, sizes: Vector, least: float | Array) -> Solved:
     alone = Symmetric(jnp.pad(G.A.entries, ((0, 1), (0, 1), (0, 0))), G.A.k + 1)
     found = _by_sweeps(alone, sizes, least)
-    product = (((1,), (0,)), ((), ()))
-    coefs = lax.dot_general(found.inverse.entries[..., 0], G.b, product, precision=lax.Precision.HIGHEST)
+    coefs = product(found.inverse.entries[..., 0], G.b)
     return found._replace(coefs=coefs, rest=G.square - dot(G.b, coefs))
 
 

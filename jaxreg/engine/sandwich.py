@@ -27,6 +27,7 @@ from jaxreg.cost import is_valid
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.features import feature_rows, variance
+from jaxreg.engine.products import over_chunks, product
 from jaxreg.engine.row_sums import Window, over_rows, row
 from jaxreg.engine.sums import columns_of
 from jaxreg.engine.vectors import MAX_LISTED, Symmetric, Vector, dot, each, triangle, vector
@@ -262,28 +263,21 @@ def _by_products(
     twice = jnp.where(row_ == column, 1.0, 2.0).reshape(-1, *(1,) * (V.ndim - 2)).astype(dtype)
     lower = V[row_, column] * twice
 
-    def product(a: Array, b: Array, axis: int) -> Array:
-        return lax.dot_general(a, b, (((axis,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
+    psi_of_row, pairs_of_row = psi.T, pairs.T  # products of another form have other last bits in last columns
 
-    def step(meat: Array, first_row: Any, count: int) -> Array:
-        def rows(a: Array, axis: int = 0) -> Array:
-            return lax.dynamic_slice_in_dim(a, first_row, count, axis=axis)
-
+    @partial(jax.checkpoint, static_argnums=0)
+    def step(rows: Callable[..., Array], meat: Array) -> Array:
         some_y, w = rows(y), None if weights is None else rows(weights)
         valid = is_valid([rows(a) for a in columns_of(ansatz, x, 1)], some_y, w) & jnp.isfinite(some_y)
         usable = jnp.ones((), dtype) if w is None else jnp.where(jnp.isfinite(w), w, 0).astype(dtype)
         w = jnp.where(valid, usable, 0)
-        error = jnp.where(valid, some_y, 0).astype(dtype) - product(rows(psi, 1), coefs, 0)
-        some_pairs = rows(pairs, 1)
-        h = w * product(some_pairs, lower, 0) / known.weight if cov_type in WITH_LEVERAGE else None
+        error = jnp.where(valid, some_y, 0).astype(dtype) - product(rows(psi_of_row), coefs)
+        h = w * product(rows(pairs_of_row), lower) / known.weight if cov_type in WITH_LEVERAGE else None
         square = _corrected(jnp.square(w * (error / known.unit)), h, cov_type)
-        return meat + product(some_pairs, square, 1)
+        return meat + product(rows(pairs, 1), square)
 
-    count = -(-n // -(-n // matrix_sums.CHUNK))
-    step = jax.checkpoint(step, static_argnums=2)
     meat = jnp.broadcast_to(jnp.zeros_like(known.unit), (len(pairs), *known.unit.shape))
-    meat = lax.fori_loop(0, n // count, lambda j, meat: step(meat, j * count, count), meat)
-    meat = step(meat, n - n % count, n % count) if n % count else meat
+    meat = over_chunks(n, step, meat)
     M = meat[triangle(p)]
     if first:
         r = r.at[0].set(0)

@@ -26,7 +26,7 @@ LARGE = 2**22  # bytes: from here on NumPy asks for large pages
 
 Result = TypeVar("Result")
 
-_compiled: set[int] = set()  # hashes of programs and shapes
+_compiled: set[int] = set()  # hashes of programs and shapes; a stale one costs a second compilation, no more
 
 
 class Tile(NamedTuple):
@@ -56,6 +56,7 @@ def tiled(
     width: int,
     *,
     program: Hashable,
+    fixed: bool = False,
     threads: int = WORKERS,
     in_one_piece: bool = False,
 ) -> Result:
@@ -67,13 +68,15 @@ def tiled(
         first: column.
         last: column behind the last.
         width: of a tile; fewer columns are rounded up to a power of two, with copies of the last.
+        fixed: whether they are rounded up to the width, where others give other last bits.
         program: what `function` runs; of each the first tile runs alone, as two threads would compile twice.
         threads: on how many.
         in_one_piece: whether the arrays share their memory, for what lives and dies together.
     """
     m = last - first
     if m <= width:
-        tile = Tile(jax.tree.map(partial(_padded, first=first, last=last), data), None, rounded_up(m))
+        padded = width if fixed else rounded_up(m)
+        tile = Tile(jax.tree.map(partial(_padded, first=first, last=last, width=padded), data), None, padded)
         return jax.tree.map(lambda a: np.asarray(a)[..., :m], function(tile))
     in_place = all(_is_in_place(a) for a in jax.tree.leaves(data) if a.shape[-1] > 1)
     starts = [min(start, last - width) for start in range(first, last, width)]
@@ -183,12 +186,12 @@ def _is_in_place(a: np.ndarray) -> bool:
     return a.flags.c_contiguous and a.ctypes.data % ALIGNMENT == 0
 
 
-def _padded(a: np.ndarray, first: int, last: int) -> np.ndarray:
+def _padded(a: np.ndarray, first: int, last: int, width: int) -> np.ndarray:
     """The columns from first to last, and copies of the last."""
     if a.shape[-1] == 1:
         return a
     m = last - first
-    whole = empty((*a.shape[:-1], rounded_up(m)), a.dtype)
+    whole = empty((*a.shape[:-1], width), a.dtype)
     whole[..., :m] = a[..., first:last]
     whole[..., m:] = a[..., last - 1 : last]
     return whole
