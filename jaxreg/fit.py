@@ -88,7 +88,8 @@ def fit(
             with a nonrobust covariance and normal otherwise, if not given.
         precision: which data sets are computed in twice the digits of float64, at 20 to 50 µs each.
             "auto": those in whose params or errors the rounding of plain float64 sums could be noticed, a
-            share that depends on offsets and correlations and is next to none of lines through noise.
+            share that depends on correlations, and on offsets where there is no intercept; with one it is
+            next to none of lines and designs of independent columns.
             NIST's eleven certified sets keep 15 or more digits in float64 and 7 in float32, where LAPACK
             keeps 6 to 13 and 0 to 5. "certified": all. "fast": none; `digits` tells what is left, and
             columns that plain sums cannot tell apart are `rank_deficient`. Within `jit` and the other

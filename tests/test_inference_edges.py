@@ -4,12 +4,14 @@ from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats
 
 from jaxreg import GradientDescent, Line, Linear, Polynomial, fit, mean_squared_error
+from jaxreg.engine.row_sums import added_rows
 
 
 @pytest.mark.parametrize("cov_type", ["HC3", pytest.param("HAC", marks=pytest.mark.slow)])
@@ -197,3 +199,33 @@ def test_a_constant_column_of_the_users_centers_as_in_statsmodels(rng, kind):
             value = getattr(found, name)
             value = value if name == "df_model" else value[j]
             np.testing.assert_allclose(value, getattr(want, name), rtol=1e-8, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_the_logarithm_of_a_product_of_any_weights(rng, dtype):
+    """One that overflows or underflows as a product, beside a sum of mpmath's logarithms."""
+    info = np.finfo(dtype)
+    extremes = [info.max, info.tiny, 1.5, info.max / 1.9, 3 * info.tiny, 0.7]
+    random = 10.0 ** rng.uniform(np.log10(info.tiny) + 1, np.log10(info.max) - 1, 40)
+    for weights in (np.array(extremes, dtype), random.astype(dtype)):
+        x = np.zeros_like(weights)
+        with jax.enable_x64(True):
+            sums = added_rows(Line(), None, x[:, None], x[:, None], weights[:, None], rows=4)
+        exact = sum(mpmath.log(mpmath.mpf(float(w))) for w in weights)
+        np.testing.assert_allclose(np.asarray(sums.log_weight)[0], float(exact), rtol=1e-14, atol=1e-12)
+
+
+@pytest.mark.parametrize("columns", [1, 8])
+@pytest.mark.parametrize("unit", [1e-307, 1e-303, 1e-290, 1e-200, 1e290, 1e306])
+@pytest.mark.parametrize("precision", ["auto", "fast"])
+def test_float64_weights_near_the_ends_of_the_range(rng, unit, precision, columns):
+    """Right, or with a status that says it is not."""
+    X, y, w = rng.normal(size=(60, columns)), rng.normal(size=(60, 3)), rng.uniform(0.5, 1, 60)
+    found = fit(X, y, ansatz=Linear(), weights=w * unit, precision=precision)
+    for j in range(3):
+        want = sm.WLS(y[:, j], sm.add_constant(X), w).fit()
+        if found.status[j] == 0:
+            np.testing.assert_allclose(found.params[:, j], want.params, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(found.bse[:, j], want.bse, rtol=1e-9)
+    if 1e-250 < unit < 1e300 or (precision == "auto" and unit > 1e-305):
+        np.testing.assert_array_equal(found.status, 0)

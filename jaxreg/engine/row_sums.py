@@ -40,7 +40,7 @@ def row_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Array
         weights: (n, *batch), or None.
     """
     ways = {
-        name: partial(added_rows, ansatz, rows=rows, has_bits=name == "cpu") for name, rows in ROWS.items()
+        name: partial(added_rows, ansatz, rows=rows, by_bits=name == "cpu") for name, rows in ROWS.items()
     }
     return lax.platform_dependent(raw, x, y, weights, **ways)
 
@@ -54,7 +54,7 @@ def added_rows(
     *,
     rows: int,
     masked: bool = True,
-    has_bits: bool = True,
+    by_bits: bool = True,
     window: Window | None = None,
 ) -> Sums:
     """`row_sums` with so many rows written out.
@@ -67,7 +67,7 @@ def added_rows(
         weights: as above.
         rows: how many are added up before they are added to the sums.
         masked: whether to leave out what is missing; without, a data set with a gap gets NaN.
-        has_bits: whether a float64 can be taken apart: a TPU has none, and a GPU is quick at logarithms.
+        by_bits: whether floats are taken apart for Σ log w; a TPU cannot, and logarithms cost a GPU nothing.
         window: (start, width), for some of the columns of arrays (n, m).
     """
     n = y.shape[0]
@@ -86,7 +86,7 @@ def added_rows(
         ones = valid.astype(jnp.float64)
         return [ones, *(jnp.where(valid, a, 0) for a in (wide, *(wide * a for a in (*z, *products))))]
 
-    def weighed(product: _Product, taken: list[tuple]) -> _Product:
+    def with_weights_of(taken: list[tuple], product: _Product) -> _Product:
         factors = [jnp.where(is_valid(columns_of(ansatz, x, 0), y, w) & (w > 0), w, 1) for x, y, w in taken]
         factors = [a.astype(jnp.float64) for a in factors]
         for i in range(0, len(factors), at_once):
@@ -99,7 +99,7 @@ def added_rows(
         for row in taken[1:]:
             total = [a + b for a, b in zip(total, terms(*row), strict=True)]
         sums = [a + b for a, b in zip(sums, total, strict=True)]
-        return sums, None if product is None else weighed(product, taken)
+        return sums, None if product is None else with_weights_of(taken, product)
 
     q = size(ansatz, x)
     of_x, of_y, whole = _zeros(ansatz, *row((x, y, weights), window, 0))
@@ -108,7 +108,7 @@ def added_rows(
     of_z = [of_x] * (q - 1) + [of_y]
     sums = [*of_z, *(a + b for i, a in enumerate(of_z) for b in of_z[: i + 1])]
     sums = [whole] * (masked + (weights is not None)) + sums
-    product = None if weights is None else _Product.one(whole, has_bits)
+    product = None if weights is None else _Product.one(whole, by_bits)
     sums, product = over_rows((x, y, weights), rows, window, step, (sums, product))
     nobs = sums.pop(0) if masked else of_x + n
     weight = nobs if weights is None else sums.pop(0)
@@ -161,21 +161,28 @@ class _Product(NamedTuple):
     exponent: Array
 
     @classmethod
-    def one(cls, zero: Array, has_bits: bool) -> _Product:
+    def one(cls, zero: Array, by_bits: bool) -> _Product:
         """1 with the axes of `zero`; the exponent is no integer where floats cannot be taken apart."""
-        return cls(zero + 1, zero.astype(jnp.int64) if has_bits else zero)
+        return cls(zero + 1, zero.astype(jnp.int64) if by_bits else zero)
 
     def times(self, factor: Array) -> _Product:
         """With one more positive factor."""
         if self.exponent.dtype != jnp.int64:
             return _Product(self.mantissa, self.exponent + jnp.log2(factor))
-        bits = lax.bitcast_convert_type(self.mantissa * factor, jnp.int64)
-        mantissa = lax.bitcast_convert_type(bits & MANTISSA | ONE, jnp.float64)
-        return _Product(mantissa, self.exponent + (bits >> MANTISSA_BITS) - (ONE >> MANTISSA_BITS))
+        mantissa, exponent = _taken_apart(factor)
+        mantissa, carried = _taken_apart(self.mantissa * mantissa)
+        return _Product(mantissa, self.exponent + exponent + carried)
 
     def logarithm(self) -> Array:
         """The natural one."""
         return jnp.log(self.mantissa) + self.exponent * np.log(2)
+
+
+def _taken_apart(a: Array) -> tuple[Array, Array]:
+    """Mantissa in [1, 2) and exponent of a normal number."""
+    bits = lax.bitcast_convert_type(a, jnp.int64)
+    mantissa = lax.bitcast_convert_type(bits & MANTISSA | ONE, jnp.float64)
+    return mantissa, (bits >> MANTISSA_BITS) - (ONE >> MANTISSA_BITS)
 
 
 def _multiplied(factors: list[Array]) -> Array:

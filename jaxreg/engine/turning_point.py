@@ -38,27 +38,51 @@ PADDED_ROWS = 1024  # up to so many a few rows may be gaps that an eager call ha
 
 
 class Worth(NamedTuple):
-    """Relative errors that are worth a second look: of a param, of what is unexplained, and of A⁻¹."""
+    """Relative errors that are worth a second look.
+
+    Attributes:
+        params: of a param, for each column but the constant one.
+        rest: of what is unexplained.
+        condition: of A⁻¹, for each column but the constant one.
+    """
 
     params: float
     rest: float
     condition: float
 
 
+LEAST_WEIGHT = 2.0**-900  # Σ w below which products of weights are so small that a float64 loses them
 WORTH = {"float32": Worth(2.0**-26, 2.0**-20, 2.0**-28), "float64": Worth(2.0**-44, 2.0**-36, 2.0**-44)}
 
 
 class Rounding(NamedTuple):
-    """Relative errors of a sum of rounded terms: a bound, and what is likely."""
+    """Relative errors of sums of rounded terms.
+
+    Attributes:
+        at_most: a bound.
+        likely: what is likely.
+        share: what share of the bound of a param is likely.
+    """
 
     at_most: Array
     likely: Array
+    share: Array
 
     @classmethod
     def of(cls, ansatz: Ansatz, p: int, added: Array) -> Rounding:
-        """A sum of m terms is off by at most m roundings and likely by a fraction of √m; gaps add nothing."""
+        """A sum of m terms is off by at most m roundings and likely by a fraction of √m; gaps add nothing.
+
+        A param is made of sums of each column, whose errors are independent unless all are of one x.
+        """
         fixed = 6 + 4 * p + (0 if ansatz.basis_is_x else 2 * p**2)  # z, its products, and the solution
-        return cls(UNIT * (added + fixed), UNIT * (jnp.sqrt(added) / 4 + 2))
+        at_most, likely = UNIT * (added + fixed), UNIT * (jnp.sqrt(added) / 4 + 2)
+        independent = _columns(ansatz, p) if ansatz.basis_is_x else 1
+        return cls(at_most, likely, likely / at_most / math.sqrt(independent))
+
+
+def _columns(ansatz: Ansatz, p: int) -> int:
+    """The number of columns but the constant one, 1 of a constant alone."""
+    return max(p - ansatz.has_intercept, 1)
 
 
 def max_added(n: int) -> float:
@@ -95,7 +119,7 @@ class Covariances(NamedTuple):
         """From sums, which may have overflowed."""
         k = len(sums.first) - 1
         squares = Symmetric.of_lower(sums.second, k + 1)
-        finite = jnp.isfinite(sums.weight) & every(each(jnp.isfinite, squares.diagonal))
+        finite = _has_digits(sums.weight) & every(each(jnp.isfinite, squares.diagonal))
         weight = jnp.where(finite & (sums.weight > 0), sums.weight, 1)
         first = sums.first if squares.is_list else stacked(sums.first)
         of_z = each(lambda a: jnp.where(finite, a, 0) / weight, first)
@@ -115,14 +139,11 @@ class Covariances(NamedTuple):
 
     @classmethod
     def of_shared(cls, ansatz: Ansatz, sums: SharedSums, raw: Raw) -> Covariances:
-        """The same of data sets on one design, whose sums of y alone may have overflowed."""
-        finite = jnp.isfinite(sums.square)
-        u, square = (jnp.where(finite, a, 0) / sums.weight for a in (sums.u, sums.square))
-        means, A, b = (
-            sums.psi / sums.weight,
-            sums.gram / sums.weight,
-            jnp.where(finite, sums.cross, 0) / sums.weight,
-        )
+        """The same of data sets on one design."""
+        finite = _has_digits(sums.weight) & jnp.isfinite(sums.square)
+        weight = jnp.where(_has_digits(sums.weight), sums.weight, 1)
+        u, square, b = (jnp.where(finite, a, 0) / weight for a in (sums.u, sums.square, sums.cross))
+        means, A = (jnp.where(_has_digits(sums.weight), a, 0) / weight for a in (sums.psi, sums.gram))
         sizes, y_size = jnp.sqrt(jnp.diagonal(A[..., 0]))[:, None], jnp.sqrt(square)
         variance, mean = square - u * u, u + raw.y_center / raw.y_scale
         if ansatz.has_intercept:
@@ -132,6 +153,11 @@ class Covariances(NamedTuple):
             b, square, y_size = b + means * origin, square + origin * (u + mean), y_size + jnp.abs(origin)
         G = Bordered(Symmetric(A, len(means)), b, square)
         return cls(means, mean, G, variance, sizes, y_size, finite)
+
+
+def _has_digits(weight: Array) -> Array:
+    """Whether Σ w has not overflowed, and what is added up with it has not underflowed."""
+    return jnp.isfinite(weight) & ((weight >= LEAST_WEIGHT) | (weight == 0))
 
 
 class TurningPoint(NamedTuple):
@@ -248,7 +274,7 @@ def turning_point(
         finite=cov.finite,
         accurate=cov.finite,
     )
-    return point._replace(accurate=_accurate(point, sums.nobs, whole, change, rounding, dtype))
+    return point._replace(accurate=_accurate(ansatz, point, sums.nobs, whole, change, rounding, dtype))
 
 
 def _units_of_data(k: int, axes: int) -> Raw:
@@ -370,7 +396,13 @@ def _root(a: Array) -> Array:
 
 
 def _accurate(
-    point: TurningPoint, nobs: Array, whole: Array, change: Array, rounding: Rounding, dtype: np.dtype
+    ansatz: Ansatz,
+    point: TurningPoint,
+    nobs: Array,
+    whole: Array,
+    change: Array,
+    rounding: Rounding,
+    dtype: np.dtype,
 ) -> Array:
     """Whether rounding is too small to be noticed beside a param, its standard error and what is unexplained.
 
@@ -378,15 +410,15 @@ def _accurate(
     """
     worth = WORTH[dtype.name]
     p = len(point.params)
-    share = rounding.likely / rounding.at_most
+    columns = _columns(ansatz, p)
     deviation = point.y_unit * jnp.sqrt(jnp.where(nobs > p, point.rest / jnp.maximum(nobs - p, 1), 0))
 
     def hidden(theta: Array, error: Array, unit_deviation: Array) -> Array:
         noticed = jnp.maximum(jnp.abs(theta), deviation * unit_deviation)
-        return error * share <= worth.params * noticed
+        return error * rounding.share <= columns * worth.params * noticed
 
     accurate = every(each(hidden, point.params, point.param_errors, point.unit_deviations))
-    accurate &= (change * share <= worth.condition) & point.full_rank
+    accurate &= (change * rounding.share <= columns * worth.condition) & point.full_rank
     accurate &= (rounding.likely * whole**2 <= worth.rest * point.rest) | (whole == 0) | (nobs <= p)
     may_overflow = dtype == np.float64  # sums of float32 numbers are finite unless these are infinite
     return jnp.where(point.finite, accurate | (nobs < p), not may_overflow) | (nobs == 0)
