@@ -19,14 +19,10 @@ from jaxreg.ansatz import Ansatz, Line
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.covariance import robust_from
 from jaxreg.engine import operation
-from jaxreg.engine.blocks import (
-    Task,
-    an_estimate,
-    an_estimate_and_more_digits,
-    estimate_in_blocks,
-    robust_errors,
-)
+from jaxreg.engine.blocks import estimate_in_blocks
+from jaxreg.engine.cascade import Task
 from jaxreg.engine.estimate import Estimate
+from jaxreg.engine.host import an_estimate, an_estimate_and_more_digits, robust_errors
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.operation import Operands, moments_of
 from jaxreg.inputs import Source

@@ -20,7 +20,7 @@ from jaxreg import small
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.descent import Descent, in_slots, loop
-from jaxreg.engine.blocks import Found, Task
+from jaxreg.engine.cascade import Found, Task
 from jaxreg.engine.derivative import Observations, finite_or_1
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.features import feature_rows

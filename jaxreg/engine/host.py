@@ -1,0 +1,284 @@
+"""The methods of the eager caller on the CPU: tiles of data sets that stay in its caches, on all cores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from jaxreg._typing import Array, there
+from jaxreg.ansatz import Ansatz
+from jaxreg.engine import matrix_sums
+from jaxreg.engine.cascade import Found, Task, cascade
+from jaxreg.engine.estimate import Estimate, Exact
+from jaxreg.engine.operation import Located, Operands, in_double_double, moments_of, solved
+from jaxreg.engine.products import STRIP
+from jaxreg.engine.row_sums import ROWS, added_rows
+from jaxreg.engine.sandwich import Robust, most_lags, with_robust_errors
+from jaxreg.engine.shared_sums import shared_sums
+from jaxreg.engine.sums import Raw, Sums, raw_units, size
+from jaxreg.engine.tiles import Tile, cut, picked, rounded_up, tiled
+from jaxreg.engine.turning_point import PADDED_ROWS, max_added, turning_point
+from jaxreg.engine.vectors import MAX_LISTED
+from jaxreg.inputs import Columns
+from jaxreg.precision import float64
+
+SUMS_IN_CACHE = 2**17  # numbers, of all running sums of a tile
+SOLVED_COLUMNS = 2**18  # data sets whose few sums are solved at once, on all cores
+MIN_ROWS = 8
+MIN_TILE = 256  # columns
+CERTIFIED_COUNTS = (64, 1024)  # data sets that are redone together, of few and of many
+CERTIFIED_ELEMENTS = 2**22  # of an array that is copied for it
+
+
+def found_on_host(task: Task, columns: Columns, first: int, last: int) -> Any:
+    """What is found of the columns first to last."""
+    if last - first == 1:  # an array of one column would look shared
+        y = np.repeat(columns.y[..., first:last], 2, axis=-1)
+        columns = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., [first, first]], columns)._replace(
+            y=y
+        )
+        return jax.tree.map(lambda a: a[..., :1], found_on_host(task, columns, 0, 2))
+    plain = [on_shared_design, by_sums] if _shares_design(task, columns) else [by_sums]
+    methods = {"auto": [*plain, certified], "fast": plain, "certified": [certified]}[task.precision]
+    found = cascade(methods, task, columns, first, last)
+    return found.estimate if task.then is None else task.then(task, columns, found, first, last)
+
+
+def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Found:
+    """The data sets without gaps, in float64; the others are not accurate."""
+    ansatz, m = task.ansatz, last - first
+    if not _has_complete(columns.y, first, last):
+        return Found(None, None, np.zeros(m, bool))
+    solve = partial(_on_shared_design, ansatz, task.what, task.solver)
+
+    def of_tile(tile: Tile) -> Found:
+        return Found(*solve(cut(tile)))
+
+    program = ("shared", ansatz, task.what)
+    found = tiled(of_tile, columns, first, last, STRIP, program=program, fixed=True)
+    return jax.tree.map(partial(_seen_by_all, m), found)
+
+
+def _has_complete(y: np.ndarray, first: int, last: int) -> bool:
+    """Whether one of the columns has no gap: usually one of the first has none, or none of all."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = (y[:, i : min(i + STRIP, last)].sum(axis=0) for i in range(first, last, STRIP))
+        return any(np.isfinite(a).any() for a in sums)
+
+
+def _seen_by_all(m: int, a: np.ndarray) -> np.ndarray:
+    """What the design alone decides, in one place for all: of 32 columns it is 2 KB."""
+    return a if a.shape[-1] == m else np.broadcast_to(a, (*a.shape[:-1], m))
+
+
+def one_if_shared(a: np.ndarray) -> np.ndarray:
+    """One column of an array in which all are the same memory."""
+    return a[..., :1] if a.shape[-1] > 1 and a.strides[-1] == 0 else a
+
+
+def _shares_design(task: Task, columns: Columns) -> bool:
+    """Whether all have one design of many columns, each row of which counts for all."""
+    x, w = columns.x, columns.weights
+    shared = x.shape[-1] == 1 and (w is None or w.shape[-1] == 1)
+    if not shared or not matrix_sums.applies(task.ansatz, x, True) or task.what is moments_of:
+        return False
+    rows_count = bool(np.isfinite(x).all()) and (w is None or bool(((w > 0) & np.isfinite(w)).all()))
+    return rows_count and task.solver.ends_at_turning_point and len(x) >= size(task.ansatz, x)
+
+
+def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
+    """By plain sums in float64."""
+    ansatz, (n, _) = task.ansatz, columns.y.shape
+    q = size(ansatz, columns.x)
+    by_products = matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1)
+    width = STRIP if by_products else 1 << (SUMS_IN_CACHE // (q * (q + 3) // 2)).bit_length() - 1
+    reader = _Reader(ansatz, by_products, may_be_unmasked=_is_exact(ansatz, columns))
+    data = _lengthened(columns[:3]) if last - first <= width and n <= PADDED_ROWS else columns[:3]
+    solve = partial(_solve, ansatz, columns.y.dtype, task.what, task.solver, max_added(n))
+
+    def of_tile(tile: Tile) -> Found:
+        return Found(*solve(*reader(tile._replace(data=tile.data[0])), cut(tile._replace(data=tile.data[1]))))
+
+    def of_sums(tile: Tile) -> Found:
+        return Found(*solve(*cut(tile)))
+
+    if q > MAX_LISTED + 1 or not task.solver.ends_at_turning_point:  # in the cache of a tile
+        program = ("estimate", ansatz, task.what, reader.masked)
+        return tiled(of_tile, (data, columns[3:]), first, last, width, program=program, fixed=by_products)
+    program = ("sums", ansatz, reader.masked)
+    sums, raw = tiled(reader, data, first, last, width, program=program, fixed=by_products, in_one_piece=True)
+    others = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], columns[3:])
+    return tiled(of_sums, (sums, raw, others), 0, last - first, SOLVED_COLUMNS, program=None, threads=1)
+
+
+def certified(task: Task, columns: Columns, first: int, last: int) -> Found:
+    """In double-double, some data sets at a time in programs of few shapes."""
+    m = last - first
+    count = CERTIFIED_COUNTS[m > CERTIFIED_COUNTS[0]]
+    count = max(1, min(count, CERTIFIED_ELEMENTS // len(columns.y)))
+    if m < count:
+        ids = first + np.minimum(np.arange(count), m - 1)
+        columns, first, last = picked(columns, ids), 0, count
+
+    def of_tile(tile: Tile) -> Found:
+        some = cut(tile)
+        data = dict(zip(("x", "y", "weights"), _lengthened(some[:3]), strict=True))
+        return Found(*_certify(task.ansatz, task.what, task.solver, some._replace(**data)))
+
+    found = tiled(of_tile, columns, first, last, count, program=("certified", task.ansatz, task.what))
+    return jax.tree.map(lambda a: a[..., :m], found)
+
+
+class _Reader:
+    """The sums of a tile, without a mask as long as no tile has a gap, if the bits are the same."""
+
+    def __init__(self, ansatz: Ansatz, by_products: bool, *, may_be_unmasked: bool):
+        self.ansatz, self.by_products = ansatz, by_products
+        self.masked = not may_be_unmasked
+
+    def __call__(self, tile: Tile) -> tuple[Sums, Raw | None]:
+        if not self.masked:
+            sums, raw = _sums(self.ansatz, self.by_products, False, tile.width, tile.data, tile.start)
+            diagonal = [sums.second[i * (i + 3) // 2] for i in range(len(sums.first))]
+            if all(np.isfinite(a).all() for a in diagonal):
+                return jax.tree.map(lambda a: np.broadcast_to(a, (tile.width,)), sums), raw
+            self.masked = True
+        return _sums(self.ansatz, self.by_products, True, tile.width, tile.data, tile.start)
+
+
+def _is_exact(ansatz: Ansatz, columns: Columns) -> bool:
+    """Whether all products are exact in float64: then their sums have the same bits with a mask and without.
+
+    With others a compiler contracts product and sum where there is no mask between them.
+    """
+    single = columns.y.dtype == np.float32 and columns.weights is None and ansatz.basis_is_x
+    return (
+        single
+        and not matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1)
+        and not jax.config.jax_debug_nans  # pyright: ignore
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _sums(
+    ansatz: Ansatz, by_products: bool, masked: bool, width: int, data: tuple, start: Any
+) -> tuple[Sums, Raw | None]:
+    """The sums of a tile and their units."""
+    window = None if start is None else (start, width)
+
+    def cut(a: Array) -> Array:
+        return a if start is None or a.shape[-1] == 1 else lax.dynamic_slice_in_dim(a, start, width, axis=-1)
+
+    with float64():
+        some = jax.tree.map(cut, data)
+        raw = raw_units(ansatz, *some, centered=by_products)
+        if by_products:
+            return matrix_sums.matrix_sums(ansatz, raw, *some), raw
+        return added_rows(ansatz, raw, *data, rows=ROWS["cpu"], masked=masked, window=window), raw
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _solve(
+    ansatz: Ansatz,
+    dtype: np.dtype,
+    what: Callable,
+    solver: Any,
+    added: Any,
+    sums: Sums,
+    raw: Raw | None,
+    others: tuple,
+) -> tuple:
+    """What is found of sums."""
+    sigma_unit, x_origin, y_origin = others
+    nothing: Any = None
+    operands = Operands(nothing, nothing, None, sigma_unit, x_origin, y_origin, solver)
+    with float64():
+        point = turning_point(ansatz, sums, raw, operands.origin(ansatz), added, dtype)
+        return (*what(ansatz, operands, Located(sums, point, None), dtype), point.accurate)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _on_shared_design(ansatz: Ansatz, what: Callable, solver: Any, columns: Columns) -> tuple:
+    """What is found of some columns without gaps."""
+    operands = Operands(*columns, solver)
+    x, y, weights = operands[:3]
+    with float64():
+        raw = raw_units(ansatz, x, y, weights, centered=True)
+        sums = shared_sums(ansatz, raw, x, y, weights)
+        point = turning_point(ansatz, sums, raw, operands.origin(ansatz), max_added(len(y)), y.dtype)
+        return (*what(ansatz, operands, Located(sums, point, None), y.dtype), point.accurate & point.finite)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _certify(ansatz: Ansatz, what: Callable, solver: Any, columns: Columns) -> tuple:
+    """What is found of some columns in double-double."""
+    operands = Operands(*columns, solver)
+    with float64():
+        found = in_double_double(ansatz, operands)
+        return (*what(ansatz, operands, found, columns.y.dtype), found.point.accurate)
+
+
+def an_estimate(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Estimate, None]:
+    """An estimate."""
+    return solved(ansatz, operands, found, dtype)[0].estimate, None
+
+
+def an_estimate_and_more_digits(
+    ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype
+) -> tuple[Estimate, Exact]:
+    """An estimate, with more digits of its coefs."""
+    result, exact = solved(ansatz, operands, found, dtype)
+    return result.estimate, exact
+
+
+def robust_errors(task: Task, columns: Columns, found: Found, first: int, last: int) -> Estimate:
+    """One more pass over the columns first to last, with what was found of them."""
+    ansatz, p, robust = task.ansatz, len(found.estimate.params), there(task.robust)
+    by_products = matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1) and ansatz.basis_is_x
+    numbers = p * (p + 5) // 2
+    if robust.cov_type == "HAC":
+        numbers += 4 * p * (1 + most_lags(robust, len(columns.y)))
+    width = STRIP if by_products else 1 << max(MIN_TILE, SUMS_IN_CACHE // numbers).bit_length() - 1
+    data = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], columns[:3])
+
+    def of_tile(tile: Tile) -> Estimate:
+        some, *known = cut(tile)
+        if by_products or tile.start is None:
+            return _robust(ansatz, tile.width, robust, some, None, *known)
+        return _robust(ansatz, tile.width, robust, tile.data[0], tile.start, *known)
+
+    known = jax.tree.map(one_if_shared, (data, found.estimate, found.exact))
+    program = ("robust", ansatz, robust.cov_type)
+    m = last - first
+    estimate = tiled(of_tile, known, 0, m, width, program=program, fixed=by_products)
+    return jax.tree.map(partial(_seen_by_all, m), estimate)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _robust(
+    ansatz: Ansatz, width: int, robust: Robust, data: tuple, start: Any, found: Estimate, exact: Exact
+) -> Estimate:
+    """The estimate of a tile with robust errors."""
+    window = None if start is None else (start, width)
+    with float64():
+        return with_robust_errors(ansatz, robust, found, exact, *data, rows=ROWS["cpu"], window=window)
+
+
+def _lengthened(data: tuple) -> tuple:
+    """With gaps behind the last observation, to one of few numbers of rows."""
+    n = len(data[1])
+    rows = rounded_up(n, MIN_ROWS)
+    rows = rows * 3 // 4 if n <= rows * 3 // 4 and rows > MIN_ROWS else rows
+
+    def lengthened(a: np.ndarray | None, value: float) -> np.ndarray | None:
+        if a is None:
+            return None
+        return np.pad(a, ((0, rows - n), *((0, 0),) * (a.ndim - 1)), constant_values=value)
+
+    x, y, weights = data
+    return lengthened(x, np.nan), lengthened(y, np.nan), lengthened(weights, 0.0)
