@@ -18,15 +18,14 @@ from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz, Line
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.covariance import robust_from
-from jaxreg.engine import operation
-from jaxreg.engine.blocks import estimate_in_blocks
-from jaxreg.engine.cascade import Task
+from jaxreg.engine import device, host, operation
+from jaxreg.engine.blocks import in_blocks
+from jaxreg.engine.cascade import Task, an_estimate, an_estimate_and_more_digits
 from jaxreg.engine.estimate import Estimate
-from jaxreg.engine.host import an_estimate, an_estimate_and_more_digits, robust_errors
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.operation import Operands, moments_of
 from jaxreg.inputs import Source
-from jaxreg.minimization import InTiles, minimize, start_of
+from jaxreg.minimization import AtOnce, InTiles, facing, minimize, start_of
 from jaxreg.precision import in_own_precision
 from jaxreg.result import Fit
 from jaxreg.solvers import ClosedForm, GradientDescent
@@ -134,27 +133,28 @@ def fit(
 
 @in_own_precision
 def _least_squares(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
-    """Eagerly where there are values to look at, else as one operation."""
-    if _has_values(source, task.solver):
-        if task.robust is None:
-            return estimate_in_blocks(replace(task, what=an_estimate), source, block_size, progress)
-        task = replace(task, what=an_estimate_and_more_digits, then=robust_errors)
-        return estimate_in_blocks(task, source, block_size, progress)
-    operands = Operands(*source.whole(), task.solver, task.robust)
-    return operation.estimate(task.ansatz, task.precision == "certified", operands).estimate
+    """Block by block where there are values to look at, else as one operation."""
+    if not _has_values(source, task.solver):
+        operands = Operands(*source.whole(), task.solver, task.robust)
+        return operation.estimate(task.ansatz, task.precision == "certified", operands).estimate
+    place = host if source.is_on_host else device
+    task = replace(task, what=an_estimate)
+    if task.robust is not None:
+        task = replace(task, what=an_estimate_and_more_digits, then=place.robust_errors)
+    return in_blocks(partial(place.found_in, task), source, block_size, progress)
 
 
 @in_own_precision
 def _minimum(task: Task, cost: Cost, source: Source, block_size: Any, progress: bool) -> Estimate:
     """The same for a cost of the user."""
     own = _with_traced_constants(_as_pytree(cost), task.ansatz, source)
-    if _has_values(source, task.solver, own):
-        wide = jax.config.read("jax_enable_x64")
-        task = replace(task, what=start_of, then=InTiles(own, wide))
-        return estimate_in_blocks(task, source, block_size, progress)
-    facing = jax.tree.map(lambda a: jnp.reshape(a, (*jnp.shape(a), *(1,) * len(source.batch))), own)
-    operands = Operands(*source.whole(), task.solver, task.robust, facing)
-    return minimize(task.ansatz, task.precision == "certified", operands).estimate
+    if not _has_values(source, task.solver, own):
+        operands = Operands(*source.whole(), task.solver, task.robust, facing(own, len(source.batch)))
+        return minimize(task.ansatz, task.precision == "certified", operands).estimate
+    wide = jax.config.read("jax_enable_x64")
+    place, then = (host, InTiles(own, wide)) if source.is_on_host else (device, AtOnce(own, wide))
+    of_block = partial(place.found_in, replace(task, what=start_of, then=then))
+    return in_blocks(of_block, source, block_size, progress)
 
 
 def _as_pytree(cost: Cost) -> Partial:
@@ -217,14 +217,15 @@ def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> 
 
 @in_own_precision
 def _moments(ansatz: Ansatz, source: Source) -> Moments:
-    if _has_values(source):
-        task = Task(ansatz, "auto", ClosedForm(), what=moments_of)
-        return estimate_in_blocks(task, source, "auto", progress=False)
-    return operation.moments(ansatz, False, Operands(*source.whole(), ClosedForm()))
+    if not _has_values(source):
+        return operation.moments(ansatz, False, Operands(*source.whole(), ClosedForm()))
+    place = host if source.is_on_host else device
+    task = Task(ansatz, "auto", ClosedForm(), what=moments_of)
+    return in_blocks(partial(place.found_in, task), source, "auto", progress=False)
 
 
 def _has_values(source: Source, *others: Any) -> bool:
-    """Whether there are values that can be looked at without a way to another device and back."""
+    """Whether there are values to look at, all of them on one device."""
     inside_of_jit = isinstance(jnp.zeros(()), Tracer)
     traced = source.is_traced or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(others))
-    return not traced and not inside_of_jit and source.is_on_host
+    return not traced and not inside_of_jit and not source.is_distributed

@@ -87,8 +87,16 @@ class Source:
     @property
     def is_on_host(self) -> bool:
         """Whether the data are computed where they are looked at: on the CPU, on one device."""
-        arrays = [a for a in (self.x, self.y, self.weights) if isinstance(a, jax.Array)]
-        return jax.default_backend() == "cpu" and all(map(is_on_host, arrays))
+        return _default_platform() == "cpu" and all(map(is_on_host, self._on_devices))
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether an array lies on several devices."""
+        return any(len(a.devices()) > 1 for a in self._on_devices)
+
+    @property
+    def _on_devices(self) -> list[jax.Array]:
+        return [a for a in (self.x, self.y, self.weights) if isinstance(a, jax.Array)]
 
     @property
     def is_in_memory(self) -> bool:
@@ -119,21 +127,25 @@ class Source:
         return self._columns(x, y, w)
 
     def columns(self, first: int, last: int) -> Columns:
-        """Some data sets in NumPy arrays, counted along the flattened axes of y behind the first."""
+        """Some data sets, counted along the flattened axes of y behind the first; on the host as NumPy's."""
 
         def cut(a: Any) -> Any:
             if a is None or not any(a is own for own in self._owned):
-                return a if a is None else np.asarray(a)
+                return a if a is None else self._there(a)
             return self._cut(a, first, last)
 
         columns = self._columns(cut(self.x), cut(self.y), cut(self.weights), axes=1)
-        return jax.tree.map(np.asarray, columns)
+        return jax.tree.map(self._there, columns)
 
-    def _cut(self, a: Any, first: int, last: int) -> np.ndarray:
+    def _there(self, a: Any) -> Any:
+        """An array where it is computed with."""
+        return a if isinstance(a, jax.Array) and not self.is_on_host else np.asarray(a)
+
+    def _cut(self, a: Any, first: int, last: int) -> Any:
         """Columns of one array; of a grid, the rows of the grid that hold them are read."""
         axis = a.ndim - len(self.batch)
         if isinstance(a, jax.Array) or type(a) is np.ndarray:
-            a = np.asarray(a)
+            a = self._there(a)
             return a.reshape(*a.shape[:axis], -1)[..., first:last]
         row = math.prod(self.batch[1:])
         rows = slice(first // row, -(-last // row))
@@ -181,8 +193,16 @@ class Source:
 def is_on_host(a: jax.Array) -> bool:
     """Whether it is on the CPU alone, and there on the device that is used if none is named."""
     (device, *others) = a.devices()
-    default = jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore
-    return not others and device.platform == "cpu" and default in (device, "cpu")
+    return not others and device.platform == "cpu" and _default_device() in (device, "cpu")
+
+
+def _default_device() -> Any:
+    return jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore
+
+
+def _default_platform() -> str:
+    default = _default_device()
+    return default if isinstance(default, str) else default.platform
 
 
 def _is_array(a: Any) -> bool:

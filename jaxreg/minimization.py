@@ -166,6 +166,18 @@ def _minimize(ansatz: Ansatz, certified: bool, operands: Operands) -> Minimum:
         located = (in_double_double if certified else by_sums)(ansatz, operands)
         found, standard = start(ansatz, operands, located, dtype)
     in_dtype = jax.tree.map(lambda a: a.astype(dtype), standard)
+    a, value, end = _descend(ansatz, solver, operands.cost, operands[:3], in_dtype)
+    with float64():
+        found = jax.tree.map(lambda a: a + jnp.zeros_like(value, a.dtype), found)
+        estimate = finished(found, standard, a, value, end, dtype)
+    return Minimum(without_errors(estimate, jnp), a, in_dtype)
+
+
+@partial(jax.jit, static_argnums=0)
+def _descend(
+    ansatz: Ansatz, solver: GradientDescent, cost: Partial, data: tuple, standard: Standard
+) -> tuple[Array, Array, Array]:
+    """a, S there in units of the variance of y, and the status."""
 
     def one(
         cost: Partial, x: Array, y: Array, w: Array | None, standard: Standard, rate: Any, tol: Any
@@ -174,13 +186,8 @@ def _minimize(ansatz: Ansatz, certified: bool, operands: Operands) -> Minimum:
         data = (cost, x, y, w, standard)
         return loop(of_a, standard.best, data, solver.ready_optimizer(rate), solver.steps, tol, history=False)
 
-    data = (operands.cost, *operands[:3], in_dtype, solver.rate, solver.tol)
-    descent = over_batch(one, data, operands.y.ndim - 1)
-    end = solver.end_of(descent)
-    with float64():
-        found = jax.tree.map(lambda a: a + jnp.zeros_like(descent.cost, a.dtype), found)
-        estimate = finished(found, standard, descent.params, descent.cost, end, dtype)
-    return Minimum(without_errors(estimate, jnp), descent.params, in_dtype)
+    descent = over_batch(one, (cost, *data, standard, solver.rate, solver.tol), data[1].ndim - 1)
+    return descent.params, descent.cost, solver.end_of(descent)
 
 
 def _near_minimum(
@@ -238,6 +245,11 @@ def _matrix(rows: list[list[Array]]) -> Array:
     return jnp.stack([_stack(row) for row in rows])
 
 
+def facing(cost: Partial, axes: int) -> Partial:
+    """The cost, its numbers with so many axes of length 1 for the data sets behind their own."""
+    return jax.tree.map(lambda a: jnp.reshape(a, (*jnp.shape(a), *(1,) * axes)), cost)
+
+
 def start_of(
     ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype
 ) -> tuple[tuple[Estimate, Standard], None]:
@@ -246,8 +258,30 @@ def start_of(
 
 
 @dataclass(frozen=True)
+class AtOnce:
+    """The eager caller's way on an accelerator: all data sets of a block descend together.
+
+    Attributes:
+        cost: to be minimized.
+        wide: whether 64 bits are on where the cost is called.
+    """
+
+    cost: Partial
+    wide: bool
+
+    def __call__(self, task: Task, columns: Columns, found: Found, first: int, last: int) -> Estimate:
+        """Descend in the precision of the data."""
+        estimate, standard = found.estimate
+        dtype = columns.y.dtype
+        in_dtype = jax.tree.map(lambda a: a.astype(dtype), standard)
+        with jax.enable_x64(self.wide or dtype == np.float64):
+            end = _descend(task.ansatz, task.solver, facing(self.cost, 1), columns[:3], in_dtype)
+        return without_errors(_finished(dtype, estimate, standard, *end), jnp)
+
+
+@dataclass(frozen=True)
 class InTiles:
-    """The eager caller's way: tiles whose data sets descend in slots.
+    """The eager caller's way on the CPU: tiles whose data sets descend in slots.
 
     Attributes:
         cost: to be minimized.

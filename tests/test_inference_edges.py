@@ -11,7 +11,8 @@ import statsmodels.api as sm
 from scipy import stats
 
 from jaxreg import GradientDescent, Line, Linear, Polynomial, fit, mean_squared_error
-from jaxreg.engine.row_sums import added_rows
+from jaxreg.engine.row_sums import row_sums
+from jaxreg.engine.rows import ROWS
 
 
 @pytest.mark.parametrize("cov_type", ["HC3", pytest.param("HAC", marks=pytest.mark.slow)])
@@ -210,7 +211,7 @@ def test_the_logarithm_of_a_product_of_any_weights(rng, dtype):
     for weights in (np.array(extremes, dtype), random.astype(dtype)):
         x = np.zeros_like(weights)
         with jax.enable_x64(True):
-            sums = added_rows(Line(), None, x[:, None], x[:, None], weights[:, None], rows=4)
+            sums = row_sums(Line(), None, x[:, None], x[:, None], weights[:, None], rows=ROWS["cpu"])
         exact = sum(mpmath.log(mpmath.mpf(float(w))) for w in weights)
         np.testing.assert_allclose(np.asarray(sums.log_weight)[0], float(exact), rtol=1e-14, atol=1e-12)
 

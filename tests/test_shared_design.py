@@ -9,7 +9,7 @@ import pytest
 import statsmodels.api as sm
 
 from jaxreg import Linear, Polynomial, Status, fit
-from jaxreg.engine.products import CHUNK
+from jaxreg.engine.rows import ROWS
 
 N, K, M = 150, 7, 40
 FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "digits")
@@ -79,7 +79,7 @@ def test_little_that_is_left_unexplained_keeps_its_digits(data, noise, statsmode
 @pytest.mark.slow
 @pytest.mark.parametrize("gaps", [False, True])
 def test_more_rows_than_one_product_takes(gaps, statsmodels, rng):
-    n = 2 * CHUNK + 77
+    n = 2 * ROWS["cpu"].multiplied + 77
     x = rng.normal(size=(n, K)).astype("f4")
     y = (x @ rng.normal(size=(K, M)) + rng.normal(size=(n, M))).astype("f4")
     if gaps:

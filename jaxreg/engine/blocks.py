@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.engine.cascade import Task
 from jaxreg.engine.estimate import Estimate
-from jaxreg.engine.host import found_on_host, one_if_shared
+from jaxreg.engine.host import one_if_shared
 from jaxreg.engine.tiles import empty, thread_context
 from jaxreg.inputs import Columns, Source
 from jaxreg.precision import float64
@@ -21,29 +21,41 @@ from jaxreg.precision import float64
 BLOCK_BYTES = 2**26  # of data that are read: far more than a dispatch costs, far less than memory
 BLOCK_COLUMNS = 2**20  # of data that are in memory
 
+OfBlock = Callable[[Columns, int, int], Any]
 
-def estimate_in_blocks(task: Task, source: Source, block_size: int | np.integer | str, progress: bool) -> Any:
-    """What the task finds of all data sets, with the axes that they came with."""
+
+def in_blocks(of_block: OfBlock, source: Source, block_size: int | np.integer | str, progress: bool) -> Any:
+    """What is found of all data sets, with the axes that they came with.
+
+    Args:
+        of_block: what is found of the columns first to last, a function of (columns, first, last).
+        source: of the columns.
+        block_size: "auto" or how many columns at once.
+        progress: whether to show it.
+    """
     with float64():  # or arrays of float64 sums would not pass from one program to the next
-        whole = _put_together(task, source, block_size, progress)
+        whole = _put_together(of_block, source, block_size, progress)
 
-    def finished(a: np.ndarray) -> Any:
-        is_shared = one_if_shared(a) is not a
-        a = np.asarray(a).reshape((*a.shape[:-1], *source.batch))
-        stays = is_shared or (a.dtype == np.float64 and not jax.config.read("jax_enable_x64"))
-        return a if stays else jax.device_put(a)
+    def finished(a: Any) -> Any:
+        of_batch = a.reshape((*a.shape[:-1], *source.batch))
+        if isinstance(a, jax.Array) or one_if_shared(a) is not a:
+            return of_batch
+        stays = a.dtype == np.float64 and not jax.config.read("jax_enable_x64")
+        return of_batch if stays else jax.device_put(of_batch)
 
     return jax.tree.map(finished, whole)
 
 
-def _put_together(task: Task, source: Source, block_size: int | np.integer | str, progress: bool) -> Any:
-    """What is found of the blocks, in NumPy arrays with the data sets on the last axis."""
+def _put_together(of_block: OfBlock, source: Source, block_size: Any, progress: bool) -> Any:
+    """What is found of the blocks, with the data sets on the last axis."""
     m = math.prod(source.batch)
     count = min(m, _block_columns(source, block_size))
     starts = range(0, m, count)
-    parts = _watched(_blocks(task, source, starts, count, m), len(starts), progress)
+    parts = _watched(_blocks(of_block, source, starts, count, m), len(starts), progress)
     if len(starts) == 1:
         return next(parts)
+    if not source.is_on_host:
+        return jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1), *parts)
     whole: Any = None
     for start, part in zip(starts, parts, strict=True):
         whole = jax.tree.map(lambda a: empty((*a.shape[:-1], m), a.dtype), part) if whole is None else whole
@@ -55,12 +67,12 @@ def _place(start: int, whole: np.ndarray, part: np.ndarray) -> None:
     whole[..., start : start + part.shape[-1]] = part
 
 
-def _blocks(task: Task, source: Source, starts: range, count: int, m: int) -> Iterator[Any]:
+def _blocks(of_block: OfBlock, source: Source, starts: range, count: int, m: int) -> Iterator[Any]:
     """What is found of the blocks, of which the next is read while one is computed."""
     if source.is_in_memory:
         columns = source.columns(0, m)
         for start in starts:
-            yield found_on_host(task, columns, start, min(start + count, m))
+            yield of_block(columns, start, min(start + count, m))
         return
     context = thread_context()
 
@@ -74,7 +86,7 @@ def _blocks(task: Task, source: Source, starts: range, count: int, m: int) -> It
             columns = ahead.result()
             if start + count < m:
                 ahead = reader.submit(read, start + count)
-            yield found_on_host(task, columns, 0, columns.y.shape[-1])
+            yield of_block(columns, 0, columns.y.shape[-1])
 
 
 def _block_columns(source: Source, block_size: int | np.integer | str) -> int:

@@ -1,4 +1,4 @@
-"""What is to be found of data sets, and a list of methods to find it.
+"""The eager caller has values to look at: what is to be found of data sets, and a list of methods to find it.
 
 The methods have one contract, from columns to what is found of them and which of them are accurate: plain
 sums first; what is not accurate is redone by the next, in double-double.
@@ -8,16 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.engine.estimate import Exact
+from jaxreg.engine import matrix_sums
+from jaxreg.engine.estimate import Estimate, Exact
+from jaxreg.engine.operation import Located, Operands, moments_of, solved
 from jaxreg.engine.sandwich import Robust
-from jaxreg.engine.tiles import picked
+from jaxreg.engine.sums import size
+from jaxreg.engine.tiles import picked, rounded_up
 from jaxreg.inputs import Columns
+from jaxreg.precision import float64
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Task:
 
 
 class Found(NamedTuple):
-    """What a method finds, in NumPy arrays with the data sets on the last axis.
+    """What a method finds, in NumPy arrays or on a device, with the data sets on the last axis.
 
     Attributes:
         estimate: what was to be found of each data set.
@@ -52,7 +59,7 @@ class Found(NamedTuple):
 
     estimate: Any
     exact: Exact | None
-    accurate: np.ndarray
+    accurate: Any
 
 
 Method = Callable[[Task, Columns, int, int], Found]
@@ -61,12 +68,16 @@ Method = Callable[[Task, Columns, int, int], Found]
 def cascade(methods: list[Method], task: Task, columns: Columns, first: int, last: int) -> Found:
     """What the first method finds, with the data sets that are not accurate redone by the others."""
     found = methods[0](task, columns, first, last)
-    ids = np.flatnonzero(~found.accurate) if methods[1:] else np.array([], int)
+    ids = np.flatnonzero(~np.asarray(found.accurate)) if methods[1:] else np.array([], int)
     if len(ids) == 0:
         return found
     if len(ids) == last - first:
         return cascade(methods[1:], task, columns, first, last)
+    if isinstance(found.accurate, jax.Array):  # each number of them is a program there
+        ids = ids[np.minimum(np.arange(rounded_up(len(ids))), len(ids) - 1)]
     redone = cascade(methods[1:], task, picked(columns, first + ids), 0, max(len(ids), 2))
+    if isinstance(found.accurate, jax.Array):
+        return jax.tree.map(partial(_placed, last - first, ids), found, redone)
 
     def placed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         a = a if a.flags.writeable else a.copy()
@@ -74,3 +85,52 @@ def cascade(methods: list[Method], task: Task, columns: Columns, first: int, las
         return a
 
     return jax.tree.map(placed, found, redone)
+
+
+@partial(jax.jit, static_argnums=0)
+def _placed(m: int, ids: Array, a: Array, b: Array) -> Array:
+    """a with some columns of b, on a device."""
+    return jnp.broadcast_to(a, (*a.shape[:-1], m)).at[..., ids].set(b)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def found_by(
+    locate: Callable[[Ansatz, Operands], Located],
+    ansatz: Ansatz,
+    what: Callable,
+    solver: Any,
+    columns: Columns,
+) -> tuple[Any, Exact | None, Array]:
+    """What is found of some columns by one way to locate turning points."""
+    operands = Operands(*columns, solver)
+    with float64():
+        located = locate(ansatz, operands)
+        return (*what(ansatz, operands, located, columns.y.dtype), located.point.accurate)
+
+
+def shares_design(task: Task, columns: Columns) -> bool:
+    """Whether all have one design of many columns, each row of which counts for all."""
+    x, w = columns.x, columns.weights
+    shared = x.shape[-1] == 1 and (w is None or w.shape[-1] == 1)
+    if not shared or not matrix_sums.applies(task.ansatz, x, True) or task.what is moments_of:
+        return False
+    rows_count = bool(np.isfinite(x).all()) and (w is None or bool(((w > 0) & np.isfinite(w)).all()))
+    return rows_count and task.solver.ends_at_turning_point and len(x) >= size(task.ansatz, x)
+
+
+def methods_for(precision: str, plain: list[Method], certified: Method) -> list[Method]:
+    """Those that `fit` names so."""
+    return {"auto": [*plain, certified], "fast": plain, "certified": [certified]}[precision]
+
+
+def an_estimate(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Estimate, None]:
+    """An estimate."""
+    return solved(ansatz, operands, found, dtype)[0].estimate, None
+
+
+def an_estimate_and_more_digits(
+    ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype
+) -> tuple[Estimate, Exact]:
+    """An estimate, with more digits of its coefs."""
+    result, exact = solved(ansatz, operands, found, dtype)
+    return result.estimate, exact

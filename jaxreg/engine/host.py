@@ -12,14 +12,14 @@ from jax import lax
 
 from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
-from jaxreg.engine import matrix_sums
-from jaxreg.engine.cascade import Found, Task, cascade
+from jaxreg.engine import matrix_sums, operation
+from jaxreg.engine.cascade import Found, Task, cascade, found_by, methods_for, shares_design
 from jaxreg.engine.estimate import Estimate, Exact
-from jaxreg.engine.operation import Located, Operands, in_double_double, moments_of, solved
+from jaxreg.engine.operation import Located, Operands
 from jaxreg.engine.products import STRIP
-from jaxreg.engine.row_sums import ROWS, added_rows
+from jaxreg.engine.row_sums import row_sums
+from jaxreg.engine.rows import ROWS
 from jaxreg.engine.sandwich import Robust, most_lags, with_robust_errors
-from jaxreg.engine.shared_sums import shared_sums
 from jaxreg.engine.sums import Raw, Sums, raw_units, size
 from jaxreg.engine.tiles import Tile, cut, picked, rounded_up, tiled
 from jaxreg.engine.turning_point import PADDED_ROWS, max_added, turning_point
@@ -35,17 +35,16 @@ CERTIFIED_COUNTS = (64, 1024)  # data sets that are redone together, of few and 
 CERTIFIED_ELEMENTS = 2**22  # of an array that is copied for it
 
 
-def found_on_host(task: Task, columns: Columns, first: int, last: int) -> Any:
+def found_in(task: Task, columns: Columns, first: int, last: int) -> Any:
     """What is found of the columns first to last."""
     if last - first == 1:  # an array of one column would look shared
         y = np.repeat(columns.y[..., first:last], 2, axis=-1)
         columns = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., [first, first]], columns)._replace(
             y=y
         )
-        return jax.tree.map(lambda a: a[..., :1], found_on_host(task, columns, 0, 2))
-    plain = [on_shared_design, by_sums] if _shares_design(task, columns) else [by_sums]
-    methods = {"auto": [*plain, certified], "fast": plain, "certified": [certified]}[task.precision]
-    found = cascade(methods, task, columns, first, last)
+        return jax.tree.map(lambda a: a[..., :1], found_in(task, columns, 0, 2))
+    plain = [on_shared_design, by_sums] if shares_design(task, columns) else [by_sums]
+    found = cascade(methods_for(task.precision, plain, certified), task, columns, first, last)
     return found.estimate if task.then is None else task.then(task, columns, found, first, last)
 
 
@@ -54,7 +53,7 @@ def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Fou
     ansatz, m = task.ansatz, last - first
     if not _has_complete(columns.y, first, last):
         return Found(None, None, np.zeros(m, bool))
-    solve = partial(_on_shared_design, ansatz, task.what, task.solver)
+    solve = partial(found_by, operation.on_shared_design, ansatz, task.what, task.solver)
 
     def of_tile(tile: Tile) -> Found:
         return Found(*solve(cut(tile)))
@@ -79,16 +78,6 @@ def _seen_by_all(m: int, a: np.ndarray) -> np.ndarray:
 def one_if_shared(a: np.ndarray) -> np.ndarray:
     """One column of an array in which all are the same memory."""
     return a[..., :1] if a.shape[-1] > 1 and a.strides[-1] == 0 else a
-
-
-def _shares_design(task: Task, columns: Columns) -> bool:
-    """Whether all have one design of many columns, each row of which counts for all."""
-    x, w = columns.x, columns.weights
-    shared = x.shape[-1] == 1 and (w is None or w.shape[-1] == 1)
-    if not shared or not matrix_sums.applies(task.ansatz, x, True) or task.what is moments_of:
-        return False
-    rows_count = bool(np.isfinite(x).all()) and (w is None or bool(((w > 0) & np.isfinite(w)).all()))
-    return rows_count and task.solver.ends_at_turning_point and len(x) >= size(task.ansatz, x)
 
 
 def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
@@ -128,7 +117,8 @@ def certified(task: Task, columns: Columns, first: int, last: int) -> Found:
     def of_tile(tile: Tile) -> Found:
         some = cut(tile)
         data = dict(zip(("x", "y", "weights"), _lengthened(some[:3]), strict=True))
-        return Found(*_certify(task.ansatz, task.what, task.solver, some._replace(**data)))
+        some = some._replace(**data)
+        return Found(*found_by(operation.in_double_double, task.ansatz, task.what, task.solver, some))
 
     found = tiled(of_tile, columns, first, last, count, program=("certified", task.ansatz, task.what))
     return jax.tree.map(lambda a: a[..., :m], found)
@@ -178,8 +168,8 @@ def _sums(
         some = jax.tree.map(cut, data)
         raw = raw_units(ansatz, *some, centered=by_products)
         if by_products:
-            return matrix_sums.matrix_sums(ansatz, raw, *some), raw
-        return added_rows(ansatz, raw, *data, rows=ROWS["cpu"], masked=masked, window=window), raw
+            return matrix_sums.matrix_sums(ansatz, raw, *some, rows=ROWS["cpu"]), raw
+        return row_sums(ansatz, raw, *data, rows=ROWS["cpu"], masked=masked, window=window), raw
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -200,40 +190,6 @@ def _solve(
     with float64():
         point = turning_point(ansatz, sums, raw, operands.origin(ansatz), added, dtype)
         return (*what(ansatz, operands, Located(sums, point, None), dtype), point.accurate)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _on_shared_design(ansatz: Ansatz, what: Callable, solver: Any, columns: Columns) -> tuple:
-    """What is found of some columns without gaps."""
-    operands = Operands(*columns, solver)
-    x, y, weights = operands[:3]
-    with float64():
-        raw = raw_units(ansatz, x, y, weights, centered=True)
-        sums = shared_sums(ansatz, raw, x, y, weights)
-        point = turning_point(ansatz, sums, raw, operands.origin(ansatz), max_added(len(y)), y.dtype)
-        return (*what(ansatz, operands, Located(sums, point, None), y.dtype), point.accurate & point.finite)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _certify(ansatz: Ansatz, what: Callable, solver: Any, columns: Columns) -> tuple:
-    """What is found of some columns in double-double."""
-    operands = Operands(*columns, solver)
-    with float64():
-        found = in_double_double(ansatz, operands)
-        return (*what(ansatz, operands, found, columns.y.dtype), found.point.accurate)
-
-
-def an_estimate(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Estimate, None]:
-    """An estimate."""
-    return solved(ansatz, operands, found, dtype)[0].estimate, None
-
-
-def an_estimate_and_more_digits(
-    ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype
-) -> tuple[Estimate, Exact]:
-    """An estimate, with more digits of its coefs."""
-    result, exact = solved(ansatz, operands, found, dtype)
-    return result.estimate, exact
 
 
 def robust_errors(task: Task, columns: Columns, found: Found, first: int, last: int) -> Estimate:

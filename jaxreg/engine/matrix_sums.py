@@ -17,6 +17,7 @@ from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine.products import over_chunks, product
+from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import Raw, Sums, columns_of, size, z_of
 
 MIN_COLUMNS = 6  # z_i: of fewer, sums row by row are faster
@@ -27,7 +28,9 @@ def applies(ansatz: Ansatz, x: Any, x_is_shared: bool) -> bool:
     return x_is_shared and size(ansatz, x) >= MIN_COLUMNS
 
 
-def matrix_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Array | None) -> Sums:
+def matrix_sums(
+    ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Array | None, *, rows: Rows
+) -> Sums:
     """What `row_sums` gives, of an x whose axes of the data sets have length 1.
 
     The data sets that see an infinite x get NaN.
@@ -44,14 +47,14 @@ def matrix_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Ar
     i, j = np.tril_indices(k)
     of_x = jnp.concatenate([of_y, of_y[1 + i] * of_y[1 + j]])
 
-    def add(rows: Callable[..., Array], totals: list[Array]) -> list[Array]:
+    def add(some: Callable[..., Array], totals: list[Array]) -> list[Array]:
         def total(design: Array, a: Array) -> Array:
-            return product(rows(design, 1), a)
+            return product(some(design, 1), a)
 
-        some_y, w = rows(y), None if weights is None else rows(weights)
-        valid = is_valid([jnp.where(rows(missing), jnp.nan, 0.0)], some_y, w)
+        some_y, w = some(y), None if weights is None else some(weights)
+        valid = is_valid([jnp.where(some(missing), jnp.nan, 0.0)], some_y, w)
         wide = jnp.ones((), jnp.float64) if w is None else jnp.where(w > 0, w, jnp.nan).astype(jnp.float64)
-        mask = jnp.where(valid, jnp.where(rows(infinite), jnp.nan, wide), 0)
+        mask = jnp.where(valid, jnp.where(some(infinite), jnp.nan, wide), 0)
         u = (jnp.where(valid, some_y, 0).astype(jnp.float64) - units.y_center) * (1 / units.y_scale)
         wu = mask * u
         new = [total(of_x, mask), total(of_y, wu), total(of_y[:1], wu * u)]
@@ -64,7 +67,7 @@ def matrix_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Ar
     zero = zero if weights is None else zero + jnp.zeros_like(weights[0], jnp.float64)
     lengths = [len(of_x), k + 1, 1] + ([] if weights is None else [1, 1])
     totals = [jnp.broadcast_to(zero, (length, *zero.shape)) for length in lengths]
-    totals = over_chunks(n, add, totals)
+    totals = over_chunks(n, rows, add, totals)
     A, b, square, *of_weights = totals
     weight = A[0]
     nobs, log_weight = (weight, None) if weights is None else (of_weights[0][0], of_weights[1][0])

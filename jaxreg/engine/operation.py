@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 
@@ -30,10 +29,11 @@ from jaxreg.engine.compensated import compensated
 from jaxreg.engine.derivative import first_order
 from jaxreg.engine.estimate import Estimate, Exact, estimate_of
 from jaxreg.engine.moments import Moments, averages, moments_of_pairs, moments_of_point
-from jaxreg.engine.row_sums import ROWS, row_sums
+from jaxreg.engine.row_sums import row_sums
+from jaxreg.engine.rows import ROWS, by_platform
 from jaxreg.engine.sandwich import Robust, with_robust_errors
 from jaxreg.engine.scaling import Scaling
-from jaxreg.engine.shared_sums import SharedSums
+from jaxreg.engine.shared_sums import SharedSums, shared_sums
 from jaxreg.engine.sums import Origin, Sums, columns_of, raw_units
 from jaxreg.engine.turning_point import TurningPoint, listed_point, max_added, turning_point
 from jaxreg.engine.vectors import over_batch
@@ -156,12 +156,7 @@ def _estimate(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
         result, exact = solved(ansatz, operands, found, operands.y.dtype)
         if operands.robust is None:
             return result
-        x, y, weights = operands[:3]
-        errors = {
-            platform: partial(with_robust_errors, ansatz, operands.robust, rows=rows)
-            for platform, rows in ROWS.items()
-        }
-        estimate = lax.platform_dependent(result.estimate, exact, x, y, weights, **errors)
+        estimate = robust_estimate(ansatz, operands.robust, result.estimate, exact, operands[:3])
         return result._replace(estimate=estimate)
 
 
@@ -220,9 +215,19 @@ def by_sums(ansatz: Ansatz, operands: Operands) -> Located:
     x_is_shared = all(length == 1 for length in x.shape[1 + ansatz.x_is_vector :])
     by_products = matrix_sums.applies(ansatz, x, x_is_shared)
     raw = raw_units(ansatz, x, y, weights, centered=by_products)
-    sums = (matrix_sums.matrix_sums if by_products else row_sums)(ansatz, raw, x, y, weights)
+    add = matrix_sums.matrix_sums if by_products else row_sums
+    sums = by_platform(partial(add, ansatz), raw, x, y, weights)
     point = turning_point(ansatz, sums, raw, operands.origin(ansatz), max_added(y.shape[0]), y.dtype)
     return Located(sums, point, None)
+
+
+def on_shared_design(ansatz: Ansatz, operands: Operands) -> Located:
+    """From one product for all of y (n, m), on a design that all share; those with gaps are not accurate."""
+    x, y, weights = operands[:3]
+    raw = raw_units(ansatz, x, y, weights, centered=True)
+    sums = by_platform(partial(shared_sums, ansatz), raw, x, y, weights)
+    point = turning_point(ansatz, sums, raw, operands.origin(ansatz), max_added(len(y)), y.dtype)
+    return Located(sums, point._replace(accurate=point.accurate & point.finite), None)
 
 
 def in_double_double(ansatz: Ansatz, operands: Operands) -> Located:
@@ -249,6 +254,13 @@ def solved(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) 
     estimate = replace(estimate, x_origin=of_x, y_origin=of_y)
     rest = (exact.coefs - estimate.coefs).astype(dtype)
     return Result(estimate, estimate.unit_cov, rest, point.accurate), exact
+
+
+def robust_estimate(
+    ansatz: Ansatz, robust: Robust, found: Estimate, exact: Exact, data: tuple[Array, Array, Array | None]
+) -> Estimate:
+    """The estimate with robust errors, of one more pass over x, y and weights."""
+    return by_platform(partial(with_robust_errors, ansatz, robust), found, exact, *data)
 
 
 def moments_of(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Moments, None]:

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg._typing import Array
+from jaxreg.engine.rows import Rows
 
-CHUNK = 128  # rows, whose float64 copies stay in a cache; few for sums that they are added to
-STRIP = 1024
+STRIP = 1024  # columns of a product of an eager caller
 
 State = TypeVar("State")
+Step = Callable[[Callable[..., Array], State], State]
 
 
 def product(a: Array, b: Array) -> Array:
@@ -25,17 +26,20 @@ def product(a: Array, b: Array) -> Array:
     return lax.dot_general(a, b, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
 
 
-def over_chunks(n: int, step: Callable[[Callable[..., Array], State], State], state: State) -> State:
-    """`step(rows, state)` for all: `rows(a, axis=0)` takes some of an array, the last filled up with 0."""
+def over_chunks(
+    n: int, rows: Rows, step: Callable[[Callable[..., Array], State], State], state: State
+) -> State:
+    """`step(some, state)` for all rows: `some(a, axis=0)` takes those of a product of an array."""
+    size = rows.multiplied
 
-    def some(first: Any, count: int, state: State) -> State:
-        def rows(a: Array, axis: int = 0) -> Array:
+    def of(first: Any, count: int, state: State) -> State:
+        def some(a: Array, axis: int = 0) -> Array:
             taken = lax.dynamic_slice_in_dim(a, first, count, axis=axis)
-            fill = [(0, CHUNK - count if i == axis else 0) for i in range(a.ndim)]
-            return taken if count == CHUNK else jnp.pad(taken, fill)
+            fill = [(0, size - count if i == axis and rows.filled else 0) for i in range(a.ndim)]
+            return taken if count == size else jnp.pad(taken, fill)
 
-        return step(rows, state)
+        return step(some, state)
 
-    if n >= CHUNK:
-        state = lax.fori_loop(0, n // CHUNK, lambda i, state: some(i * CHUNK, CHUNK, state), state)
-    return some(n - n % CHUNK, n % CHUNK, state) if n % CHUNK else state
+    if n >= size:
+        state = lax.fori_loop(0, n // size, lambda i, state: of(i * size, size, state), state)
+    return of(n - n % size, n % size, state) if n % size else state

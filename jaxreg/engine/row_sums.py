@@ -9,7 +9,6 @@ makes one kernel with all sums. The axes of the data sets stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
@@ -19,9 +18,9 @@ from jax import lax
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
+from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import Raw, Sums, columns_of, size, z_of
 
-ROWS = {"cpu": 4, "default": 30}  # CPU: 2 and 8 take 1.2 × as long; GPU: beyond 40 XLA makes many kernels
 MULTIPLIED = 4  # weights whose product is a float64 whatever they are in float32
 MANTISSA_BITS, MANTISSA, ONE = 52, 2**52 - 1, 1023 << 52  # of a float64 as an integer
 
@@ -29,8 +28,18 @@ Window = tuple[Any, int]
 State = TypeVar("State")
 
 
-def row_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Array | None) -> Sums:
-    """The sums of every data set over its valid observations, with as many rows as the platform likes.
+def row_sums(
+    ansatz: Ansatz,
+    raw: Raw | None,
+    x: Array,
+    y: Array,
+    weights: Array | None,
+    *,
+    rows: Rows,
+    masked: bool = True,
+    window: Window | None = None,
+) -> Sums:
+    """The sums of every data set over its valid observations.
 
     Args:
         ansatz: whose basis ψ is.
@@ -38,36 +47,8 @@ def row_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Array
         x: (n, *batch) or, where one observation is a vector, (n, k, *batch); axes of length 1 are shared.
         y: (n, *batch).
         weights: (n, *batch), or None.
-    """
-    ways = {
-        name: partial(added_rows, ansatz, rows=rows, by_bits=name == "cpu") for name, rows in ROWS.items()
-    }
-    return lax.platform_dependent(raw, x, y, weights, **ways)
-
-
-def added_rows(
-    ansatz: Ansatz,
-    raw: Raw | None,
-    x: Array,
-    y: Array,
-    weights: Array | None,
-    *,
-    rows: int,
-    masked: bool = True,
-    by_bits: bool = True,
-    window: Window | None = None,
-) -> Sums:
-    """`row_sums` with so many rows written out.
-
-    Args:
-        ansatz: as above, and all the others.
-        raw: as above.
-        x: as above.
-        y: as above.
-        weights: as above.
-        rows: how many are added up before they are added to the sums.
+        rows: how many at once.
         masked: whether to leave out what is missing; without, a data set with a gap gets NaN.
-        by_bits: whether floats are taken apart for Σ log w; a TPU cannot, and logarithms cost a GPU nothing.
         window: (start, width), for some of the columns of arrays (n, m).
     """
     n = y.shape[0]
@@ -108,8 +89,8 @@ def added_rows(
     of_z = [of_x] * (q - 1) + [of_y]
     sums = [*of_z, *(a + b for i, a in enumerate(of_z) for b in of_z[: i + 1])]
     sums = [whole] * (masked + (weights is not None)) + sums
-    product = None if weights is None else _Product.one(whole, by_bits)
-    sums, product = over_rows((x, y, weights), rows, window, step, (sums, product))
+    product = None if weights is None else _Product.one(whole, rows.has_bits)
+    sums, product = over_rows((x, y, weights), rows.added, window, step, (sums, product))
     nobs = sums.pop(0) if masked else of_x + n
     weight = nobs if weights is None else sums.pop(0)
     log_weight = None if product is None else product.logarithm()

@@ -29,6 +29,7 @@ from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.features import feature_rows, variance
 from jaxreg.engine.products import over_chunks, product
 from jaxreg.engine.row_sums import Window, over_rows, row
+from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import columns_of
 from jaxreg.engine.vectors import MAX_LISTED, Symmetric, Vector, dot, each, triangle, vector
 from jaxreg.precision import power_of_two
@@ -93,7 +94,7 @@ def with_robust_errors(
     y: Array,
     weights: Array | None,
     *,
-    rows: int,
+    rows: Rows,
     window: Window | None = None,
 ) -> Estimate:
     """The estimate with standard errors and a covariance made from a sandwich.
@@ -106,7 +107,7 @@ def with_robust_errors(
         x: as for `row_sums`, and the others.
         y: as above.
         weights: as above.
-        rows: how many are written out in the loop.
+        rows: how many at once.
         window: (start, width), for some of the columns of the data; the rest is of these.
     """
     p, dtype = len(found.params), exact.coefs.dtype
@@ -155,12 +156,12 @@ def _meat(
     x: Array,
     y: Array,
     weights: Array | None,
-    rows: int,
+    rows: Rows,
     window: Window | None,
 ) -> tuple[Symmetric, Array]:
     """M in units of `known.unit`², and the number of clusters."""
     row_of = partial(_row, ansatz, known)
-    over = partial(over_rows, (x, y, weights), rows, window)
+    over = partial(over_rows, (x, y, weights), rows.added, window)
     none = jnp.zeros_like(nobs)
     if robust.cov_type == "cluster":
         row_at = partial(row, (x, y, weights), window)
@@ -170,7 +171,7 @@ def _meat(
         return _lagged(robust.maxlags, most, known, nobs, row_of, over, none), none
     x_is_shared = all(length == 1 for length in x.shape[1 + ansatz.x_is_vector :])
     if ansatz.basis_is_x and window is None and matrix_sums.applies(ansatz, x, x_is_shared):
-        return _by_products(ansatz, robust.cov_type, known, x, y, weights), none
+        return _by_products(ansatz, robust.cov_type, known, x, y, weights, rows), none
     return _heteroscedastic(robust.cov_type, known, row_of, over, none), none
 
 
@@ -234,7 +235,13 @@ def _corrected(square: Array, h: Array | None, cov_type: str) -> Array:
 
 
 def _by_products(
-    ansatz: Ansatz, cov_type: str, known: _Known, x: Array, y: Array, weights: Array | None
+    ansatz: Ansatz,
+    cov_type: str,
+    known: _Known,
+    x: Array,
+    y: Array,
+    weights: Array | None,
+    rows: Rows,
 ) -> Symmetric:
     """The same on a shared design of several columns, as matrix products of (w ε)² with all ψ_i ψ_j.
 
@@ -266,18 +273,18 @@ def _by_products(
     psi_of_row, pairs_of_row = psi.T, pairs.T  # products of another form have other last bits in last columns
 
     @partial(jax.checkpoint, static_argnums=0)
-    def step(rows: Callable[..., Array], meat: Array) -> Array:
-        some_y, w = rows(y), None if weights is None else rows(weights)
-        valid = is_valid([rows(a) for a in columns_of(ansatz, x, 1)], some_y, w) & jnp.isfinite(some_y)
+    def step(some: Callable[..., Array], meat: Array) -> Array:
+        some_y, w = some(y), None if weights is None else some(weights)
+        valid = is_valid([some(a) for a in columns_of(ansatz, x, 1)], some_y, w) & jnp.isfinite(some_y)
         usable = jnp.ones((), dtype) if w is None else jnp.where(jnp.isfinite(w), w, 0).astype(dtype)
         w = jnp.where(valid, usable, 0)
-        error = jnp.where(valid, some_y, 0).astype(dtype) - product(rows(psi_of_row), coefs)
-        h = w * product(rows(pairs_of_row), lower) / known.weight if cov_type in WITH_LEVERAGE else None
+        error = jnp.where(valid, some_y, 0).astype(dtype) - product(some(psi_of_row), coefs)
+        h = w * product(some(pairs_of_row), lower) / known.weight if cov_type in WITH_LEVERAGE else None
         square = _corrected(jnp.square(w * (error / known.unit)), h, cov_type)
-        return meat + product(rows(pairs, 1), square)
+        return meat + product(some(pairs, 1), square)
 
     meat = jnp.broadcast_to(jnp.zeros_like(known.unit), (len(pairs), *known.unit.shape))
-    meat = over_chunks(n, step, meat)
+    meat = over_chunks(n, rows, step, meat)
     M = meat[triangle(p)]
     if first:
         r = r.at[0].set(0)

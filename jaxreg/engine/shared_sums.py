@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine.products import over_chunks, product
+from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import Raw, columns_of, z_of
 
 
@@ -41,7 +42,9 @@ class SharedSums(NamedTuple):
     square: Array
 
 
-def shared_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Array | None) -> SharedSums:
+def shared_sums(
+    ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Array | None, *, rows: Rows
+) -> SharedSums:
     """The sums of y, (n, m), over all of its rows, with x and weights that are finite and there."""
     units, n = there(raw), y.shape[0]
     columns = columns_of(ansatz, x, 1)
@@ -51,16 +54,16 @@ def shared_sums(ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Ar
     design = jnp.concatenate([one, *psi], axis=1)
     weighted, q = (w * design).T, design.shape[1]
 
-    def added(rows: Callable[..., Array], sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def added(some: Callable[..., Array], sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         A, b, square = sums
-        weighted_x = rows(weighted, 1)
-        u = (rows(y).astype(jnp.float64) - units.y_center) * (1 / units.y_scale)
-        square = square + jnp.sum(rows(w) * u * u, axis=0)
-        return A + product(weighted_x, rows(design)), b + product(weighted_x, u), square
+        weighted_x = some(weighted, 1)
+        u = (some(y).astype(jnp.float64) - units.y_center) * (1 / units.y_scale)
+        square = square + jnp.sum(some(w) * u * u, axis=0)
+        return A + product(weighted_x, some(design)), b + product(weighted_x, u), square
 
     zero = jnp.zeros_like(y[0], jnp.float64)
     sums = jnp.zeros((q, q)) + jnp.zeros_like(weighted[0, 0]), jnp.zeros((q, 1)) + zero, zero
-    A, b, square = over_chunks(n, added, sums)
+    A, b, square = over_chunks(n, rows, added, sums)
     A = A[..., None]
     return SharedSums(
         nobs=jnp.full((1,), n, jnp.float64),

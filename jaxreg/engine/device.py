@@ -1,0 +1,77 @@
+"""The methods of the eager caller on an accelerator: whole blocks, computed where their data lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg._typing import there
+from jaxreg.ansatz import Ansatz
+from jaxreg.engine import operation
+from jaxreg.engine.cascade import Found, Task, cascade, found_by, methods_for, shares_design
+from jaxreg.engine.estimate import Estimate, Exact
+from jaxreg.engine.sandwich import Robust
+from jaxreg.engine.tiles import picked, rounded_up
+from jaxreg.inputs import Columns
+from jaxreg.precision import float64
+
+CERTIFIED_ELEMENTS = 2**22  # of y in double-double at once, of some hundred numbers each
+
+
+def found_in(task: Task, columns: Columns, first: int, last: int) -> Any:
+    """What is found of the columns first to last."""
+    some, m = _cut(columns, first, last), last - first
+    plain = [on_shared_design, by_sums] if shares_design(task, some) else [by_sums]
+    found = cascade(methods_for(task.precision, plain, certified), task, some, 0, m)
+    estimate = found.estimate if task.then is None else task.then(task, some, found, 0, m)
+    return jax.tree.map(lambda a: jnp.broadcast_to(a, (*a.shape[:-1], m)), estimate)
+
+
+def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
+    """By plain sums in float64."""
+    return _found_by(operation.by_sums, task, _cut(columns, first, last))
+
+
+def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Found:
+    """The data sets without gaps, in float64; the others are not accurate."""
+    some = _cut(columns, first, last)
+    if not jnp.isfinite(some.y).all(axis=0).any():
+        return Found(None, None, np.zeros(last - first, bool))
+    return _found_by(operation.on_shared_design, task, some)
+
+
+def certified(task: Task, columns: Columns, first: int, last: int) -> Found:
+    """In double-double, as many at once as memory allows."""
+    m = last - first
+    count = min(rounded_up(m), 1 << max(1, CERTIFIED_ELEMENTS // len(columns.y)).bit_length() - 1)
+    ids = first + np.minimum(np.arange(-(-m // count) * count), m - 1).reshape(-1, count)
+    parts = [_found_by(operation.in_double_double, task, picked(columns, some)) for some in ids]
+    return jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1)[..., :m], *parts)
+
+
+def _found_by(locate: Callable, task: Task, columns: Columns) -> Found:
+    return Found(*found_by(locate, task.ansatz, task.what, task.solver, columns))
+
+
+def _cut(columns: Columns, first: int, last: int) -> Columns:
+    if (first, last) == (0, columns.y.shape[-1]):
+        return columns
+    return jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], columns)
+
+
+def robust_errors(task: Task, columns: Columns, found: Found, first: int, last: int) -> Estimate:
+    """One more pass over the columns, with what was found of them."""
+    return _robust(
+        task.ansatz, there(task.robust), found.estimate, found.exact, _cut(columns, first, last)[:3]
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def _robust(ansatz: Ansatz, robust: Robust, found: Estimate, exact: Exact, data: tuple) -> Estimate:
+    with float64():
+        return operation.robust_estimate(ansatz, robust, found, exact, data)

@@ -1,0 +1,113 @@
+"""Eager calls whose data are computed on an accelerator, which the CPU stands for here."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from nist import digits, regression
+from scipy import optimize
+
+from jaxreg import GradientDescent, Linear, Status, closed_form, fit, inputs, moments
+
+pytestmark = pytest.mark.either_mode
+
+
+@pytest.fixture(autouse=True)
+def _an_accelerator(monkeypatch):
+    monkeypatch.setattr(inputs, "_default_platform", lambda: "gpu")
+
+
+class Columns:
+    """Numbers that are read when they are sliced, and how many of them at once."""
+
+    def __init__(self, a):
+        self.a, self.shape, self.ndim, self.dtype, self.read = a, a.shape, a.ndim, a.dtype, []
+
+    def __getitem__(self, index):
+        piece = self.a[index]
+        self.read.append(piece.shape[-1])
+        return piece
+
+
+@pytest.mark.parametrize("name", ["Filip", "Longley", "Norris"])
+def test_nist(name):
+    r = regression(name, "float64")
+    found = fit(r.x, r.y, ansatz=r.ansatz)
+    assert digits(found.params, r.params) >= 13
+    assert digits(found.bse, r.bse) >= 10
+
+
+def test_what_plain_sums_lose_is_redone_and_nothing_else_changes(rng):
+    x = np.repeat(np.linspace(0, 1, 25)[:, None], 300, axis=1)
+    y = 1 + 2 * x + rng.normal(size=x.shape)
+    plain = fit(x, y, precision="fast")
+    x[:, [3, 100, 299]] += 1e9
+    found = fit(x, y)
+    others = np.delete(np.arange(300), [3, 100, 299])
+    np.testing.assert_array_equal(found.params[:, others], plain.params[:, others])
+    for i in (3, 100, 299):
+        design = sm.add_constant(x[:, i] - 1e9)
+        np.testing.assert_allclose(found.params[1, i], sm.OLS(y[:, i], design).fit().params[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC3"])
+def test_a_shared_design_with_gaps_in_some(rng, cov_type, dtype, tol):
+    X, y = rng.normal(size=(60, 8)).astype(dtype), rng.normal(size=(60, 20)).astype(dtype)
+    y[7, 4] = y[9, 11] = np.nan
+    found = fit(jnp.asarray(X) if dtype == np.float32 else X, y, ansatz=Linear(), cov_type=cov_type)
+    for i in range(20):
+        seen = np.isfinite(y[:, i])
+        design, column = sm.add_constant(X[seen].astype(float)), y[seen, i].astype(float)
+        of_statsmodels = sm.OLS(column, design).fit(cov_type=cov_type)
+        np.testing.assert_allclose(found.params[:, i], of_statsmodels.params, rtol=tol, atol=tol)
+        np.testing.assert_allclose(found.bse[:, i], of_statsmodels.bse, rtol=tol)
+
+
+def test_files_are_read_block_by_block(rng):
+    x, whole = np.linspace(0, 1, 20, dtype="f4"), rng.normal(size=(20, 5, 40)).astype("f4")
+    whole[3, 2, 7] = np.inf
+    y = Columns(whole)
+    found = fit(x, y, block_size=40)
+    assert y.read == [40] * 5
+    assert found.status[2, 7] == Status.invalid_data
+    flat = np.where(np.isfinite(whole), whole, 0).reshape(20, -1)
+    slopes = np.polyfit(x.astype(float), flat.astype(float), 1)[0].reshape(5, 40)
+    ok = np.asarray(found.status) == Status.ok
+    assert ok.sum() == 199
+    np.testing.assert_allclose(np.asarray(found.params[1])[ok], slopes[ok], rtol=1e-4)
+
+
+@pytest.mark.parametrize("block_size", [7, 64])
+def test_blocks_do_not_change_a_bit(rng, block_size, dtype):
+    x, y = rng.normal(size=(2, 30, 100)).astype(dtype)
+    y[rng.random(y.shape) < 0.1] = np.nan
+    whole, found = fit(x, y), fit(x, y, block_size=block_size)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(found), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_moments(rng):
+    x, y = rng.normal(size=(2, 30, 9)) + 1e6
+    found = moments(x, y)
+    right = [[1e6 + (a[:, i] - 1e6).mean() for i in range(9)] for a in (x, y)]
+    np.testing.assert_allclose([found.gram[0, 1], found.cross[0]], right, rtol=1e-14)
+    slopes = [np.polyfit(x[:, i] - 1e6, y[:, i] - 1e6, 1)[0] for i in range(9)]
+    np.testing.assert_allclose(closed_form(found)[1], slopes, rtol=1e-9)
+
+
+def test_a_cost_of_the_user(rng, dtype):
+    def smooth(params, x, y, weights=None, *, ansatz):
+        return jnp.mean(jnp.sqrt(1 + (y - ansatz.predict(params, x)) ** 2))
+
+    x = rng.normal(size=50).astype(dtype)
+    y = (1 + 2 * x[:, None] + rng.standard_t(2, size=(50, 4))).astype(dtype)
+    found = fit(x, y, cost=smooth, solver=GradientDescent(steps=2000), block_size=3)
+    for i in range(4):
+        of_x, of_y = x.astype(float), y[:, i].astype(float)
+
+        def S(theta, of_x=of_x, of_y=of_y):
+            return np.mean(np.sqrt(1 + (of_y - theta[0] - theta[1] * of_x) ** 2))
+
+        right = optimize.minimize(S, np.zeros(2), method="BFGS", tol=1e-10).x
+        np.testing.assert_allclose(found.params[:, i], right, atol=1e-4)
