@@ -92,7 +92,8 @@ def fit(
         block_size: how many data sets are worked on at once. "auto" bounds the memory: arrays that are
             not on the device, NumPy arrays, memory maps and whatever else gives numbers when it is sliced
             (h5py, zarr, dask), are read and copied block by block, the next while the present one is
-            fitted. The results are the same whatever it is.
+            fitted. The results are the same whatever it is (on an accelerator but for the last bits of a
+            shared design of many columns).
         progress: whether to show a progress bar over the blocks (needs tqdm).
 
     Returns:

@@ -9,6 +9,7 @@ from nist import digits, regression
 from scipy import optimize
 
 from jaxreg import GradientDescent, Linear, Status, closed_form, fit, inputs, moments
+from jaxreg.engine import device
 
 pytestmark = pytest.mark.either_mode
 
@@ -49,6 +50,15 @@ def test_what_plain_sums_lose_is_redone_and_nothing_else_changes(rng):
     for i in (3, 100, 299):
         design = sm.add_constant(x[:, i] - 1e9)
         np.testing.assert_allclose(found.params[1, i], sm.OLS(y[:, i], design).fit().params[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("most", [1, 40, 200])
+def test_double_double_of_some_at_a_time(rng, monkeypatch, most):
+    monkeypatch.setattr(device, "CERTIFIED_ELEMENTS", most)
+    x, y = rng.normal(size=(2, 20, 11))
+    found = fit(x + 1e9, y, precision="certified")
+    slopes = [np.polyfit(x[:, i] + 1e9 - 1e9, y[:, i], 1)[0] for i in range(11)]
+    np.testing.assert_allclose(found.params[1], slopes, rtol=1e-10)
 
 
 @pytest.mark.parametrize("cov_type", ["nonrobust", "HC3"])
@@ -111,3 +121,9 @@ def test_a_cost_of_the_user(rng, dtype):
 
         right = optimize.minimize(S, np.zeros(2), method="BFGS", tol=1e-10).x
         np.testing.assert_allclose(found.params[:, i], right, atol=1e-4)
+
+
+@pytest.mark.parametrize("a", [np.arange(2**24, 2**24 + 20), jnp.arange(2**24, 2**24 + 20)])
+def test_integers_that_float32_rounds_are_an_error(a):
+    with pytest.raises(ValueError, match="in which x is off by up to"):
+        fit(a[:, None], np.arange(20, dtype="f4"), ansatz=Linear(intercept=False))

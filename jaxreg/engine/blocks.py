@@ -37,7 +37,7 @@ def in_blocks(of_block: OfBlock, source: Source, block_size: int | np.integer | 
         whole = _put_together(of_block, source, block_size, progress)
 
     def finished(a: Any) -> Any:
-        of_batch = a.reshape((*a.shape[:-1], *source.batch))
+        of_batch = a.reshape((*a.shape[:-1], *source.batch)) if len(source.batch) != 1 else a
         if isinstance(a, jax.Array) or one_if_shared(a) is not a:
             return of_batch
         stays = a.dtype == np.float64 and not jax.config.read("jax_enable_x64")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg._typing import there
+from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine import operation
 from jaxreg.engine.cascade import Found, Task, cascade, found_by, methods_for, shares_design
@@ -29,7 +29,11 @@ def found_in(task: Task, columns: Columns, first: int, last: int) -> Any:
     plain = [on_shared_design, by_sums] if shares_design(task, some) else [by_sums]
     found = cascade(methods_for(task.precision, plain, certified), task, some, 0, m)
     estimate = found.estimate if task.then is None else task.then(task, some, found, 0, m)
-    return jax.tree.map(lambda a: jnp.broadcast_to(a, (*a.shape[:-1], m)), estimate)
+    return jax.tree.map(lambda a: a if a.shape[-1] == m else _seen_by_all(m, a), estimate)
+
+
+def _seen_by_all(m: int, a: Array) -> Array:
+    return jnp.broadcast_to(a, (*a.shape[:-1], m))
 
 
 def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
@@ -40,15 +44,21 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
 def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Found:
     """The data sets without gaps, in float64; the others are not accurate."""
     some = _cut(columns, first, last)
-    if not jnp.isfinite(some.y).all(axis=0).any():
+    if not _has_complete(some.y):
         return Found(None, None, np.zeros(last - first, bool))
     return _found_by(operation.on_shared_design, task, some)
+
+
+@jax.jit
+def _has_complete(y: Array) -> Array:
+    """Whether one of the columns has no gap."""
+    return jnp.isfinite(y).all(axis=0).any()
 
 
 def certified(task: Task, columns: Columns, first: int, last: int) -> Found:
     """In double-double, as many at once as memory allows."""
     m = last - first
-    count = min(rounded_up(m), 1 << max(1, CERTIFIED_ELEMENTS // len(columns.y)).bit_length() - 1)
+    count = min(rounded_up(m), 1 << max(2, CERTIFIED_ELEMENTS // len(columns.y)).bit_length() - 1)
     ids = first + np.minimum(np.arange(-(-m // count) * count), m - 1).reshape(-1, count)
     parts = [_found_by(operation.in_double_double, task, picked(columns, some)) for some in ids]
     return jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1)[..., :m], *parts)
