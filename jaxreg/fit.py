@@ -88,7 +88,7 @@ def fit(
             NIST's eleven certified sets keep 15 or more digits in float64 and 7 in float32, where LAPACK
             keeps 6 to 13 and 0 to 5. "certified": all. "fast": none; `digits` tells what is left, and
             columns that plain sums cannot tell apart are `rank_deficient`. Within `jit` and the other
-            transformations of JAX "auto" is "fast".
+            transformations of JAX, and of arrays that lie on several devices, "auto" is "fast".
         block_size: how many data sets are worked on at once. "auto" bounds the memory: arrays that are
             not on the device, NumPy arrays, memory maps and whatever else gives numbers when it is sliced
             (h5py, zarr, dask), are read and copied block by block, the next while the present one is
@@ -226,7 +226,7 @@ def _moments(ansatz: Ansatz, source: Source) -> Moments:
 
 
 def _has_values(source: Source, *others: Any) -> bool:
-    """Whether there are values to look at, all of them on one device."""
+    """Whether there are values to look at, and no array lies on several devices."""
     inside_of_jit = isinstance(jnp.zeros(()), Tracer)
     traced = source.is_traced or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(others))
     return not traced and not inside_of_jit and not source.is_distributed

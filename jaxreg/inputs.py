@@ -99,13 +99,14 @@ class Source:
         return [a for a in (self.x, self.y, self.weights) if isinstance(a, jax.Array)]
 
     @property
-    def is_in_memory(self) -> bool:
-        """Whether what the data sets own is arrays in memory, used as they are; memory maps are copied."""
+    def is_in_place(self) -> bool:
+        """Whether what the data sets own is arrays where it is computed, used as they are; no memory map."""
         if self.weights_are_sigma or self.nan_policy != "omit":
             return False
 
         def as_it_is(a: Any) -> bool:
-            return isinstance(a, jax.Array) or (type(a) is np.ndarray and a.dtype == self.dtype)
+            on_host = self.is_on_host and type(a) is np.ndarray and a.dtype == self.dtype
+            return isinstance(a, jax.Array) or on_host
 
         return all(as_it_is(a) for a in self._owned)
 
@@ -138,7 +139,7 @@ class Source:
         return jax.tree.map(self._there, columns)
 
     def _there(self, a: Any) -> Any:
-        """An array where it is computed with."""
+        """An array as NumPy's; an accelerator's stays where it is."""
         return a if isinstance(a, jax.Array) and not self.is_on_host else np.asarray(a)
 
     def _cut(self, a: Any, first: int, last: int) -> Any:
@@ -146,7 +147,8 @@ class Source:
         axis = a.ndim - len(self.batch)
         if isinstance(a, jax.Array) or type(a) is np.ndarray:
             a = self._there(a)
-            return a.reshape(*a.shape[:axis], -1)[..., first:last]
+            flat = a.reshape(*a.shape[:axis], -1)
+            return flat if last - first == flat.shape[-1] else flat[..., first:last]
         row = math.prod(self.batch[1:])
         rows = slice(first // row, -(-last // row))
         held = np.asarray(a[(slice(None),) * axis + (rows,)])

@@ -20,7 +20,7 @@ from jaxreg import small
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.descent import Descent, in_slots, loop
-from jaxreg.engine.cascade import Found, Task
+from jaxreg.engine.cascade import Found, Task, placed_at, repeated
 from jaxreg.engine.derivative import Observations, finite_or_1
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.features import feature_rows
@@ -32,7 +32,7 @@ from jaxreg.engine.operation import (
     operation,
     solved,
 )
-from jaxreg.engine.tiles import Tile, cut, picked, tiled
+from jaxreg.engine.tiles import Tile, between, cut, picked, tiled
 from jaxreg.engine.vectors import over_batch
 from jaxreg.inputs import Columns
 from jaxreg.precision import float64
@@ -270,13 +270,22 @@ class AtOnce:
     wide: bool
 
     def __call__(self, task: Task, columns: Columns, found: Found, first: int, last: int) -> Estimate:
-        """Descend in the precision of the data."""
+        """Descend in float32 where no offset costs float32 data digits, else in float64."""
         estimate, standard = found.estimate
-        dtype = columns.y.dtype
-        in_dtype = jax.tree.map(lambda a: a.astype(dtype), standard)
+        dtype, m = columns.y.dtype, last - first
+        own = (*columns[:3], standard)
+        ends = self._descend(task, own, dtype)
+        far = np.flatnonzero(~_is_near(standard)) if dtype == np.float32 else np.array([], int)
+        if len(far):
+            ids = repeated(far)
+            redone = self._descend(task, picked(own, ids), np.dtype(np.float64))
+            ends = jax.tree.map(lambda a, b: placed_at(ids, m, a.astype(b.dtype), b), ends, redone)
+        return without_errors(_finished(dtype, estimate, standard, *ends), np)
+
+    def _descend(self, task: Task, own: tuple, dtype: np.dtype) -> tuple:
+        *data, standard = jax.tree.map(lambda a: a.astype(dtype), own)
         with jax.enable_x64(self.wide or dtype == np.float64):
-            end = _descend(task.ansatz, task.solver, facing(self.cost, 1), columns[:3], in_dtype)
-        return without_errors(_finished(dtype, estimate, standard, *end), jnp)
+            return _descend(task.ansatz, task.solver, facing(self.cost, 1), tuple(data), standard)
 
 
 @dataclass(frozen=True)
@@ -295,8 +304,7 @@ class InTiles:
         """Descend in float32 where no offset costs float32 data digits, else in float64."""
         estimate, standard = found.estimate
         dtype = columns.y.dtype
-        data = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], columns[:3])
-        own = (*data, standard)
+        own = (*between(columns[:3], first, last), standard)
         near = np.ones(last - first, bool) if dtype == np.float64 else _is_near(standard)
         groups = [(np.flatnonzero(near), dtype), (np.flatnonzero(~near), np.dtype(np.float64))]
         groups = [(ids, precision) for ids, precision in groups if len(ids)]

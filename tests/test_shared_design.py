@@ -249,3 +249,16 @@ def test_no_block_and_no_gap_elsewhere_changes_the_bits_of_a_complete_data_set(r
             same = complete if found.nobs.min() < 60 else slice(None)
             a, b = np.asarray(getattr(whole, name)), np.asarray(getattr(found, name))
             np.testing.assert_array_equal(a[..., same], b[..., same], err_msg=name)
+
+
+@pytest.mark.parametrize("n", [5, 40, 150])
+def test_what_fills_up_a_product_does_not_overflow(rng, n):
+    """y whose squares overflow but for what is taken out of them."""
+    X, y = rng.normal(size=(n + 5, 4)), np.full((n + 5, 3), 1e160)
+    y[1, 2] = np.nan
+    for found in (
+        fit(X, y, ansatz=Linear(), precision="fast"),
+        jax.jit(lambda: fit(X, y, ansatz=Linear()))(),
+    ):
+        np.testing.assert_array_equal(found.status, 0)
+        np.testing.assert_allclose(found.params[0], 1e160, rtol=1e-14)

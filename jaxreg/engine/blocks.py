@@ -12,14 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.engine.estimate import Estimate
-from jaxreg.engine.host import one_if_shared
-from jaxreg.engine.tiles import empty, thread_context
+from jaxreg.engine.tiles import empty, one_if_shared, thread_context
 from jaxreg.inputs import Columns, Source
 from jaxreg.precision import float64
 
 BLOCK_BYTES = 2**26  # of data that are read: far more than a dispatch costs, far less than memory
-BLOCK_COLUMNS = 2**20  # of data that are in memory
+DEVICE_BYTES = 2**30  # the same on an accelerator, where a block of another size is another program
+BLOCK_COLUMNS = 2**20  # of data that are used where they are
 
 OfBlock = Callable[[Columns, int, int], Any]
 
@@ -69,7 +68,7 @@ def _place(start: int, whole: np.ndarray, part: np.ndarray) -> None:
 
 def _blocks(of_block: OfBlock, source: Source, starts: range, count: int, m: int) -> Iterator[Any]:
     """What is found of the blocks, of which the next is read while one is computed."""
-    if source.is_in_memory:
+    if source.is_in_place:
         columns = source.columns(0, m)
         for start in starts:
             yield of_block(columns, start, min(start + count, m))
@@ -92,10 +91,12 @@ def _blocks(of_block: OfBlock, source: Source, starts: range, count: int, m: int
 def _block_columns(source: Source, block_size: int | np.integer | str) -> int:
     if not isinstance(block_size, str):
         return int(block_size)
-    return BLOCK_COLUMNS if source.is_in_memory else max(1, BLOCK_BYTES // source.bytes_per_column)
+    if source.is_in_place:
+        return BLOCK_COLUMNS
+    return max(1, (BLOCK_BYTES if source.is_on_host else DEVICE_BYTES) // source.bytes_per_column)
 
 
-def _watched(parts: Iterator[Any], count: int, progress: bool) -> Iterator[Estimate]:
+def _watched(parts: Iterator[Any], count: int, progress: bool) -> Iterator[Any]:
     if not progress:
         return parts
     try:

@@ -73,11 +73,11 @@ def cascade(methods: list[Method], task: Task, columns: Columns, first: int, las
         return found
     if len(ids) == last - first:
         return cascade(methods[1:], task, columns, first, last)
-    if isinstance(found.accurate, jax.Array):  # each number of them is a program there
-        ids = ids[np.minimum(np.arange(rounded_up(len(ids))), len(ids) - 1)]
+    if isinstance(found.accurate, jax.Array):
+        ids = repeated(ids)
     redone = cascade(methods[1:], task, picked(columns, first + ids), 0, max(len(ids), 2))
     if isinstance(found.accurate, jax.Array):
-        return jax.tree.map(partial(_placed, last - first, ids), found, redone)
+        return jax.tree.map(partial(placed_at, ids, last - first), found, redone)
 
     def placed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         a = a if a.flags.writeable else a.copy()
@@ -87,9 +87,14 @@ def cascade(methods: list[Method], task: Task, columns: Columns, first: int, las
     return jax.tree.map(placed, found, redone)
 
 
-@partial(jax.jit, static_argnums=0)
-def _placed(m: int, ids: Array, a: Array, b: Array) -> Array:
-    """a with some columns of b, on a device."""
+def repeated(ids: np.ndarray) -> np.ndarray:
+    """With the last again and again, to one of few lengths: each is a program on a device."""
+    return ids[np.minimum(np.arange(rounded_up(len(ids))), len(ids) - 1)]
+
+
+@partial(jax.jit, static_argnums=1)
+def placed_at(ids: Array, m: int, a: Array, b: Array) -> Array:
+    """a of m columns with b as some of them, on a device."""
     return jnp.broadcast_to(a, (*a.shape[:-1], m)).at[..., ids].set(b)
 
 
@@ -109,7 +114,12 @@ def found_by(
 
 
 def shares_design(task: Task, columns: Columns) -> bool:
-    """Whether all have one design of many columns, each row of which counts for all."""
+    """Whether all have one design of many columns, each row of which counts for all.
+
+    A product finds gaps in y by their NaN, which `jax_debug_nans` forbids.
+    """
+    if jax.config.jax_debug_nans:  # pyright: ignore
+        return False
     x, w = columns.x, columns.weights
     shared = x.shape[-1] == 1 and (w is None or w.shape[-1] == 1)
     if not shared or not matrix_sums.applies(task.ansatz, x, True) or task.what is moments_of:
@@ -119,7 +129,7 @@ def shares_design(task: Task, columns: Columns) -> bool:
 
 
 def methods_for(precision: str, plain: list[Method], certified: Method) -> list[Method]:
-    """Those that `fit` names so."""
+    """The methods of a `precision` of `fit`."""
     return {"auto": [*plain, certified], "fast": plain, "certified": [certified]}[precision]
 
 

@@ -16,24 +16,24 @@ from jaxreg.engine import operation
 from jaxreg.engine.cascade import Found, Task, cascade, found_by, methods_for, shares_design
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.sandwich import Robust
-from jaxreg.engine.tiles import picked, rounded_up
+from jaxreg.engine.tiles import between, picked, rounded_up
 from jaxreg.inputs import Columns
 from jaxreg.precision import float64
 
-CERTIFIED_ELEMENTS = 2**22  # of y in double-double at once, of some hundred numbers each
+AT_ONCE = 2**22  # of y in double-double at once, of some hundred numbers each
 
 
 def found_in(task: Task, columns: Columns, first: int, last: int) -> Any:
     """What is found of the columns first to last."""
-    some, m = _cut(columns, first, last), last - first
+    some, m = jax.device_put(_cut(columns, first, last)), last - first
     plain = [on_shared_design, by_sums] if shares_design(task, some) else [by_sums]
     found = cascade(methods_for(task.precision, plain, certified), task, some, 0, m)
     estimate = found.estimate if task.then is None else task.then(task, some, found, 0, m)
-    return jax.tree.map(lambda a: a if a.shape[-1] == m else _seen_by_all(m, a), estimate)
 
+    def of_all(a: Array) -> Array:
+        return a if a.shape[-1] == m else jnp.broadcast_to(a, (*a.shape[:-1], m))
 
-def _seen_by_all(m: int, a: Array) -> Array:
-    return jnp.broadcast_to(a, (*a.shape[:-1], m))
+    return jax.tree.map(of_all, estimate)
 
 
 def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
@@ -58,7 +58,7 @@ def _has_complete(y: Array) -> Array:
 def certified(task: Task, columns: Columns, first: int, last: int) -> Found:
     """In double-double, as many at once as memory allows."""
     m = last - first
-    count = min(rounded_up(m), 1 << max(2, CERTIFIED_ELEMENTS // len(columns.y)).bit_length() - 1)
+    count = min(rounded_up(m), 1 << max(2, AT_ONCE // len(columns.y)).bit_length() - 1)
     ids = first + np.minimum(np.arange(-(-m // count) * count), m - 1).reshape(-1, count)
     parts = [_found_by(operation.in_double_double, task, picked(columns, some)) for some in ids]
     return jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1)[..., :m], *parts)
@@ -69,9 +69,7 @@ def _found_by(locate: Callable, task: Task, columns: Columns) -> Found:
 
 
 def _cut(columns: Columns, first: int, last: int) -> Columns:
-    if (first, last) == (0, columns.y.shape[-1]):
-        return columns
-    return jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], columns)
+    return columns if (first, last) == (0, columns.y.shape[-1]) else between(columns, first, last)
 
 
 def robust_errors(task: Task, columns: Columns, found: Found, first: int, last: int) -> Estimate:

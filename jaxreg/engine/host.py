@@ -18,10 +18,10 @@ from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.operation import Located, Operands
 from jaxreg.engine.products import STRIP
 from jaxreg.engine.row_sums import row_sums
-from jaxreg.engine.rows import ROWS
+from jaxreg.engine.rows import ROWS, few_lengths
 from jaxreg.engine.sandwich import Robust, most_lags, with_robust_errors
 from jaxreg.engine.sums import Raw, Sums, raw_units, size
-from jaxreg.engine.tiles import Tile, cut, picked, rounded_up, tiled
+from jaxreg.engine.tiles import Tile, between, cut, one_if_shared, picked, seen_by_all, tiled
 from jaxreg.engine.turning_point import PADDED_ROWS, max_added, turning_point
 from jaxreg.engine.vectors import MAX_LISTED
 from jaxreg.inputs import Columns
@@ -29,7 +29,6 @@ from jaxreg.precision import float64
 
 SUMS_IN_CACHE = 2**17  # numbers, of all running sums of a tile
 SOLVED_COLUMNS = 2**18  # data sets whose few sums are solved at once, on all cores
-MIN_ROWS = 8
 MIN_TILE = 256  # columns
 CERTIFIED_COUNTS = (64, 1024)  # data sets that are redone together, of few and of many
 CERTIFIED_ELEMENTS = 2**22  # of an array that is copied for it
@@ -60,7 +59,7 @@ def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Fou
 
     program = ("shared", ansatz, task.what)
     found = tiled(of_tile, columns, first, last, STRIP, program=program, fixed=True)
-    return jax.tree.map(partial(_seen_by_all, m), found)
+    return jax.tree.map(partial(seen_by_all, m), found)
 
 
 def _has_complete(y: np.ndarray, first: int, last: int) -> bool:
@@ -68,16 +67,6 @@ def _has_complete(y: np.ndarray, first: int, last: int) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         sums = (y[:, i : min(i + STRIP, last)].sum(axis=0) for i in range(first, last, STRIP))
         return any(np.isfinite(a).any() for a in sums)
-
-
-def _seen_by_all(m: int, a: np.ndarray) -> np.ndarray:
-    """What the design alone decides, in one place for all: of 32 columns it is 2 KB."""
-    return a if a.shape[-1] == m else np.broadcast_to(a, (*a.shape[:-1], m))
-
-
-def one_if_shared(a: np.ndarray) -> np.ndarray:
-    """One column of an array in which all are the same memory."""
-    return a[..., :1] if a.shape[-1] > 1 and a.strides[-1] == 0 else a
 
 
 def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
@@ -101,7 +90,7 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
         return tiled(of_tile, (data, columns[3:]), first, last, width, program=program, fixed=by_products)
     program = ("sums", ansatz, reader.masked)
     sums, raw = tiled(reader, data, first, last, width, program=program, fixed=by_products, in_one_piece=True)
-    others = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], columns[3:])
+    others = between(columns[3:], first, last)
     return tiled(of_sums, (sums, raw, others), 0, last - first, SOLVED_COLUMNS, program=None, threads=1)
 
 
@@ -200,7 +189,7 @@ def robust_errors(task: Task, columns: Columns, found: Found, first: int, last: 
     if robust.cov_type == "HAC":
         numbers += 4 * p * (1 + most_lags(robust, len(columns.y)))
     width = STRIP if by_products else 1 << max(MIN_TILE, SUMS_IN_CACHE // numbers).bit_length() - 1
-    data = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], columns[:3])
+    data = between(columns[:3], first, last)
 
     def of_tile(tile: Tile) -> Estimate:
         some, *known = cut(tile)
@@ -212,7 +201,7 @@ def robust_errors(task: Task, columns: Columns, found: Found, first: int, last: 
     program = ("robust", ansatz, robust.cov_type)
     m = last - first
     estimate = tiled(of_tile, known, 0, m, width, program=program, fixed=by_products)
-    return jax.tree.map(partial(_seen_by_all, m), estimate)
+    return jax.tree.map(partial(seen_by_all, m), estimate)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -228,8 +217,7 @@ def _robust(
 def _lengthened(data: tuple) -> tuple:
     """With gaps behind the last observation, to one of few numbers of rows."""
     n = len(data[1])
-    rows = rounded_up(n, MIN_ROWS)
-    rows = rows * 3 // 4 if n <= rows * 3 // 4 and rows > MIN_ROWS else rows
+    rows = few_lengths(n)
 
     def lengthened(a: np.ndarray | None, value: float) -> np.ndarray | None:
         if a is None:

@@ -51,7 +51,7 @@ def matrix_sums(
         def total(design: Array, a: Array) -> Array:
             return product(some(design, 1), a)
 
-        some_y, w = some(y), None if weights is None else some(weights)
+        some_y, w = some(y, fill=jnp.nan), None if weights is None else some(weights)
         valid = is_valid([jnp.where(some(missing), jnp.nan, 0.0)], some_y, w)
         wide = jnp.ones((), jnp.float64) if w is None else jnp.where(w > 0, w, jnp.nan).astype(jnp.float64)
         mask = jnp.where(valid, jnp.where(some(infinite), jnp.nan, wide), 0)

@@ -5,7 +5,7 @@ and the axes of the data sets behind, of length 1 where something is shared; res
 
 derivative: the implicit function theorem at p = 0, whatever found the point; zero tangents cost nothing.
 batching: `vmap` is one more axis of data sets, at the end; what is not mapped has length 1 there.
-platform: the sums run over the rows in order; how many are written out in the loop is the platform's.
+platform: the sums run over the rows in order; how many at once is the platform's, see `rows`.
 habit: the axes of the data sets are never merged, cut or gathered, so that meshes leave every device its own.
 """
 

@@ -1,7 +1,8 @@
 """Sums over the observations as matrix products, of some rows at a time.
 
 On the CPU the last bits of a product depend on its shape, and in many shapes on where a column stands. All
-products have one number of rows, and eager callers give them one number of columns, where neither is so.
+products of a call have one number of rows, and eager callers give them one number of columns, where neither
+is so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg._typing import Array
-from jaxreg.engine.rows import Rows
+from jaxreg.engine.rows import Rows, few_lengths
 
 STRIP = 1024  # columns of a product of an eager caller
 
@@ -26,20 +27,23 @@ def product(a: Array, b: Array) -> Array:
     return lax.dot_general(a, b, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
 
 
-def over_chunks(
-    n: int, rows: Rows, step: Callable[[Callable[..., Array], State], State], state: State
-) -> State:
-    """`step(some, state)` for all rows: `some(a, axis=0)` takes those of a product of an array."""
-    size = rows.multiplied
+def over_chunks(n: int, rows: Rows, step: Step, state: State) -> State:
+    """`step(some, state)` for all rows: `some(a, axis=0, fill=0)` takes those of a product of an array."""
+    size = _length(n, rows)
 
     def of(first: Any, count: int, state: State) -> State:
-        def some(a: Array, axis: int = 0) -> Array:
+        def some(a: Array, axis: int = 0, fill: float = 0) -> Array:
             taken = lax.dynamic_slice_in_dim(a, first, count, axis=axis)
-            fill = [(0, size - count if i == axis and rows.filled else 0) for i in range(a.ndim)]
-            return taken if count == size else jnp.pad(taken, fill)
+            lengths = [(0, size - count if i == axis and rows.filled else 0) for i in range(a.ndim)]
+            return taken if count == size else jnp.pad(taken, lengths, constant_values=fill)
 
         return step(some, state)
 
     if n >= size:
         state = lax.fori_loop(0, n // size, lambda i, state: of(i * size, size, state), state)
     return of(n - n % size, n % size, state) if n % size else state
+
+
+def _length(n: int, rows: Rows) -> int:
+    """The number of rows of a product; of a few rows one that they have with gaps behind them too."""
+    return few_lengths(n) if rows.filled and n <= rows.multiplied else rows.multiplied

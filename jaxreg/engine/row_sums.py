@@ -1,9 +1,9 @@
 """Sums over the rows in order: a few rows are written out in the body of a loop, on every platform.
 
-On the CPU four: each is a slice of its own, its products are masked and added to running sums as long as
-a row, a kernel for each sum. Slicing the four as one block makes XLA store every product first (2 ×),
-`jnp.sum(axis=0)` and one `lax.reduce` for all sums are slower still. On a GPU some thirty, of which XLA
-makes one kernel with all sums. The axes of the data sets stay as they are.
+Each row is a slice of its own, its products are masked and added to running sums as long as a row: on the CPU
+a kernel for each sum, on a GPU one for all. Slicing the few as one block makes XLA store every product first
+(2 ×), `jnp.sum(axis=0)` and one `lax.reduce` for all sums are slower still. The axes of the data sets stay as
+they are.
 """
 
 from __future__ import annotations
@@ -142,9 +142,9 @@ class _Product(NamedTuple):
     exponent: Array
 
     @classmethod
-    def one(cls, zero: Array, by_bits: bool) -> _Product:
+    def one(cls, zero: Array, has_bits: bool) -> _Product:
         """1 with the axes of `zero`; the exponent is no integer where floats cannot be taken apart."""
-        return cls(zero + 1, zero.astype(jnp.int64) if by_bits else zero)
+        return cls(zero + 1, zero.astype(jnp.int64) if has_bits else zero)
 
     def times(self, factor: Array) -> _Product:
         """With one more positive factor."""

@@ -34,6 +34,12 @@ ROWS = {
 }
 
 
+def few_lengths(n: int) -> int:
+    """n rounded up to one of few numbers: a power of two, or three quarters of one."""
+    rows = max(8, 1 << (n - 1).bit_length())
+    return rows * 3 // 4 if n <= rows * 3 // 4 and rows > 8 else rows
+
+
 def by_platform(function: Callable, *args: Any) -> Any:
     """`function(*args, rows=...)` with the rows of the platform that it is compiled for."""
     ways = {name: partial(function, rows=rows) for name, rows in ROWS.items()}

@@ -51,7 +51,7 @@ class Worth(NamedTuple):
     condition: float
 
 
-LEAST_WEIGHT = 2.0**-900  # Σ w below which products of weights are so small that a float64 loses them
+UNDERFLOW = 2.0**-1012  # what a term near the least float64 may lose, where z is a few powers of two below 1
 WORTH = {"float32": Worth(2.0**-26, 2.0**-20, 2.0**-28), "float64": Worth(2.0**-44, 2.0**-36, 2.0**-44)}
 
 
@@ -69,13 +69,14 @@ class Rounding(NamedTuple):
     share: Array
 
     @classmethod
-    def of(cls, ansatz: Ansatz, p: int, added: Array) -> Rounding:
+    def of(cls, ansatz: Ansatz, p: int, added: Array, weight: Array) -> Rounding:
         """A sum of m terms is off by at most m roundings and likely by a fraction of √m; gaps add nothing.
 
         A param is made of sums of each column, whose errors are independent unless all are of one x.
         """
         fixed = 6 + 4 * p + (0 if ansatz.basis_is_x else 2 * p**2)  # z, its products, and the solution
-        at_most, likely = UNIT * (added + fixed), UNIT * (jnp.sqrt(added) / 4 + 2)
+        lost = jnp.where(weight > 0, added * (UNDERFLOW / jnp.where(weight > 0, weight, 1)), 0)
+        at_most, likely = UNIT * (added + fixed) + lost, UNIT * (jnp.sqrt(added) / 4 + 2) + lost
         independent = _columns(ansatz, p) if ansatz.basis_is_x else 1
         return cls(at_most, likely, likely / at_most / math.sqrt(independent))
 
@@ -119,7 +120,7 @@ class Covariances(NamedTuple):
         """From sums, which may have overflowed."""
         k = len(sums.first) - 1
         squares = Symmetric.of_lower(sums.second, k + 1)
-        finite = _has_digits(sums.weight) & every(each(jnp.isfinite, squares.diagonal))
+        finite = jnp.isfinite(sums.weight) & every(each(jnp.isfinite, squares.diagonal))
         weight = jnp.where(finite & (sums.weight > 0), sums.weight, 1)
         first = sums.first if squares.is_list else stacked(sums.first)
         of_z = each(lambda a: jnp.where(finite, a, 0) / weight, first)
@@ -140,10 +141,11 @@ class Covariances(NamedTuple):
     @classmethod
     def of_shared(cls, ansatz: Ansatz, sums: SharedSums, raw: Raw) -> Covariances:
         """The same of data sets on one design."""
-        finite = _has_digits(sums.weight) & jnp.isfinite(sums.square)
-        weight = jnp.where(_has_digits(sums.weight), sums.weight, 1)
+        counts = jnp.isfinite(sums.weight) & (sums.weight > 0)
+        finite = counts & jnp.isfinite(sums.square)
+        weight = jnp.where(counts, sums.weight, 1)
         u, square, b = (jnp.where(finite, a, 0) / weight for a in (sums.u, sums.square, sums.cross))
-        means, A = (jnp.where(_has_digits(sums.weight), a, 0) / weight for a in (sums.psi, sums.gram))
+        means, A = (jnp.where(counts, a, 0) / weight for a in (sums.psi, sums.gram))
         sizes, y_size = jnp.sqrt(jnp.diagonal(A[..., 0]))[:, None], jnp.sqrt(square)
         variance, mean = square - u * u, u + raw.y_center / raw.y_scale
         if ansatz.has_intercept:
@@ -153,11 +155,6 @@ class Covariances(NamedTuple):
             b, square, y_size = b + means * origin, square + origin * (u + mean), y_size + jnp.abs(origin)
         G = Bordered(Symmetric(A, len(means)), b, square)
         return cls(means, mean, G, variance, sizes, y_size, finite)
-
-
-def _has_digits(weight: Array) -> Array:
-    """Whether Σ w has not overflowed, and what is added up with it has not underflowed."""
-    return jnp.isfinite(weight) & ((weight >= LEAST_WEIGHT) | (weight == 0))
 
 
 class TurningPoint(NamedTuple):
@@ -249,7 +246,7 @@ def turning_point(
     is_shared = isinstance(sums, SharedSums)
     cov = Covariances.of_shared(ansatz, sums, there(raw)) if is_shared else Covariances.of(ansatz, sums, raw)
     k = len(cov.sizes)
-    rounding = Rounding.of(ansatz, k + ansatz.has_intercept, jnp.minimum(sums.nobs, added))
+    rounding = Rounding.of(ansatz, k + ansatz.has_intercept, jnp.minimum(sums.nobs, added), sums.weight)
     found = solve(cov.G, each(jnp.square, cov.sizes), 16 * rounding.likely)
     errors, change, whole = coef_error(found, cov.sizes, cov.y_size, rounding.at_most)
     units = _units_of_data(k, sums.nobs.ndim) if raw is None else raw
