@@ -27,6 +27,8 @@ from jaxreg.engine.vectors import MAX_LISTED
 from jaxreg.inputs import Columns
 from jaxreg.precision import float64
 
+HOST = ROWS["cpu"]._replace(filled=True)
+ON_FILLED = partial(operation.on_shared_design, filled=True)
 SUMS_IN_CACHE = 2**17  # numbers, of all running sums of a tile
 SOLVED_COLUMNS = 2**18  # data sets whose few sums are solved at once, on all cores
 MIN_TILE = 256  # columns
@@ -52,7 +54,7 @@ def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Fou
     ansatz, m = task.ansatz, last - first
     if not _has_complete(columns.y, first, last):
         return Found(None, None, np.zeros(m, bool))
-    solve = partial(found_by, operation.on_shared_design, ansatz, task.what, task.solver)
+    solve = partial(found_by, ON_FILLED, ansatz, task.what, task.solver)
 
     def of_tile(tile: Tile) -> Found:
         return Found(*solve(cut(tile)))
@@ -157,8 +159,8 @@ def _sums(
         some = jax.tree.map(cut, data)
         raw = raw_units(ansatz, *some, centered=by_products)
         if by_products:
-            return matrix_sums.matrix_sums(ansatz, raw, *some, rows=ROWS["cpu"]), raw
-        return row_sums(ansatz, raw, *data, rows=ROWS["cpu"], masked=masked, window=window), raw
+            return matrix_sums.matrix_sums(ansatz, raw, *some, rows=HOST), raw
+        return row_sums(ansatz, raw, *data, rows=HOST, masked=masked, window=window), raw
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -211,7 +213,7 @@ def _robust(
     """The estimate of a tile with robust errors."""
     window = None if start is None else (start, width)
     with float64():
-        return with_robust_errors(ansatz, robust, found, exact, *data, rows=ROWS["cpu"], window=window)
+        return with_robust_errors(ansatz, robust, found, exact, *data, rows=HOST, window=window)
 
 
 def _lengthened(data: tuple) -> tuple:

@@ -221,11 +221,11 @@ def by_sums(ansatz: Ansatz, operands: Operands) -> Located:
     return Located(sums, point, None)
 
 
-def on_shared_design(ansatz: Ansatz, operands: Operands) -> Located:
+def on_shared_design(ansatz: Ansatz, operands: Operands, *, filled: bool = False) -> Located:
     """From one product for all of y (n, m), on a design that all share; those with gaps are not accurate."""
     x, y, weights = operands[:3]
     raw = raw_units(ansatz, x, y, weights, centered=True)
-    sums = by_platform(partial(shared_sums, ansatz), raw, x, y, weights)
+    sums = by_platform(partial(shared_sums, ansatz), raw, x, y, weights, filled=filled)
     point = turning_point(ansatz, sums, raw, operands.origin(ansatz), max_added(len(y)), y.dtype)
     return Located(sums, point._replace(accurate=point.accurate & point.finite), None)
 

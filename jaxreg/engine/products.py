@@ -1,8 +1,7 @@
 """Sums over the observations as matrix products, of some rows at a time.
 
-On the CPU the last bits of a product depend on its shape, and in many shapes on where a column stands. All
-products of a call have one number of rows, and eager callers give them one number of columns, where neither
-is so.
+On the CPU the last bits of a product depend on its shape, and in many shapes on where a column stands. In all
+products of an eager caller the rows are filled up to one number, and so are the columns: there neither is so.
 """
 
 from __future__ import annotations
