@@ -210,11 +210,7 @@ def _near_minimum(
 
     value, slope = over_batch(lambda a, *data: jax.value_and_grad(of_a)(a, *data), (a, *data(operands)), axes)
     H = over_batch(lambda a, *data: jax.hessian(of_a)(a, *data), (a, *data(fixed)), axes)
-    H, slope = jnp.moveaxis(H, (0, 1), (-2, -1)), jnp.moveaxis(slope, 0, -1)[..., None]
-    regular = ended & jnp.isfinite(jnp.linalg.inv(H)).all(axis=(-2, -1))
-    H = jnp.where(regular[..., None, None], H, jnp.eye(len(a), dtype=a.dtype))
-    step = -jnp.moveaxis(jnp.linalg.solve(H, slope)[..., 0], -1, 0)
-    step = jnp.where(regular, step, 0).astype(a.dtype)
+    step = jnp.where(ended, over_batch(_newton_step, (H, slope), axes), 0).astype(a.dtype)
     change = small.matvec(standard.to_coefs, step)
     near = Observations.of(ansatz, found, jnp.zeros_like(found.coefs), operands.sigma_unit, operands[:3])
     e = near.residual - sum(psi * c for psi, c in zip(near.psi, change, strict=True))
@@ -227,6 +223,14 @@ def _near_minimum(
         **near.quality(found, e),
     )
     return result._replace(estimate=moved)
+
+
+def _newton_step(H: Array, slope: Array) -> Array:
+    """−H⁻¹∇S, 0 where H is singular; by eigenvalues, since LU factors are gathered from Explicit meshes."""
+    values, vectors = jnp.linalg.eigh(H)
+    least = len(H) * jnp.finfo(H.dtype).eps * jnp.max(jnp.abs(values))
+    regular = jnp.min(jnp.abs(values)) > least
+    return jnp.where(regular, -vectors @ ((vectors.T @ slope) / jnp.where(regular, values, 1)), 0)
 
 
 minimize = operation(_minimize, _near_minimum)

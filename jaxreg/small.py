@@ -51,9 +51,10 @@ def stored(a: Array) -> Array:
 
 def alike(arrays: Sequence[Array]) -> list[Array]:
     """Arrays with their common shape, lying where the data sets lie on a mesh."""
-    if len({a.shape for a in arrays}) == 1:
+    if len(arrays) == 1:
         return list(arrays)
-    zero = _sum([jnp.zeros_like(a) for a in arrays])
+    # Within `vmap` zeros_like is one zero for all data sets, which lies nowhere on a mesh.
+    zero = _sum([jnp.where(jnp.zeros((), bool), a, 0) for a in arrays])
     return [a + zero for a in arrays]
 
 

@@ -20,6 +20,17 @@ y = rng.normal(size=(30, 4, 6)).astype("f4")
 y[3, 1, 2] = np.nan
 
 
+def certified(y):
+    return fit(x, y, precision="certified").params
+
+
+def of_a_cost(y):
+    def smooth(params, x, y, weights=None, *, ansatz):
+        return jnp.mean(jnp.sqrt(1 + (y - ansatz.predict(params, x)) ** 2))
+
+    return fit(x, jnp.nan_to_num(y), cost=smooth, solver=GradientDescent(steps=50)).params
+
+
 def mesh_of(kind):
     return jax.make_mesh((2, 2), ("a", "b"), axis_types=(kind, kind))
 
@@ -63,6 +74,11 @@ with jax.set_mesh(mesh):
     np.testing.assert_allclose(total(at), fit(x, y).ssr.sum(), rtol=1e-5)
     eager = fit(jnp.asarray(x), at)
     np.testing.assert_allclose(eager.params, fit(x, y).params, rtol=1e-5, atol=1e-6)
+    # Of loops that go on as long as one data set does, and of a Hessian.
+    for function in (certified, jax.grad(lambda y: of_a_cost(y).sum())):
+        found = jax.jit(function)(at)
+        assert found.sharding.is_equivalent_to(at.sharding, 3), found.sharding
+        np.testing.assert_allclose(found, function(y), rtol=1e-4, atol=1e-5)
 """
 
 SHARD_MAP = """

@@ -311,15 +311,12 @@ def _slices(z: Pair) -> Array:
 
 def _exact_product(a: Array, b: Array) -> Pair:
     """Σ_r a[r] b[r]ᵀ over all rows, from slices (SLICES, q, ROWS)."""
-    _, q, rows = a.shape
-    a, b = (s.reshape(SLICES * q, rows) for s in (a, b))
-    products = lax.dot_general(a, b, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
-    order = np.add.outer(np.arange(SLICES), np.arange(SLICES)).ravel()
-    smallest_first = np.argsort(-order, kind="stable")
-    products = jnp.swapaxes(products.reshape(SLICES, q, SLICES, q), 1, 2).reshape(-1, q, q)[smallest_first]
+    products = lax.dot_general(a, b, (((2,), (2,)), ((), ())), precision=lax.Precision.HIGHEST)
+    smallest_first = sorted(np.ndindex(SLICES, SLICES), key=lambda ij: -sum(ij))
 
     def add(total: Pair, a: Array) -> tuple[Pair, None]:
         s, lost = pair.two_sum(total.hi, a)
         return Pair(s, total.lo + lost), None
 
-    return lax.scan(add, Pair.of(jnp.zeros_like(products[0])), products)[0]
+    terms = jnp.stack([products[i, :, j] for i, j in smallest_first])
+    return lax.scan(add, Pair.of(jnp.zeros_like(terms[0])), terms)[0]
