@@ -114,7 +114,7 @@ def test_moments(rng):
 @pytest.mark.parametrize("offset", [0, 1000])
 def test_a_cost_of_the_user(rng, dtype, offset):
     """Far from 0 float32 data descend in float64, as on the CPU."""
-    x = (rng.normal(size=50) + offset).astype(dtype)
+    x = (rng.uniform(size=50) + offset).astype(dtype)
     y = (1 + 2 * (x[:, None] - offset) + rng.standard_t(2, size=(50, 4))).astype(dtype)
     y[:, :2] += 10 * offset
     found = fit(x, y, cost=smooth, solver=GradientDescent(steps=2000), block_size=3)
@@ -126,7 +126,7 @@ def test_a_cost_of_the_user(rng, dtype, offset):
             return np.mean(np.sqrt(1 + (of_y - theta[0] - theta[1] * of_x) ** 2))
 
         right = optimize.minimize(S, np.zeros(2), method="BFGS", tol=1e-10).x
-        np.testing.assert_allclose(found.params[1, i], right[1], atol=1e-4)
+        np.testing.assert_allclose(found.params[1, i], right[1], atol=2e-5)
 
 
 def test_debug_nans_is_silent_on_healthy_data(rng):
