@@ -27,7 +27,9 @@ def test_every_param_has_the_digits_that_the_stored_data_define(name, dtype):
     assert params >= ASKED[dtype][0]
     assert bse >= ASKED[dtype][1]
     assert found.digits <= params
-    assert found.digits >= ASKED[dtype][0] - (name == "Filip" and dtype == "float32")
+    # What standard errors larger than the params hide is not computed again, so that it is not known either.
+    hidden = np.log10(max(1, np.max(np.asarray(found.bse) / np.abs(found.params))))
+    assert found.digits >= ASKED[dtype][0] - hidden - (name == "Filip" and dtype == "float32")
 
 
 @pytest.mark.parametrize("name", SOME_AND_THE_REST)

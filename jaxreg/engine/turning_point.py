@@ -77,13 +77,12 @@ class Rounding(NamedTuple):
         fixed = 6 + 4 * p + (0 if ansatz.basis_is_x else 2 * p**2)  # z, its products, and the solution
         lost = jnp.where(weight > 0, added * (UNDERFLOW / jnp.where(weight > 0, weight, 1)), 0)
         at_most, likely = UNIT * (added + fixed) + lost, UNIT * (jnp.sqrt(added) / 4 + 2) + lost
-        independent = _columns(ansatz, p) if ansatz.basis_is_x else 1
-        return cls(at_most, likely, likely / at_most / math.sqrt(independent))
+        return cls(at_most, likely, likely / at_most / math.sqrt(_columns(ansatz, p)))
 
 
 def _columns(ansatz: Ansatz, p: int) -> int:
-    """The number of columns but the constant one, 1 of a constant alone."""
-    return max(p - ansatz.has_intercept, 1)
+    """The number of columns of x but the constant one, 1 of powers of one x and of a constant alone."""
+    return max(p - ansatz.has_intercept, 1) if ansatz.basis_is_x else 1
 
 
 def max_added(n: int) -> float:
