@@ -222,7 +222,9 @@ def _near_minimum(
         cost=(value * jnp.square(standard.y_deviation)).astype(found.params.dtype),
         **near.quality(found, e),
     )
-    return result._replace(estimate=moved)
+    return result._replace(
+        estimate=moved, a=result.a + step
+    )  # a moves too: second derivatives are taken there
 
 
 def _newton_step(H: Array, slope: Array) -> Array:

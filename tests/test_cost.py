@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import Linear, Polynomial, mean_squared_error, residuals
+from jaxreg import GradientDescent, Linear, Polynomial, fit, mean_squared_error, residuals
 from jaxreg.cost import observed
 
 X = np.array([0.0, 1.0, 2.0, 4.0], "f4")
@@ -96,3 +96,25 @@ def test_weights_of_whole_numbers_keep_their_fractions():
     w = [0.5, 0.5, 2.5]
     found = mean_squared_error([0.0, 2.0], [0, 1, 2], [1, 2, 4], w)
     assert float(found) == pytest.approx(np.average(residuals**2, weights=w), rel=1e-6)
+
+
+def test_second_derivatives_of_a_minimum(rng):
+    """Beside Newton's steps from the minimum, of which each makes one more derivative exact."""
+    with jax.enable_x64(True):
+        x, y = jnp.asarray(rng.normal(size=12)), jnp.asarray(rng.normal(size=12))
+
+        def smooth(params, x, y, weights=None, *, ansatz=None):
+            return jnp.mean(jnp.sqrt(1 + (y - params[0] - params[1] * x) ** 2))
+
+        def slope(y):
+            return fit(x, y, cost=smooth, solver=GradientDescent(steps=3000)).params[1]
+
+        def by_newton(y):
+            theta = jnp.zeros(2)
+            for _ in range(12):
+                theta = theta - jnp.linalg.solve(
+                    jax.hessian(smooth)(theta, x, y), jax.grad(smooth)(theta, x, y)
+                )
+            return theta[1]
+
+        np.testing.assert_allclose(jax.hessian(slope)(y), jax.hessian(by_newton)(y), atol=1e-7)
