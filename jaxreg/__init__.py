@@ -4,18 +4,18 @@ from importlib.metadata import version
 
 from jaxreg import datasets, distributions
 from jaxreg.ansatz import Line, Linear, Polynomial
-from jaxreg.closed_form import closed_form
 from jaxreg.cost import mean_squared_error, residuals
-from jaxreg.descent import Descent, descend
 from jaxreg.engine.moments import Moments
-from jaxreg.fit import fit, moments
-from jaxreg.flow import Flow, exact_flow, learning_rates, linearized_flow, momentum
-from jaxreg.langevin import Samples, sample
-from jaxreg.multiple_testing import false_discovery
-from jaxreg.path_integral import Laplace, StationaryPhase, laplace, stationary_phase
-from jaxreg.phase_space import Trajectory, leapfrog
-from jaxreg.result import Fit
-from jaxreg.solvers import ClosedForm, GradientDescent
+from jaxreg.fitting import fit, moments
+from jaxreg.inference.multiple_testing import false_discovery
+from jaxreg.inference.result import Fit
+from jaxreg.mechanics.flow import Flow, exact_flow, learning_rates, linearized_flow, momentum
+from jaxreg.mechanics.langevin import Samples, sample
+from jaxreg.mechanics.path_integral import Laplace, StationaryPhase, laplace, stationary_phase
+from jaxreg.mechanics.phase_space import Trajectory, leapfrog
+from jaxreg.solvers.closed_form import closed_form
+from jaxreg.solvers.descent import Descent, descend
+from jaxreg.solvers.gradient_descent import ClosedForm, GradientDescent
 from jaxreg.status import FitError, Status, describe
 
 __version__ = version("jaxreg")

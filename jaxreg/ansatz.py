@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxreg import pair
 from jaxreg._typing import Array, Float
-from jaxreg.pair import Pair
+from jaxreg.numerics import double_double
+from jaxreg.numerics.double_double import Pair
 
 Number = TypeVar("Number", Array, Pair)
 
@@ -99,7 +99,7 @@ class Line:
 
     def basis(self, t: list[Number]) -> list[Number]:
         """ψ(t) = (1, t)."""
-        return [pair.ones_like(t[0]), t[0]]
+        return [double_double.ones_like(t[0]), t[0]]
 
     def in_features(self, center: list[Array], scale: list[Array]) -> list[dict[int, Array]]:
         """t = −center / scale + x / scale."""
@@ -107,7 +107,7 @@ class Line:
 
     def change(self, shift: Pair, ratio: Array) -> Pair:
         """(1, shift + ratio·t) in terms of (1, t)."""
-        return pair.matrix([[jnp.ones_like(ratio)], [shift, ratio]])
+        return double_double.matrix([[jnp.ones_like(ratio)], [shift, ratio]])
 
     def basis_in_features(self, p: int = 2) -> np.ndarray:
         """The basis is the features."""
@@ -155,7 +155,7 @@ class Polynomial:
 
     def basis(self, t: list[Number]) -> list[Number]:
         """T_0 … T_K by T_{k+1} = 2t T_k − T_{k−1}."""
-        T = [pair.ones_like(t[0]), t[0]]
+        T = [double_double.ones_like(t[0]), t[0]]
         twice = t[0] + t[0]
         if isinstance(twice, Pair):
             return _in_a_loop(twice, T, self.degree + 1)
@@ -180,16 +180,16 @@ class Polynomial:
         """T_k(shift + ratio·t) in T_0 … T_k of t, by the same recurrence on coefficients."""
         p = self.degree + 1
         zero = shift.map(lambda a: jnp.zeros((p, *jnp.broadcast_shapes(a.shape, ratio.shape)), a.dtype))
-        first = pair.at_set(zero, 0, 1.0)
+        first = double_double.at_set(zero, 0, 1.0)
 
         def times_x(c: Pair) -> Pair:
             return shift * c + _times_t(c).scaled(ratio)
 
         def step(k: Any, state: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
             rows, before, last = state
-            return pair.at_set(rows, k, last), last, times_x(last).scaled(2) - before
+            return double_double.at_set(rows, k, last), last, times_x(last).scaled(2) - before
 
-        rows = pair.at_set(pair.stack([zero] * p), 0, first)
+        rows = double_double.at_set(double_double.stack([zero] * p), 0, first)
         return lax.fori_loop(1, p, step, (rows, first, times_x(first)))[0]
 
     def basis_in_features(self, p: int = 0) -> np.ndarray:
@@ -242,7 +242,7 @@ class Linear:
 
     def basis(self, t: list[Number]) -> list[Number]:
         """The features, one by one."""
-        return [pair.ones_like(t[0]), *t] if self.intercept else list(t)
+        return [double_double.ones_like(t[0]), *t] if self.intercept else list(t)
 
     def in_features(self, center: list[Array], scale: list[Array]) -> list[dict[int, Array]]:
         """t_k = −center_k / scale_k + x_k / scale_k; without an intercept every center is 0."""
@@ -272,9 +272,9 @@ def _in_a_loop(twice: Pair, first: list[Pair], count: int) -> list[Pair]:
 
     def step(k: Any, state: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
         T, before, last = state
-        return pair.at_set(T, k, last), last, twice * last - before
+        return double_double.at_set(T, k, last), last, twice * last - before
 
-    T = pair.stack([first[0]] * count)
+    T = double_double.stack([first[0]] * count)
     T, *_ = lax.fori_loop(1, count, step, (T, *first))
     return [T[k] for k in range(count)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxreg import Line, Linear, Polynomial
-from jaxreg.pair import Pair
+from jaxreg.numerics.double_double import Pair
 
 X = np.linspace(-0.9, 0.8, 7)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxreg import GradientDescent, Line, Linear, Polynomial, fit, residuals
-from jaxreg.engine.vectors import MAX_LISTED
+from jaxreg.numerics.vectors import MAX_LISTED
 
 N, M = 40, 600  # three tiles of moments
 FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "digits")

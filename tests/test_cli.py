@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from jaxreg import cli
+from jaxreg.faces import cli
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -59,7 +59,7 @@ def test_the_main_command(folder, monkeypatch, capsys):
     results = xr.load_dataset(folder / "trend.nc", engine="netcdf4")
     assert results.slope.dims == ("lat", "lon")
     assert results.slope.units == "K year-1"
-    from jaxreg.datasets import pacific_sst
+    from jaxreg.data.datasets import pacific_sst
 
     cell = pacific_sst().sst.sel(lat=results.lat[3], lon=results.lon[20])
     expected = scipy.stats.linregress(cell.year.astype(float), cell.astype(float))
@@ -216,7 +216,7 @@ def test_a_failing_write_leaves_the_old_file(folder):
         path.write_text("half")
         raise OSError("disk full")
 
-    from jaxreg.files import write_whole
+    from jaxreg.data.files import write_whole
 
     with pytest.raises(OSError, match="disk full"):
         write_whole(target, fail)

@@ -8,7 +8,8 @@ import statsmodels.api as sm
 from nist import digits, regression
 from scipy import optimize
 
-from jaxreg import GradientDescent, Linear, Status, closed_form, fit, inputs, moments
+from jaxreg import GradientDescent, Linear, Status, closed_form, fit, moments
+from jaxreg.data import inputs
 from jaxreg.engine import device
 
 pytestmark = pytest.mark.either_mode

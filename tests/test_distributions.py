@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxreg.distributions import f, t
+from jaxreg.inference.distributions import f, t
 
 DFS = [1, 1.5, 3, 10, 999, 1e7]
 TS = [1e-8, 0.9, 1.3, 1.75, 2.2, 2.45, 3, 40, 1e4]

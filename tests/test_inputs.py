@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse
 
 from jaxreg import ClosedForm, GradientDescent, Line, Linear, fit
-from jaxreg.descent import check_steps
-from jaxreg.inputs import check_options
+from jaxreg.data.inputs import check_options
+from jaxreg.solvers.descent import check_steps
 
 X = np.arange(5.0)
 Y = np.arange(10.0).reshape(5, 2)

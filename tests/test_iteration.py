@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.iteration import iterated
+from jaxreg.solvers.iteration import iterated
 
 ITERATED = jax.jit(iterated, static_argnums=3)
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import newton
-from jaxreg.precision import in_own_precision
+from jaxreg.numerics.precision import in_own_precision
+from jaxreg.solvers import newton
 
 MINIMUM = in_own_precision(jax.jit(newton.minimum, static_argnums=0))
 TURNING_POINT = in_own_precision(jax.jit(newton.turning_point, static_argnums=0))

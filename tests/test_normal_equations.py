@@ -6,10 +6,10 @@ import mpmath
 import numpy as np
 import pytest
 
+from jaxreg.engine.double_double_equations import PairSolved, pair_coef_error, solve_pairs
 from jaxreg.engine.normal_equations import coef_error, solve
-from jaxreg.engine.pair_equations import PairSolved, pair_coef_error, solve_pairs
-from jaxreg.engine.vectors import MAX_LISTED, Symmetric, vector
-from jaxreg.pair import Pair
+from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, vector
 
 M = 3
 ROUNDING = {"single": 2.0**-52, "pairs": 2.0**-100}

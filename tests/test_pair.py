@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import pair
-from jaxreg.pair import Pair
+from jaxreg.numerics import double_double
+from jaxreg.numerics.double_double import Pair
 
 DIGITS = {"float32": 2.0**-44, "float64": 2.0**-100}
 
@@ -42,14 +42,14 @@ def worst(found, expected):
 @pytest.mark.parametrize("compile_", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_two_sum_loses_nothing(wide, rng, compile_):
     a, b = jnp.asarray(floats(rng, wide)), jnp.asarray(floats(rng, wide))
-    s, e = compile_(pair.two_sum)(a, b)
+    s, e = compile_(double_double.two_sum)(a, b)
     assert exact(Pair(s, e)) == list(map(operator.add, exact(a), exact(b)))
 
 
 @pytest.mark.parametrize("compile_", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_two_product_is_the_product_to_twice_the_digits(wide, rng, compile_):
     a, b = jnp.asarray(floats(rng, wide)), jnp.asarray(floats(rng, wide))
-    product = Pair(*compile_(pair.two_product)(a, b))
+    product = Pair(*compile_(double_double.two_product)(a, b))
     assert worst(product, map(operator.mul, exact(a), exact(b))) < DIGITS[wide.name]
 
 
@@ -83,19 +83,22 @@ def test_matmul_and_congruence_are_those_of_exact_matrices(wide, rng):
     R, G = (Pair.of(jnp.asarray(rng.normal(size=(3, 3)).astype(wide))) for _ in range(2))
     r, g = (np.array(exact(a)).reshape(3, 3) for a in (R, G))
     size = max(abs(v) for v in (abs(r) @ abs(g) @ abs(r.T)).ravel())
-    for found, expected in ((pair.matmul(R, G), r @ g), (pair.congruence(R, G), r @ g @ r.T)):
+    for found, expected in (
+        (double_double.matmul(R, G), r @ g),
+        (double_double.congruence(R, G), r @ g @ r.T),
+    ):
         error = max(abs(f - e) for f, e in zip(exact(found), expected.ravel(), strict=True))
         assert error < 4 * DIGITS[wide.name] * size
 
 
 def test_matrices_are_put_together_from_their_lower_triangle():
     a = [Pair.of(jnp.float32(v)) for v in range(6)]
-    np.testing.assert_array_equal(pair.matrix([[a[1]], [a[2], a[3]]]).value, [[1, 0], [2, 3]])
+    np.testing.assert_array_equal(double_double.matrix([[a[1]], [a[2], a[3]]]).value, [[1, 0], [2, 3]])
 
 
 def test_where_and_concatenate_take_both_halves():
     a, b = Pair(jnp.float32([1, 2]), jnp.float32([3, 4])), Pair.of(jnp.float32([0, 0]))
-    chosen = pair.where(jnp.array([True, False]), a, b)
+    chosen = double_double.where(jnp.array([True, False]), a, b)
     np.testing.assert_array_equal([chosen.hi, chosen.lo], [[1, 0], [3, 0]])
-    np.testing.assert_array_equal(pair.concatenate([a, b]).lo, [3, 4, 0, 0])
+    np.testing.assert_array_equal(double_double.concatenate([a, b]).lo, [3, 4, 0, 0])
     np.testing.assert_array_equal(a.scaled(4).lo, [12, 16])

@@ -7,7 +7,7 @@ import pytest
 import scipy.integrate
 
 from jaxreg import exact_flow, linearized_flow, mean_squared_error, moments
-from jaxreg.physics import integrate_flow
+from jaxreg.mechanics.integrated_flow import integrate_flow
 
 
 def quartic(q):

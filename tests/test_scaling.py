@@ -7,7 +7,7 @@ import pytest
 
 from jaxreg import Line, Linear
 from jaxreg.engine import scaling
-from jaxreg.precision import power_of_two
+from jaxreg.numerics.precision import power_of_two
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 3.0, 4.0, 1e-20, 7e30])

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import small
+from jaxreg.numerics import small
 
 BATCHES = [(), (4,), (2, 3)]
 

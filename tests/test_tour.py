@@ -7,7 +7,7 @@ import statsmodels.api as sm
 from typer.testing import CliRunner
 
 from jaxreg import datasets
-from jaxreg.cli import app, main
+from jaxreg.faces.cli import app, main
 
 
 def run(*arguments):

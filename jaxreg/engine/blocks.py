@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxreg.data.inputs import Columns, Source
 from jaxreg.engine.tiles import empty, one_if_shared, thread_context
-from jaxreg.inputs import Columns, Source
-from jaxreg.precision import float64
+from jaxreg.numerics.precision import float64
 
 BLOCK_BYTES = 2**26  # of data that are read: far more than a dispatch costs, far less than memory
 DEVICE_BYTES = 2**30  # the same on an accelerator, where a block of another size is another program

@@ -17,14 +17,14 @@ import numpy as np
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
+from jaxreg.data.inputs import Columns
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.operation import Located, Operands, moments_of, solved
 from jaxreg.engine.sandwich import Robust
 from jaxreg.engine.sums import size
 from jaxreg.engine.tiles import picked, rounded_up
-from jaxreg.inputs import Columns
-from jaxreg.precision import float64
+from jaxreg.numerics.precision import float64
 
 
 @dataclass(frozen=True)

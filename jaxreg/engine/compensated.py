@@ -22,18 +22,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxreg import pair, small
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine import scaling as scalings
-from jaxreg.engine.pair_equations import UNIT, FromBasis, pair_coef_error, solve_pairs
+from jaxreg.engine.double_double_equations import UNIT, FromBasis, pair_coef_error, solve_pairs
 from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.sums import Sums, columns_of
 from jaxreg.engine.turning_point import TurningPoint
-from jaxreg.engine.vectors import Symmetric
-from jaxreg.pair import Pair
-from jaxreg.precision import at_least_normal, float64, power_of_two
+from jaxreg.numerics import double_double, small
+from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.precision import at_least_normal, float64, power_of_two
+from jaxreg.numerics.vectors import Symmetric
 
 SLICES = 5  # of 21 bits: 105 of them, as many as a pair has
 BITS = 21
@@ -201,7 +201,7 @@ def _refined(ansatz: Ansatz, from_basis: FromBasis, rows: _Rows, least: Array, d
         known &= UNIT * jnp.square(scale + jnp.sum(jnp.abs(step.hi))) <= 2.0**-40 * jnp.abs(rest.hi)
         rounds = before.rounds + 1
         goes_on = ~known & (found.share > least) & (rounds < ROUNDS)
-        G = pair.where(rounds == 1, G, before.G)
+        G = double_double.where(rounds == 1, G, before.G)
         return _Round(coefs, error, found.inverse, rest, found.share, G, u, step, goes_on, rounds)
 
     zero = jnp.zeros_like(rows.weight[0, 0])  # lies where the data lie on a mesh
@@ -248,7 +248,7 @@ def _rows(
     def inside(a: Array, center: Array, scale: Array) -> Pair:
         unit = 1 / scale
         a = jnp.where(valid, a, 0).astype(jnp.float64) * unit
-        return Pair(*pair.two_sum(a, -jnp.where(valid, center * unit, 0))).map(chunks)
+        return Pair(*double_double.two_sum(a, -jnp.where(valid, center * unit, 0))).map(chunks)
 
     w = jnp.ones(n) if weights is None else weights.astype(jnp.float64)
     w = jnp.where(valid, w, 0)
@@ -269,7 +269,7 @@ def _moments(ansatz: Ansatz, rows: _Rows) -> Pair:
     """⟨z zᵀ⟩."""
 
     def add(total: Pair | None, chunk: _Rows) -> tuple[Pair, None]:
-        z = pair.concatenate([_basis(ansatz, chunk), chunk.u[None]])
+        z = double_double.concatenate([_basis(ansatz, chunk), chunk.u[None]])
         G = _exact_product(_slices(z * chunk.weight), _slices(z))
         return G if total is None else total + G, None
 
@@ -278,7 +278,9 @@ def _moments(ansatz: Ansatz, rows: _Rows) -> Pair:
     total, _ = lax.scan(add, start, rows)
     weight = jnp.sum(rows.weight)
     lower = jnp.tril(jnp.ones(total.shape, bool))
-    return pair.where(lower, total, pair.transpose(total)) / jnp.where(weight > 0, weight, 1)
+    return double_double.where(lower, total, double_double.transpose(total)) / jnp.where(
+        weight > 0, weight, 1
+    )
 
 
 def _taken_off(ansatz: Ansatz, rows: _Rows, coefs: Pair) -> tuple[Pair, Array]:
@@ -294,7 +296,7 @@ def _taken_off(ansatz: Ansatz, rows: _Rows, coefs: Pair) -> tuple[Pair, Array]:
 
 def _basis(ansatz: Ansatz, rows: _Rows) -> Pair:
     """ψ(t) of some rows, (p, ROWS), 0 where there is no observation."""
-    return pair.stack(ansatz.basis(rows.t)).map(lambda a: jnp.where(rows.valid, a, 0))
+    return double_double.stack(ansatz.basis(rows.t)).map(lambda a: jnp.where(rows.valid, a, 0))
 
 
 def _slices(z: Pair) -> Array:
@@ -315,7 +317,7 @@ def _exact_product(a: Array, b: Array) -> Pair:
     smallest_first = sorted(np.ndindex(SLICES, SLICES), key=lambda ij: -sum(ij))
 
     def add(total: Pair, a: Array) -> tuple[Pair, None]:
-        s, lost = pair.two_sum(total.hi, a)
+        s, lost = double_double.two_sum(total.hi, a)
         return Pair(s, total.lo + lost), None
 
     terms = jnp.stack([products[i, :, j] for i, j in smallest_first])

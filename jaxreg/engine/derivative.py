@@ -21,9 +21,9 @@ from jaxreg.cost import is_valid
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.features import Row, feature_rows, params_of, variance
 from jaxreg.engine.sums import columns_of
-from jaxreg.engine.vectors import MAX_LISTED, Symmetric, each, triangle, vector
-from jaxreg.precision import float64, power_of_two, promoting
-from jaxreg.small import alike
+from jaxreg.numerics.precision import float64, power_of_two, promoting
+from jaxreg.numerics.small import alike
+from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, each, triangle, vector
 
 
 class Observations(NamedTuple):

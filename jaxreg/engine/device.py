@@ -12,13 +12,13 @@ import numpy as np
 
 from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
+from jaxreg.data.inputs import Columns
 from jaxreg.engine import operation
 from jaxreg.engine.cascade import Found, Task, cascade, found_by, methods_for, shares_design
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.sandwich import Robust
 from jaxreg.engine.tiles import between, picked, rounded_up
-from jaxreg.inputs import Columns
-from jaxreg.precision import float64
+from jaxreg.numerics.precision import float64
 
 AT_ONCE = 2**22  # of y in double-double at once, of some hundred numbers each
 

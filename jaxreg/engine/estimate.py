@@ -12,8 +12,8 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.engine.shared_sums import SharedSums
 from jaxreg.engine.sums import Sums
 from jaxreg.engine.turning_point import TurningPoint
-from jaxreg.engine.vectors import Vector, dot, each, every, largest, prepend
-from jaxreg.pytree import pytree
+from jaxreg.numerics.pytrees import pytree
+from jaxreg.numerics.vectors import Vector, dot, each, every, largest, prepend
 from jaxreg.status import Status
 
 LEAST_TERMS = 2.0**24  # of the smallest normal number: below, what a param is the sum of has no digits

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.engine.vectors import Symmetric, dot, largest
-from jaxreg.precision import power_of_two
+from jaxreg.numerics.precision import power_of_two
+from jaxreg.numerics.vectors import Symmetric, dot, largest
 
 Row: TypeAlias = "dict[int, Any]"  # the entries of a vector that are not 0
 

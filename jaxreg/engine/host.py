@@ -12,6 +12,7 @@ from jax import lax
 
 from jaxreg._typing import Array, there
 from jaxreg.ansatz import Ansatz
+from jaxreg.data.inputs import Columns
 from jaxreg.engine import matrix_sums, operation
 from jaxreg.engine.cascade import Found, Task, cascade, found_by, methods_for, shares_design
 from jaxreg.engine.estimate import Estimate, Exact
@@ -23,9 +24,8 @@ from jaxreg.engine.sandwich import Robust, most_lags, with_robust_errors
 from jaxreg.engine.sums import Raw, Sums, raw_units, size
 from jaxreg.engine.tiles import Tile, between, cut, one_if_shared, picked, seen_by_all, tiled
 from jaxreg.engine.turning_point import PADDED_ROWS, max_added, turning_point
-from jaxreg.engine.vectors import MAX_LISTED
-from jaxreg.inputs import Columns
-from jaxreg.precision import float64
+from jaxreg.numerics.precision import float64
+from jaxreg.numerics.vectors import MAX_LISTED
 
 HOST = ROWS["cpu"]._replace(filled=True)
 ON_FILLED = partial(operation.on_shared_design, filled=True)

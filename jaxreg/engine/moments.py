@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg import pair
 from jaxreg._typing import Array, Bool, Float, Int, there
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
@@ -20,11 +19,12 @@ from jaxreg.engine import scaling as scalings
 from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.sums import Sums, columns_of
 from jaxreg.engine.turning_point import TurningPoint
-from jaxreg.engine.vectors import triangle
-from jaxreg.pair import Pair
-from jaxreg.precision import in_own_precision, power_of_two
-from jaxreg.pytree import pytree, static
-from jaxreg.small import alike
+from jaxreg.numerics import double_double
+from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.precision import in_own_precision, power_of_two
+from jaxreg.numerics.pytrees import pytree, static
+from jaxreg.numerics.small import alike
+from jaxreg.numerics.vectors import triangle
 
 
 @pytree
@@ -85,7 +85,7 @@ class Moments:
         features_in_basis = np.eye(p + 1)
         features_in_basis[:p, :p] = np.linalg.inv(self.ansatz.basis_in_features(p))
         inside = _seen_from(self, scalings.data_units(self.scaling))
-        return pair.congruence(scalings.constant(features_in_basis, inside), inside)
+        return double_double.congruence(scalings.constant(features_in_basis, inside), inside)
 
     @in_own_precision
     @jax.jit
@@ -107,7 +107,7 @@ class Moments:
             weights = [jnp.square(r / unit) for r in roots]
             root = unit * jnp.sqrt(weights[0] + weights[1])
         total = Pair.of(weights[0]) + weights[1]
-        total = pair.where(total.hi > 0, total, Pair.of(jnp.ones_like(total.hi)))
+        total = double_double.where(total.hi > 0, total, Pair.of(jnp.ones_like(total.hi)))
         G = (_seen_from(a, scaling) * weights[0] + _seen_from(b, scaling) * weights[1]) / total
         return Moments(a.nobs + b.nobs, root, G, scaling, a.invalid | b.invalid, ansatz)
 
@@ -120,7 +120,7 @@ class Moments:
     def usable_G(self) -> Pair:
         """G where there is one, the unit matrix where not: finite numbers have finite gradients."""
         identity = scalings.constant(np.eye(self.G.hi.shape[0]), self.G)
-        return pair.where(self.is_usable, self.G, identity)
+        return double_double.where(self.is_usable, self.G, identity)
 
 
 def moments_of_point(
@@ -184,7 +184,7 @@ def moments_of_pairs(
     return Moments(
         nobs=sums.nobs.astype(jnp.int32),
         root_weight=None if sums.log_weight is None else jnp.sqrt(sums.weight).astype(dtype),
-        G=pair.narrow(G, dtype),
+        G=double_double.narrow(G, dtype),
         scaling=replace(scaling, x_origin=of_x, y_origin=of_y),
         invalid=~point.finite,
         ansatz=ansatz,
@@ -216,4 +216,4 @@ def averages(moments: Moments, x: Array, y: Array, weights: Array | None) -> Mom
 
 def _seen_from(m: Moments, scaling: Scaling) -> Pair:
     """G in another scaling."""
-    return pair.congruence(scalings.between(m.scaling, scaling, m.ansatz), m.G)
+    return double_double.congruence(scalings.between(m.scaling, scaling, m.ansatz), m.G)

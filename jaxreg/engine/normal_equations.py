@@ -14,8 +14,8 @@ from jax import lax
 
 from jaxreg._typing import Array
 from jaxreg.engine.products import product
-from jaxreg.engine.vectors import Symmetric, Vector, dot, each
-from jaxreg.pytree import pytree
+from jaxreg.numerics.pytrees import pytree
+from jaxreg.numerics.vectors import Symmetric, Vector, dot, each
 
 MAX_CHANGE = 0.5  # of A, relative, at which there still is a bound
 

@@ -36,9 +36,9 @@ from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.shared_sums import SharedSums, shared_sums
 from jaxreg.engine.sums import Origin, Sums, columns_of, raw_units
 from jaxreg.engine.turning_point import TurningPoint, listed_point, max_added, turning_point
-from jaxreg.engine.vectors import over_batch
-from jaxreg.pair import Pair
-from jaxreg.precision import float64, promoting
+from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.precision import float64, promoting
+from jaxreg.numerics.vectors import over_batch
 
 DATA = ("x", "y", "weights", "cost")  # what an estimate has derivatives in
 

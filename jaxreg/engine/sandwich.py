@@ -31,9 +31,9 @@ from jaxreg.engine.products import over_chunks, product
 from jaxreg.engine.row_sums import Window, over_rows, row
 from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import columns_of
-from jaxreg.engine.vectors import MAX_LISTED, Symmetric, Vector, dot, each, triangle, vector
-from jaxreg.precision import power_of_two
-from jaxreg.pytree import pytree, static
+from jaxreg.numerics.precision import power_of_two
+from jaxreg.numerics.pytrees import pytree, static
+from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, Vector, dot, each, triangle, vector
 
 WITH_LEVERAGE = ("HC2", "HC3")
 MIN_LEFT = 2.0**-36  # of 1 − h, which has four digits there

@@ -12,10 +12,10 @@ import numpy as np
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.pair import Pair
-from jaxreg.precision import power_of_two
-from jaxreg.pytree import pytree
-from jaxreg.small import alike
+from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.precision import power_of_two
+from jaxreg.numerics.pytrees import pytree
+from jaxreg.numerics.small import alike
 
 
 @pytree

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
-from jaxreg.engine.vectors import Vector
-from jaxreg.precision import power_of_two
+from jaxreg.numerics.precision import power_of_two
+from jaxreg.numerics.vectors import Vector
 
 FIRST_ROWS = 8  # among which a near origin lies
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from jaxreg.precision import promotion
+from jaxreg.numerics.precision import promotion
 
 ALIGNMENT = 64  # bytes: what XLA asks of an array that it reads in place
 MIN_WIDTH = 16  # columns: of fewer a compiler makes other code, with other last bits

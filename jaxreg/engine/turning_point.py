@@ -18,7 +18,8 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.engine.normal_equations import Bordered, Solved, coef_error, solve
 from jaxreg.engine.shared_sums import SharedSums
 from jaxreg.engine.sums import Origin, Raw, Sums
-from jaxreg.engine.vectors import (
+from jaxreg.numerics.precision import LEAST, at_least_normal, power_of_two
+from jaxreg.numerics.vectors import (
     MAX_LISTED,
     Symmetric,
     Vector,
@@ -30,7 +31,6 @@ from jaxreg.engine.vectors import (
     stacked,
     vector,
 )
-from jaxreg.precision import LEAST, at_least_normal, power_of_two
 
 UNIT = 2.0**-53  # what an operation rounds, relative
 BLOCK_ROWS = 32  # rows that are added up before they are added to the sums, at most

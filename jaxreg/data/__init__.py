@@ -1,0 +1,1 @@
+"""What came in: checks, columns, integers, files and example data."""

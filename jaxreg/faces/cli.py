@@ -1,0 +1,232 @@
+"""`jaxreg fit FILE`, regressions of every data set in a file, and `jaxreg tour` (extra `cli`)."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+try:
+    import matplotlib as mpl
+    import typer
+    import xarray as xr
+    from matplotlib.backend_bases import FigureCanvasBase
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxreg.data.files import (
+        NETCDF_SUFFIXES,
+        UserError,
+        check_output,
+        from_nearer_origin,
+        read,
+        write_whole,
+        zero_of,
+    )
+except ModuleNotFoundError as error:
+    sys.exit(f'jaxreg: the command needs {error.name}: python -m pip install "jaxreg[cli]"')
+
+from jaxreg.ansatz import Line, Polynomial
+from jaxreg.faces.tour import Step, steps
+from jaxreg.fitting import fit
+from jaxreg.inference.result import Fit
+from jaxreg.solvers.gradient_descent import ClosedForm, GradientDescent
+from jaxreg.status import Status, counts
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class Method(StrEnum):
+    """How to find the turning point."""
+
+    closed_form = "closed-form"
+    gradient_descent = "gradient-descent"
+
+
+@app.callback()
+def jaxreg() -> None:
+    """Very many small regressions at once."""
+
+
+@app.command("fit")
+def fit_file(
+    file: Annotated[str, typer.Argument(help="netCDF, .npz or .csv, or example:pacific-sst")],
+    y: Annotated[str | None, typer.Option(help="the variable to fit")] = None,
+    x: Annotated[str | None, typer.Option(help="its dimension that is x")] = None,
+    degree: Annotated[int, typer.Option(min=0, help="of the polynomial, 1 for a line")] = 1,
+    method: Annotated[Method, typer.Option(help="of minimization")] = Method.closed_form,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="results, netCDF")] = None,
+    plot: Annotated[Path | None, typer.Option(help="picture, such as trend.png")] = None,
+) -> None:
+    """Fit every data set of FILE; in a .csv the first column is x and every other one a data set."""
+    if output is not None:
+        check_output(output, NETCDF_SUFFIXES, file)
+    if plot is not None:
+        check_output(plot, _picture_suffixes(), file)
+    x_data, y_data = read(file, y, x)
+    if y_data.dtype.kind != "f":
+        y_data = y_data.astype(np.float64)
+    x_data = from_nearer_origin(x_data, y_data.dtype)
+    found = _fit(x_data, y_data, degree, method)
+    Console().print(_table(found, x_data, y_data))
+    if not any(code.has_params for code in counts(found.status)):
+        ends = ", ".join(f"{number} {code.name}" for code, number in counts(found.status).items())
+        raise UserError(f"nothing to fit in {file}: {ends}")
+    if output is not None:
+        results = to_dataset(found, x_data, y_data)
+        write_whole(output, lambda path: results.to_netcdf(path, engine="netcdf4"))
+    if plot is not None:
+        write_whole(plot, lambda path: _draw(found, x_data, y_data, path))
+
+
+@app.command("tour")
+def tour_of_paper(
+    plots: Annotated[Path | None, typer.Option(help="folder to write the pictures of the steps to")] = None,
+) -> None:
+    """Linear regression as classical mechanics, in seven steps on sea surface temperatures."""
+    if plots is not None and plots.exists() and not plots.is_dir():
+        raise UserError(f"--plots names a folder, and {plots} is a file")
+    if plots is not None:
+        plots.mkdir(parents=True, exist_ok=True)
+    console = Console(highlight=False)
+    for number, step in enumerate(steps(), start=1):
+        console.print(f"[bold]{number}. {step.title}[/bold]")
+        for line in step.lines:
+            console.print(f"   {line}", soft_wrap=True, markup=False)
+        if plots is not None:
+            write_whole(plots / f"{step.name}.png", partial(_draw_step, step))
+
+
+def _picture_suffixes() -> list[str]:
+    return [f".{name}" for name in sorted(FigureCanvasBase.get_supported_filetypes())]
+
+
+def _draw_step(step: Step, path: Path) -> None:
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    step.draw()
+    plt.savefig(path, dpi=120, format="png")
+    plt.close("all")
+
+
+def main() -> None:
+    """The entry point: what a user can mend is one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except (UserError, OSError, ValueError, TypeError) as error:
+        print(f"jaxreg: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def to_dataset(found: Fit, x: xr.DataArray, y: xr.DataArray) -> xr.Dataset:
+    """The results with the names, coordinates and units of the data."""
+    dims, zero = y.dims[1:], zero_of(x)
+    per_param, per_error = {}, {}
+    for k, name in enumerate(found.names):
+        units = _units(x, y, 0 if name == "intercept" else 1 if name == "slope" else k)
+        param = {"units": units} | ({} if zero is None else {"long_name": f"{name}, {x.name} from {zero}"})
+        per_param[name] = (dims, np.asarray(found.params)[k], param)
+        error = {"units": units, "long_name": f"standard error of {name}"}
+        per_error[f"{name}_bse"] = (dims, np.asarray(found.bse)[k], error)
+        pvalue = {"units": "1", "long_name": f"p-value of {name} = 0"}
+        per_error[f"{name}_pvalue"] = (dims, np.asarray(found.pvalues)[k], pvalue)
+    codes = {code.value: code.name for code in Status}
+    return xr.Dataset(
+        {
+            **per_param,
+            **per_error,
+            "ssr": (dims, np.asarray(found.ssr), {"long_name": "sum of squared residuals"}),
+            "nobs": (dims, np.asarray(found.nobs), {"long_name": "valid observations"}),
+            "status": (
+                dims,
+                np.asarray(found.status),
+                {"flag_values": np.array(list(codes), np.int8), "flag_meanings": " ".join(codes.values())},
+            ),
+        },
+        coords={name: y.coords[name] for name in dims if name in y.coords},
+        attrs={
+            "title": f"{found.ansatz} fitted to {y.name} against {x.name}",
+            "source": "jaxreg",
+            "Conventions": "CF-1.11",
+            **({} if zero is None else {"zero_of_x": zero}),
+        },
+    )
+
+
+def _fit(x: xr.DataArray, y: xr.DataArray, degree: int, method: Method) -> Fit:
+    ansatz = Line() if degree == 1 else Polynomial(degree)
+    solver = GradientDescent() if method is Method.gradient_descent else ClosedForm()
+    return fit(x.values, y.values, ansatz=ansatz, solver=solver, progress=sys.stderr.isatty())
+
+
+def _table(found: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
+    """How many data sets ended how, and quantiles of the highest param and of its standard error."""
+    title = f"{found.ansatz}: {y.name} against {x.name}"
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("data sets", str(max(1, int(np.prod(found.shape)))))
+    for code, number in counts(found.status).items():
+        table.add_row(code.name, str(number))
+    if (zero := zero_of(x)) is not None:
+        table.add_row(f"{found.names[0]} at", zero)
+    name = found.names[-1]
+    units = _units(x, y, len(found.names) - 1)
+    for label, values in ((name, found.params), (f"standard error of {name}", found.bse)):
+        known = np.asarray(values)[-1]
+        known = known[np.isfinite(known)]
+        for q in QUANTILES if known.size else ():
+            table.add_row(f"{label}, {q:.0%} quantile", f"{np.quantile(known, q):.4g} {units}".rstrip())
+    return table
+
+
+def _draw(found: Fit, x: xr.DataArray, y: xr.DataArray, path: Path) -> None:
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from jaxreg import plot
+
+    if len(found.shape) == 2 and found.ansatz == Line():
+        row, column = (y[dim] for dim in y.dims[1:])
+        units = _units(x, y, 1)
+        plot.trend_map(
+            found,
+            row=row.values,
+            column=column.values,
+            row_label=_label(row),
+            column_label=_label(column),
+            label=f"{found.names[1]} of {y.name}" + (f" ({units})" if units else ""),
+        )
+    else:
+        names = [str(name) for name in y[y.dims[1]].values] if y.ndim == 2 else None
+        plot.lines(
+            found,
+            x.values,
+            y.values.reshape(len(x), -1),
+            names=names or ([str(y.name)] if y.ndim == 1 else None),
+            x_label=_label(x),
+            y_label=_label(y),
+        )
+    plt.savefig(path, dpi=150, format=path.suffix[1:])
+    plt.close()
+
+
+def _units(x: xr.DataArray, y: xr.DataArray, power: int) -> str:
+    """The units of a param that multiplies a power of x; a calendar variable names its own unit."""
+    numerator = y.attrs.get("units", "")
+    name = x.attrs.get("units", x.name if x.name in ("year", "month", "day", "hour") else "")
+    denominator = str(name).split(" since ")[0]
+    if power == 0 or not numerator or not denominator:
+        return numerator
+    return f"{numerator} {denominator}-{power}"
+
+
+def _label(array: xr.DataArray) -> str:
+    units = array.attrs.get("units", "").replace("degrees_", "° ")
+    return f"{array.name} ({units})" if units else str(array.name)

@@ -1,0 +1,1 @@
+"""Pictures with matplotlib; `jaxreg.plot` is where they are imported from."""

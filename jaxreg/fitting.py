@@ -1,0 +1,232 @@
+"""`fit`: check what came → estimate → `Fit`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer, eval_jaxpr
+from jax.extend.core import get_opaque_trace_state
+from jax.tree_util import Partial
+
+from jaxreg._typing import Array
+from jaxreg.ansatz import Ansatz, Line
+from jaxreg.cost import Cost, mean_squared_error
+from jaxreg.data import inputs
+from jaxreg.data.inputs import Source
+from jaxreg.engine import device, host, operation
+from jaxreg.engine.blocks import in_blocks
+from jaxreg.engine.cascade import Task, an_estimate, an_estimate_and_more_digits
+from jaxreg.engine.estimate import Estimate
+from jaxreg.engine.moments import Moments
+from jaxreg.engine.operation import Operands, moments_of
+from jaxreg.inference.covariance import robust_from
+from jaxreg.inference.result import Fit
+from jaxreg.numerics.precision import in_own_precision
+from jaxreg.solvers.gradient_descent import ClosedForm, GradientDescent
+from jaxreg.solvers.minimization import AtOnce, InTiles, facing, minimize, start_of
+
+OUTSIDE = get_opaque_trace_state()  # of every transformation of JAX
+
+
+def fit(
+    x: Any,
+    y: Any,
+    *,
+    ansatz: Ansatz = Line(),
+    cost: Cost = mean_squared_error,
+    solver: ClosedForm | GradientDescent | None = None,
+    weights: Any = None,
+    sigma: Any = None,
+    nan_policy: str = "omit",
+    cov_type: str = "nonrobust",
+    groups: Any = None,
+    maxlags: int | None = None,
+    use_t: Any = None,
+    precision: str = "auto",
+    block_size: int | np.integer | str = "auto",
+    progress: bool = False,
+) -> Fit:
+    """Fit y = f(θ, x) to every data set in one call: minimize S(θ) = Σ w ε(θ)² / Σ w.
+
+    Axis 0 of y is the observation, every further axis is data sets. float32 data are fitted in float32,
+    float64 data in float64 without a change of any JAX setting; the dtype of y decides.
+
+    Args:
+        x: (n,) shared by all data sets or, shaped as y, each data set's own; where the ansatz takes
+            vectors, (n, k) or (n, k, *batch). An x of more digits than y is rounded to its dtype; where
+            that would spoil the spacing of x, an error says so.
+        y: (n, *batch). NaN is a gap, as is an element that a NumPy masked array masks.
+        ansatz: `Line()`, `Polynomial(degree)` or `Linear(intercept=True)`.
+        cost: `mean_squared_error` or any function with its signature. Numbers that are to be differentiated
+            or to change without compiling anew, such as the strength of a penalty, are leaves of a
+            pytree that is called: `jax.tree_util.Partial(ridge, strength=0.1)`. It sees x and params in the
+            units of the data, in float64.
+        solver: `ClosedForm()` if not given, or `GradientDescent(...)`, which any other cost needs.
+        weights: inverse variances of the observations, (n,) or (n, *batch). Weight 0 is a gap, and so is
+            a subnormal one.
+        sigma: their standard deviations instead, weights = 1/sigma².
+        nan_policy: "omit" leaves NaN out data set by data set, "propagate" gives data sets with a NaN
+            the status `invalid_data`, "raise" raises a ValueError.
+        cov_type: what bse and all tests are made with. "nonrobust": one variance for all observations of a
+            data set (divided by the weight); "HC0", "HC1", "HC2", "HC3": a variance of its own for each;
+            "cluster": any correlation within groups; "HAC": between observations that follow each
+            other. All but the first take one more pass over the data, and are those of statsmodels.
+        groups: (n,), the cluster that each observation belongs to, labels of any kind.
+        maxlags: of "HAC", the largest lag, counted in valid observations, with Bartlett's weights
+            1 − lag / (maxlags + 1). ⌊4 (nobs / 100)^(2/9)⌋ of each data set if not given.
+        use_t: whether params are tested with Student's t, or as normal numbers. As in statsmodels, t
+            with a nonrobust covariance and normal otherwise, if not given.
+        precision: which data sets are computed in twice the digits of float64, at 20 to 50 µs each.
+            "auto": those in whose params or errors the rounding of plain float64 sums could be noticed, a
+            share that depends on correlations, and on offsets where there is no intercept; with one it is
+            next to none of lines and designs of independent columns.
+            NIST's eleven certified sets keep 15 or more digits in float64 and 7 in float32, where LAPACK
+            keeps 6 to 13 and 0 to 5. "certified": all. "fast": none; `digits` tells what is left, and
+            columns that plain sums cannot tell apart are `rank_deficient`. Within `jit` and the other
+            transformations of JAX, and of arrays that lie on several devices, "auto" is "fast".
+        block_size: how many data sets are worked on at once. "auto" bounds the memory: arrays that are
+            not on the device, NumPy arrays, memory maps and whatever else gives numbers when it is sliced
+            (h5py, zarr, dask), are read and copied block by block, the next while the present one is
+            fitted. The results are the same whatever it is (on an accelerator but for the last bits of a
+            shared design of many columns).
+        progress: whether to show a progress bar over the blocks (needs tqdm).
+
+    Returns:
+        `Fit`. Bad data end in that data set's `status`, with NaN there and nowhere else; see
+        `fit(...).describe()`. float64 results are NumPy arrays where JAX's 64-bit switch is off.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit together.
+
+    Source: seed paper, equations 6, 7, 14 and 15.
+
+    >>> x = np.array([0.0, 1.0, 2.0, 3.0])
+    >>> y = np.array([[1.0, 0.0], [3.0, np.nan], [5.0, 1.0], [6.0, 2.0]])  # two data sets, one gap
+    >>> found = fit(x, y)
+    >>> intercept, slope = found.params
+    >>> print(slope.round(3), found.bse[1].round(3), found.nobs)
+    [1.7   0.643] [0.173 0.124] [4 3]
+    """
+    solver = ClosedForm() if solver is None else solver
+    inputs.check_options(ansatz, cost, solver, nan_policy, precision, block_size)
+    source = inputs.source(x, y, weights, sigma, nan_policy, ansatz)
+    if use_t not in (None, True, False):
+        raise ValueError(f"use_t is True, False or None, got {use_t!r}")
+    robust = robust_from(cov_type, groups, maxlags, source.y.shape[0])
+    task = Task(ansatz, precision, solver, robust)
+    if cost is mean_squared_error:
+        found = _least_squares(task, source, block_size, progress)
+    elif isinstance(solver, ClosedForm):
+        raise ValueError(
+            "the closed form exists for mean_squared_error alone; for another cost pass "
+            "solver=GradientDescent(), such as GradientDescent(optax.adam, steps=1000)"
+        )
+    else:
+        found = _minimum(task, cost, replace(source, integers_keep_origin=False), block_size, progress)
+    use_t = robust is None if use_t is None else use_t
+    return Fit(found, ansatz, cov_type, use_t, inputs.constant_column(source))
+
+
+@in_own_precision
+def _least_squares(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
+    """Block by block where there are values to look at, else as one operation."""
+    if not _has_values(source, task.solver):
+        operands = Operands(*source.whole(), task.solver, task.robust)
+        return operation.estimate(task.ansatz, task.precision == "certified", operands).estimate
+    place = host if source.is_on_host else device
+    task = replace(task, what=an_estimate)
+    if task.robust is not None:
+        task = replace(task, what=an_estimate_and_more_digits, then=place.robust_errors)
+    return in_blocks(partial(place.found_in, task), source, block_size, progress)
+
+
+@in_own_precision
+def _minimum(task: Task, cost: Cost, source: Source, block_size: Any, progress: bool) -> Estimate:
+    """The same for a cost of the user."""
+    own = _with_traced_constants(_as_pytree(cost), task.ansatz, source)
+    if not _has_values(source, task.solver, own):
+        operands = Operands(*source.whole(), task.solver, task.robust, facing(own, len(source.batch)))
+        return minimize(task.ansatz, task.precision == "certified", operands).estimate
+    wide = jax.config.read("jax_enable_x64")
+    place, then = (host, InTiles(own, wide)) if source.is_on_host else (device, AtOnce(own, wide))
+    of_block = partial(place.found_in, replace(task, what=start_of, then=then))
+    return in_blocks(of_block, source, block_size, progress)
+
+
+def _as_pytree(cost: Cost) -> Partial:
+    """The cost with the numbers that it holds as leaves, which need not be known to be compiled."""
+    is_leaf = jax.tree_util.treedef_is_leaf(jax.tree.structure(cost))
+    return Partial(cost) if is_leaf else Partial(_called, cost)
+
+
+def _called(cost: Cost, *args: Any, **options: Any) -> Array:
+    return cost(*args, **options)
+
+
+def _with_traced_constants(cost: Partial, ansatz: Ansatz, source: Source) -> Partial:
+    """The cost with the traced numbers that its code mentions as leaves too: only these have derivatives."""
+    if get_opaque_trace_state() == OUTSIDE:
+        return cost
+    p = len(ansatz.names(source.x.shape[1] if ansatz.x_is_vector else 1))
+    n = source.y.shape[0]
+    one = jax.ShapeDtypeStruct((n,), source.dtype)
+    data = (
+        jax.ShapeDtypeStruct((p,), source.dtype),
+        jax.ShapeDtypeStruct(source.x.shape[: 1 + ansatz.x_is_vector], source.dtype),
+        one,
+        None if source.weights is None else one,
+    )
+    code = jax.make_jaxpr(partial(_called, ansatz=ansatz))(cost, *data)
+    if not any(isinstance(a, Tracer) for a in code.consts):
+        return cost
+    return Partial(partial(_evaluated, code.jaxpr), code.consts, cost)
+
+
+def _evaluated(code: Any, constants: list, cost: Partial, *data: Any, ansatz: Ansatz) -> Array:
+    (value,) = eval_jaxpr(code, constants, *jax.tree.leaves((cost, *data)))
+    return value
+
+
+def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> Moments:
+    """The moments of every data set, in one pass over the data.
+
+    ⟨a⟩ = Σ w a / Σ w over the valid observations of a data set: those at which neither x nor y is NaN
+    and the weight is not 0. Where the params would feel their rounding, the sums are carried to twice the
+    digits of float64, as in `fit`.
+
+    Args:
+        x: (n,) shared or (n, *batch) own; (n, k) or (n, k, *batch) where the ansatz takes vectors.
+        y: (n, *batch), data sets behind the observations; its dtype decides, as in `fit`.
+        weights: inverse variances, (n,) shared or (n, *batch) own.
+        ansatz: whose features φ are averaged.
+
+    Returns:
+        `Moments`, differentiable in x, y and weights. Data sets with an infinite value or an impossible
+        weight are marked `invalid`.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit together.
+    """
+    source = inputs.source(x, y, weights, None, "omit", ansatz)
+    return _moments(ansatz, source)
+
+
+@in_own_precision
+def _moments(ansatz: Ansatz, source: Source) -> Moments:
+    if not _has_values(source):
+        return operation.moments(ansatz, False, Operands(*source.whole(), ClosedForm()))
+    place = host if source.is_on_host else device
+    task = Task(ansatz, "auto", ClosedForm(), what=moments_of)
+    return in_blocks(partial(place.found_in, task), source, "auto", progress=False)
+
+
+def _has_values(source: Source, *others: Any) -> bool:
+    """Whether there are values to look at, and no array lies on several devices."""
+    inside_of_jit = isinstance(jnp.zeros(()), Tracer)
+    traced = source.is_traced or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(others))
+    return not traced and not inside_of_jit and not source.is_distributed

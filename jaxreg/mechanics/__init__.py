@@ -1,0 +1,1 @@
+"""The seed paper taken literally: flow, phase space, path integral, Langevin."""

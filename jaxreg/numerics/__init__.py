@@ -1,0 +1,1 @@
+"""Arithmetic and small matrices, with no knowledge of regression."""
