@@ -17,9 +17,9 @@ from jax import lax
 
 from jaxreg._typing import Array, Float
 from jaxreg.numerics import double_double
-from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.double_double import DoubleDouble
 
-Number = TypeVar("Number", Array, Pair)
+Number = TypeVar("Number", Array, DoubleDouble)
 
 
 @runtime_checkable
@@ -61,7 +61,7 @@ class Ansatz(Protocol):
         """M with ψ_k((x − center) / scale) = Σ_j M_kj φ_j(x), for the ψ_k behind the constant."""
         ...
 
-    def change(self, shift: Pair, ratio: Array) -> Pair:
+    def change(self, shift: DoubleDouble, ratio: Array) -> DoubleDouble:
         """The lower triangle R with ψ(shift + ratio·t) = R ψ(t), (p, p, …)."""
         ...
 
@@ -105,7 +105,7 @@ class Line:
         """t = −center / scale + x / scale."""
         return [{0: -center[0] / scale[0], 1: 1 / scale[0]}]
 
-    def change(self, shift: Pair, ratio: Array) -> Pair:
+    def change(self, shift: DoubleDouble, ratio: Array) -> DoubleDouble:
         """(1, shift + ratio·t) in terms of (1, t)."""
         return double_double.matrix([[jnp.ones_like(ratio)], [shift, ratio]])
 
@@ -157,7 +157,7 @@ class Polynomial:
         """T_0 … T_K by T_{k+1} = 2t T_k − T_{k−1}."""
         T = [double_double.ones_like(t[0]), t[0]]
         twice = t[0] + t[0]
-        if isinstance(twice, Pair):
+        if isinstance(twice, DoubleDouble):
             return _in_a_loop(twice, T, self.degree + 1)
         while len(T) <= self.degree:
             T.append(twice * T[-1] - T[-2])
@@ -176,16 +176,18 @@ class Polynomial:
             T.append(powers)
         return T[1 : self.degree + 1]
 
-    def change(self, shift: Pair, ratio: Array) -> Pair:
+    def change(self, shift: DoubleDouble, ratio: Array) -> DoubleDouble:
         """T_k(shift + ratio·t) in T_0 … T_k of t, by the same recurrence on coefficients."""
         p = self.degree + 1
         zero = shift.map(lambda a: jnp.zeros((p, *jnp.broadcast_shapes(a.shape, ratio.shape)), a.dtype))
         first = double_double.at_set(zero, 0, 1.0)
 
-        def times_x(c: Pair) -> Pair:
+        def times_x(c: DoubleDouble) -> DoubleDouble:
             return shift * c + _times_t(c).scaled(ratio)
 
-        def step(k: Any, state: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
+        def step(
+            k: Any, state: tuple[DoubleDouble, DoubleDouble, DoubleDouble]
+        ) -> tuple[DoubleDouble, DoubleDouble, DoubleDouble]:
             rows, before, last = state
             return double_double.at_set(rows, k, last), last, times_x(last).scaled(2) - before
 
@@ -251,7 +253,7 @@ class Linear:
             return [{k: 1 / s} for k, (_, s) in enumerate(each)]
         return [{0: -c / s, k: 1 / s} for k, (c, s) in enumerate(each, start=1)]
 
-    def change(self, shift: Pair, ratio: Array) -> Pair:
+    def change(self, shift: DoubleDouble, ratio: Array) -> DoubleDouble:
         """(1, shift + ratio·t) in terms of (1, t), with one shift and ratio per column."""
         first = int(self.intercept)
         p = ratio.shape[0] + first
@@ -267,10 +269,12 @@ class Linear:
         return np.eye(p)
 
 
-def _in_a_loop(twice: Pair, first: list[Pair], count: int) -> list[Pair]:
+def _in_a_loop(twice: DoubleDouble, first: list[DoubleDouble], count: int) -> list[DoubleDouble]:
     """T_0 … T_{count−1}; written out, XLA computes each anew inside the next, 4^count times."""
 
-    def step(k: Any, state: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
+    def step(
+        k: Any, state: tuple[DoubleDouble, DoubleDouble, DoubleDouble]
+    ) -> tuple[DoubleDouble, DoubleDouble, DoubleDouble]:
         T, before, last = state
         return double_double.at_set(T, k, last), last, twice * last - before
 
@@ -279,7 +283,7 @@ def _in_a_loop(twice: Pair, first: list[Pair], count: int) -> list[Pair]:
     return [T[k] for k in range(count)]
 
 
-def _times_t(c: Pair) -> Pair:
+def _times_t(c: DoubleDouble) -> DoubleDouble:
     """Chebyshev coefficients of t·f from those of f, by 2 t T_k = T_{k+1} + T_{|k−1|}, up to degree p − 1."""
 
     up = c.map(lambda a: jnp.concatenate([jnp.zeros_like(a[:1]), a[:1], a[1:-1] / 2])[: a.shape[0]])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxreg import Line, Linear, Polynomial
-from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.double_double import DoubleDouble
 
 X = np.linspace(-0.9, 0.8, 7)
 
@@ -66,7 +66,7 @@ def test_many_data_sets_at_once_share_x_or_have_their_own(rng):
 @pytest.mark.parametrize("ansatz", [Line(), Polynomial(0), Polynomial(1), Polynomial(4)])
 def test_change_writes_the_moved_basis_in_the_basis(ansatz):
     shift, ratio = 0.375, 0.25
-    R = ansatz.change(Pair.of(jnp.float32(shift)), jnp.float32(ratio)).value
+    R = ansatz.change(DoubleDouble.of(jnp.float32(shift)), jnp.float32(ratio)).value
     basis = np.stack(ansatz.basis([jnp.float32(X)]))
     moved = np.stack(ansatz.basis([jnp.float32(shift + ratio * X)]))
     np.testing.assert_allclose(R @ basis, moved, atol=2e-6)
@@ -78,7 +78,7 @@ def test_change_moves_each_column_by_its_own(intercept, rng):
     shift = np.array([0.5, -0.25], "f4") if intercept else np.zeros(2, "f4")
     ratio = np.array([0.25, 0.5], "f4")
     ansatz = Linear(intercept=intercept)
-    R = ansatz.change(Pair.of(shift), jnp.asarray(ratio)).value
+    R = ansatz.change(DoubleDouble.of(shift), jnp.asarray(ratio)).value
     basis, moved = (np.stack(ansatz.basis(list(jnp.asarray(a.T)))) for a in (t, shift + ratio * t))
     np.testing.assert_allclose(R @ basis, moved, atol=1e-6)
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxreg.engine.double_double_equations import PairSolved, pair_coef_error, solve_pairs
 from jaxreg.engine.normal_equations import coef_error, solve
-from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, vector
 
 M = 3
@@ -27,7 +27,7 @@ def solve_single(G, least):
     lower = [G[i, j] for i in range(p + 1) for j in range(i + 1)]
     found = solve(Symmetric.of_lower(lower, p + 1), vector([G[i, i] for i in range(p)]), least)
     inverse = jnp.stack([jnp.stack([found.inverse[i, j] for j in range(p)]) for i in range(p)])
-    coefs, inverse, rest = map(Pair.of, (jnp.stack([*found.coefs]), inverse, found.rest))
+    coefs, inverse, rest = map(DoubleDouble.of, (jnp.stack([*found.coefs]), inverse, found.rest))
     return PairSolved(coefs, inverse, rest, found.share)
 
 
@@ -35,8 +35,10 @@ def solved(G, kind, least=2.0**-46):
     """What is found of G, and G to all of its digits."""
     with jax.enable_x64(True):
         if kind == "single":
-            return solve_single(jnp.asarray(G), least), Pair(G, np.zeros_like(G))
-        pair = Pair(jnp.asarray(G), jnp.asarray(G * 2.0**-54 * np.sin(1 + 9 * (G + G.swapaxes(0, 1)))))
+            return solve_single(jnp.asarray(G), least), DoubleDouble(G, np.zeros_like(G))
+        pair = DoubleDouble(
+            jnp.asarray(G), jnp.asarray(G * 2.0**-54 * np.sin(1 + 9 * (G + G.swapaxes(0, 1))))
+        )
         return jax.jit(solve_pairs)(pair, least), pair
 
 

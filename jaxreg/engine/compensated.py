@@ -31,7 +31,7 @@ from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.sums import Sums, columns_of
 from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.numerics import double_double, small
-from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import at_least_normal, float64, power_of_two
 from jaxreg.numerics.vectors import Symmetric
 
@@ -55,15 +55,15 @@ class Compensated(NamedTuple):
 
     sums: Sums
     point: TurningPoint
-    G: Pair
+    G: DoubleDouble
     scaling: Scaling
 
 
 class _Rows(NamedTuple):
     """Observations in their scaling, ROWS at a time: t for each column of x, all (chunks, ROWS)."""
 
-    t: list[Pair]
-    u: Pair
+    t: list[DoubleDouble]
+    u: DoubleDouble
     weight: Array
     valid: Array
 
@@ -71,14 +71,14 @@ class _Rows(NamedTuple):
 class _Round(NamedTuple):
     """How far the refinement has come: c, its error, what solved for it, and the step to be taken off u."""
 
-    coefs: Pair
+    coefs: DoubleDouble
     error: Array
-    inverse: Pair
-    rest: Pair
+    inverse: DoubleDouble
+    rest: DoubleDouble
     share: Array
-    G: Pair
-    u: Pair
-    step: Pair
+    G: DoubleDouble
+    u: DoubleDouble
+    step: DoubleDouble
     goes_on: Array
     rounds: Array
 
@@ -205,14 +205,14 @@ def _refined(ansatz: Ansatz, from_basis: FromBasis, rows: _Rows, least: Array, d
         return _Round(coefs, error, found.inverse, rest, found.share, G, u, step, goes_on, rounds)
 
     zero = jnp.zeros_like(rows.weight[0, 0])  # lies where the data lie on a mesh
-    nothing = Pair.of(jnp.zeros(p) + zero)
+    nothing = DoubleDouble.of(jnp.zeros(p) + zero)
     start = _Round(
         coefs=nothing,
         error=nothing.hi,
-        inverse=Pair.of(jnp.zeros((p, p)) + zero),
-        rest=Pair.of(zero),
+        inverse=DoubleDouble.of(jnp.zeros((p, p)) + zero),
+        rest=DoubleDouble.of(zero),
         share=zero,
-        G=Pair.of(jnp.zeros((p + 1, p + 1)) + zero),
+        G=DoubleDouble.of(jnp.zeros((p + 1, p + 1)) + zero),
         u=rows.u,
         step=nothing,
         goes_on=zero == 0,
@@ -245,10 +245,10 @@ def _rows(
     def chunks(a: Array) -> Array:
         return jnp.pad(a, (0, count * size - n)).reshape(count, size)
 
-    def inside(a: Array, center: Array, scale: Array) -> Pair:
+    def inside(a: Array, center: Array, scale: Array) -> DoubleDouble:
         unit = 1 / scale
         a = jnp.where(valid, a, 0).astype(jnp.float64) * unit
-        return Pair(*double_double.two_sum(a, -jnp.where(valid, center * unit, 0))).map(chunks)
+        return DoubleDouble(*double_double.two_sum(a, -jnp.where(valid, center * unit, 0))).map(chunks)
 
     w = jnp.ones(n) if weights is None else weights.astype(jnp.float64)
     w = jnp.where(valid, w, 0)
@@ -265,10 +265,10 @@ def _least_share(scaling: Scaling, dtype: np.dtype) -> Array:
     return jnp.maximum(MIN_SHARE, rounding**2)
 
 
-def _moments(ansatz: Ansatz, rows: _Rows) -> Pair:
+def _moments(ansatz: Ansatz, rows: _Rows) -> DoubleDouble:
     """⟨z zᵀ⟩."""
 
-    def add(total: Pair | None, chunk: _Rows) -> tuple[Pair, None]:
+    def add(total: DoubleDouble | None, chunk: _Rows) -> tuple[DoubleDouble, None]:
         z = double_double.concatenate([_basis(ansatz, chunk), chunk.u[None]])
         G = _exact_product(_slices(z * chunk.weight), _slices(z))
         return G if total is None else total + G, None
@@ -283,10 +283,10 @@ def _moments(ansatz: Ansatz, rows: _Rows) -> Pair:
     )
 
 
-def _taken_off(ansatz: Ansatz, rows: _Rows, coefs: Pair) -> tuple[Pair, Array]:
+def _taken_off(ansatz: Ansatz, rows: _Rows, coefs: DoubleDouble) -> tuple[DoubleDouble, Array]:
     """u − cᵀψ, and the largest of it."""
 
-    def residual(chunk: _Rows) -> Pair:
+    def residual(chunk: _Rows) -> DoubleDouble:
         psi = _basis(ansatz, chunk)
         return lax.fori_loop(0, psi.shape[0], lambda k, u: u - coefs[k] * psi[k], chunk.u)
 
@@ -294,12 +294,12 @@ def _taken_off(ansatz: Ansatz, rows: _Rows, coefs: Pair) -> tuple[Pair, Array]:
     return u, jnp.max(jnp.abs(u.hi))
 
 
-def _basis(ansatz: Ansatz, rows: _Rows) -> Pair:
+def _basis(ansatz: Ansatz, rows: _Rows) -> DoubleDouble:
     """ψ(t) of some rows, (p, ROWS), 0 where there is no observation."""
     return double_double.stack(ansatz.basis(rows.t)).map(lambda a: jnp.where(rows.valid, a, 0))
 
 
-def _slices(z: Pair) -> Array:
+def _slices(z: DoubleDouble) -> Array:
     """Numbers of BITS bits each, on grids that are the same for all, whose sum is z, (SLICES, …)."""
     rest, slices = z.hi, []
     for k in range(1, SLICES + 1):
@@ -311,14 +311,14 @@ def _slices(z: Pair) -> Array:
     return jnp.stack(slices)
 
 
-def _exact_product(a: Array, b: Array) -> Pair:
+def _exact_product(a: Array, b: Array) -> DoubleDouble:
     """Σ_r a[r] b[r]ᵀ over all rows, from slices (SLICES, q, ROWS)."""
     products = lax.dot_general(a, b, (((2,), (2,)), ((), ())), precision=lax.Precision.HIGHEST)
     smallest_first = sorted(np.ndindex(SLICES, SLICES), key=lambda ij: -sum(ij))
 
-    def add(total: Pair, a: Array) -> tuple[Pair, None]:
+    def add(total: DoubleDouble, a: Array) -> tuple[DoubleDouble, None]:
         s, lost = double_double.two_sum(total.hi, a)
-        return Pair(s, total.lo + lost), None
+        return DoubleDouble(s, total.lo + lost), None
 
     terms = jnp.stack([products[i, :, j] for i, j in smallest_first])
-    return lax.scan(add, Pair.of(jnp.zeros_like(terms[0])), terms)[0]
+    return lax.scan(add, DoubleDouble.of(jnp.zeros_like(terms[0])), terms)[0]

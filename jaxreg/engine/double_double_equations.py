@@ -18,7 +18,7 @@ from jaxreg.engine import scaling as scalings
 from jaxreg.engine.normal_equations import MAX_CHANGE
 from jaxreg.engine.scaling import Scaling
 from jaxreg.numerics import double_double, small
-from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import at_least_normal, power_of_two
 
 UNIT = 2.0**-98  # relative error of an operation with pairs of float64, and of sums of their products
@@ -34,13 +34,13 @@ class PairSolved(NamedTuple):
         share: the smallest share of a column that those before it do not explain, (*batch).
     """
 
-    coefs: Pair
-    inverse: Pair
-    rest: Pair
+    coefs: DoubleDouble
+    inverse: DoubleDouble
+    rest: DoubleDouble
     share: Array
 
 
-def solve_pairs(G: Pair, least: float | Array) -> PairSolved:
+def solve_pairs(G: DoubleDouble, least: float | Array) -> PairSolved:
     """Sweeping G on k leaves G_ij − G_ik G_kj / G_kk; on all of A, [[−A⁻¹, A⁻¹b], [bᵀA⁻¹, y² − bᵀA⁻¹b]].
 
     Where the share left of a column is not above `least`, 1 is divided by: numbers stay finite.
@@ -49,7 +49,7 @@ def solve_pairs(G: Pair, least: float | Array) -> PairSolved:
     """
     p = G.hi.shape[0] - 1
 
-    def step(k: Any, state: tuple[Pair, Array]) -> tuple[Pair, Array]:
+    def step(k: Any, state: tuple[DoubleDouble, Array]) -> tuple[DoubleDouble, Array]:
         swept, share = state
         pivot = swept[k, k]
         left = pivot.hi / jnp.where(G.hi[k, k] > 0, G.hi[k, k], 1)
@@ -61,7 +61,7 @@ def solve_pairs(G: Pair, least: float | Array) -> PairSolved:
         swept = double_double.where(
             on_k[:, None], row[None], double_double.where(on_k[None], row[:, None], swept)
         )
-        swept = double_double.where(on_k[:, None] & on_k[None], Pair.of(-1.0) / pivot, swept)
+        swept = double_double.where(on_k[:, None] & on_k[None], DoubleDouble.of(-1.0) / pivot, swept)
         return swept, jnp.minimum(share, left)
 
     swept, share = lax.fori_loop(0, p, step, (G, jnp.ones_like(G.hi[0, 0])))
@@ -85,7 +85,7 @@ class FromBasis(NamedTuple):
         terms: the size of what is added up to P, (p, p + 1, *batch).
     """
 
-    P: Pair
+    P: DoubleDouble
     terms: Array
 
     @classmethod
@@ -93,10 +93,10 @@ class FromBasis(NamedTuple):
         """Of a scaling in float64."""
         R = scalings.between(scalings.data_units(scaling), scaling, ansatz)
         of_basis = -double_double.transpose(R)[:-1]  # (−c, 1) takes z to the residual: minus that is the fit
-        size = Pair.of(jnp.abs(of_basis.hi))
+        size = DoubleDouble.of(jnp.abs(of_basis.hi))
         return cls(_by_features(of_basis, ansatz), _by_features(size, ansatz, abs).hi)
 
-    def params(self, coefs: Pair, error: Array) -> tuple[Pair, Array, Array]:
+    def params(self, coefs: DoubleDouble, error: Array) -> tuple[DoubleDouble, Array, Array]:
         """θ / y_scale, how far it is off where c is off by `error`, and the size of its terms."""
         p = error.shape[0]
         covector = double_double.concatenate([-coefs, coefs[:1].map(jnp.zeros_like) + 1.0])
@@ -106,7 +106,7 @@ class FromBasis(NamedTuple):
         off = small.matvec(jnp.abs(self.P.hi[:, :-1]), error) + 4 * p * UNIT * terms
         return params, off, terms
 
-    def deviations(self, inverse: Pair) -> Array:
+    def deviations(self, inverse: DoubleDouble) -> Array:
         """The roots of the diagonal of M A⁻¹ Mᵀ, where θ moves by M c.
 
         The size of the rows of M, a power of two, is taken out so that no square of it overflows.
@@ -118,7 +118,7 @@ class FromBasis(NamedTuple):
         return size * jnp.sqrt(jnp.maximum(variances, 0))
 
 
-def _by_features(covectors: Pair, ansatz: Ansatz, of: Callable = np.asarray) -> Pair:
+def _by_features(covectors: DoubleDouble, ansatz: Ansatz, of: Callable = np.asarray) -> DoubleDouble:
     """Covectors that multiply ψ(x), as columns, turned into those that multiply φ(x)."""
     K = of(ansatz.basis_in_features(covectors.hi.shape[0]))
     if (np.eye(len(K)) == K).all():

@@ -20,7 +20,7 @@ from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.sums import Sums, columns_of
 from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.numerics import double_double
-from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import in_own_precision, power_of_two
 from jaxreg.numerics.pytrees import pytree, static
 from jaxreg.numerics.small import alike
@@ -50,7 +50,7 @@ class Moments:
 
     nobs: Int[Array, "*batch"]
     root_weight: Float[Array, "*batch"] | None
-    G: Pair
+    G: DoubleDouble
     scaling: Scaling
     invalid: Bool[Array, "*batch"]
     ansatz: Ansatz = static()
@@ -80,7 +80,7 @@ class Moments:
 
     @in_own_precision
     @jax.jit
-    def _in_data_units(self) -> Pair:
+    def _in_data_units(self) -> DoubleDouble:
         p = self.G.hi.shape[0] - 1
         features_in_basis = np.eye(p + 1)
         features_in_basis[:p, :p] = np.linalg.inv(self.ansatz.basis_in_features(p))
@@ -106,8 +106,8 @@ class Moments:
             unit = power_of_two(jnp.maximum(*roots))
             weights = [jnp.square(r / unit) for r in roots]
             root = unit * jnp.sqrt(weights[0] + weights[1])
-        total = Pair.of(weights[0]) + weights[1]
-        total = double_double.where(total.hi > 0, total, Pair.of(jnp.ones_like(total.hi)))
+        total = DoubleDouble.of(weights[0]) + weights[1]
+        total = double_double.where(total.hi > 0, total, DoubleDouble.of(jnp.ones_like(total.hi)))
         G = (_seen_from(a, scaling) * weights[0] + _seen_from(b, scaling) * weights[1]) / total
         return Moments(a.nobs + b.nobs, root, G, scaling, a.invalid | b.invalid, ansatz)
 
@@ -117,7 +117,7 @@ class Moments:
         return (self.nobs > 0) & ~self.invalid
 
     @property
-    def usable_G(self) -> Pair:
+    def usable_G(self) -> DoubleDouble:
         """G where there is one, the unit matrix where not: finite numbers have finite gradients."""
         identity = scalings.constant(np.eye(self.G.hi.shape[0]), self.G)
         return double_double.where(self.is_usable, self.G, identity)
@@ -163,12 +163,12 @@ def moments_of_point(
         return jnp.stack(columns) if ansatz.x_is_vector else columns[0]
 
     scaling = Scaling(of_x(point.x_center), of_x(point.x_scale), y_center, y_scale)
-    return moments_of_pairs(ansatz, Pair.of(G), scaling, point, sums, origin, dtype)
+    return moments_of_pairs(ansatz, DoubleDouble.of(G), scaling, point, sums, origin, dtype)
 
 
 def moments_of_pairs(
     ansatz: Ansatz,
-    G: Pair,
+    G: DoubleDouble,
     scaling: Scaling,
     point: TurningPoint,
     sums: Sums,
@@ -211,9 +211,9 @@ def averages(moments: Moments, x: Array, y: Array, weights: Array | None) -> Mom
     z = [*ansatz.basis(t), u]
     lower = [jnp.sum(share * (a * b), axis=0) for i, a in enumerate(z) for b in z[: i + 1]]
     G = jnp.stack(lower)[triangle(len(z))]
-    return replace(moments, root_weight=root, G=Pair(G, jnp.zeros_like(G)))
+    return replace(moments, root_weight=root, G=DoubleDouble(G, jnp.zeros_like(G)))
 
 
-def _seen_from(m: Moments, scaling: Scaling) -> Pair:
+def _seen_from(m: Moments, scaling: Scaling) -> DoubleDouble:
     """G in another scaling."""
     return double_double.congruence(scalings.between(m.scaling, scaling, m.ansatz), m.G)

@@ -36,7 +36,7 @@ from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.shared_sums import SharedSums, shared_sums
 from jaxreg.engine.sums import Origin, Sums, columns_of, raw_units
 from jaxreg.engine.turning_point import TurningPoint, listed_point, max_added, turning_point
-from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import float64, promoting
 from jaxreg.numerics.vectors import over_batch
 
@@ -206,7 +206,7 @@ class Located(NamedTuple):
 
     sums: Sums | SharedSums
     point: TurningPoint
-    G: tuple[Pair, Scaling] | None
+    G: tuple[DoubleDouble, Scaling] | None
 
 
 def by_sums(ansatz: Ansatz, operands: Operands) -> Located:

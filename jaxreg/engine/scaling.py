@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.numerics.double_double import Pair
+from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import power_of_two
 from jaxreg.numerics.pytrees import pytree
 from jaxreg.numerics.small import alike
@@ -71,12 +71,12 @@ def union(a: Scaling, a_there: Array, b: Scaling, b_there: Array, ansatz: Ansatz
     return of_ranges(ends("x"), ends("y"), ansatz)
 
 
-def between(old: Scaling, new: Scaling, ansatz: Ansatz) -> Pair:
+def between(old: Scaling, new: Scaling, ansatz: Ansatz) -> DoubleDouble:
     """The matrix R with z_new = R z_old for z = (ψ(t), u), (p + 1, p + 1, *batch), to twice the digits."""
     x_unit, y_unit = 1 / new.x_scale, 1 / new.y_scale  # powers of two
     shift = _difference(old.x_center, old.x_origin, new.x_center, new.x_origin).scaled(x_unit)
     edge = _difference(old.y_center, old.y_origin, new.y_center, new.y_origin).scaled(y_unit)
-    corner = Pair.of(old.y_scale * y_unit)
+    corner = DoubleDouble.of(old.y_scale * y_unit)
     basis = ansatz.change(shift, old.x_scale * x_unit)
     p = basis.hi.shape[0]
 
@@ -89,14 +89,14 @@ def between(old: Scaling, new: Scaling, ansatz: Ansatz) -> Pair:
     return jax.tree.map(bordered, basis, corner, edge)
 
 
-def _difference(old: Array, old_origin: Array | None, new: Array, new_origin: Array | None) -> Pair:
+def _difference(old: Array, old_origin: Array | None, new: Array, new_origin: Array | None) -> DoubleDouble:
     """What one center is from another."""
-    away = Pair.of(old) - new
+    away = DoubleDouble.of(old) - new
     away = away if old_origin is None else away + old_origin
     return away if new_origin is None else away - new_origin
 
 
-def constant(matrix: np.ndarray, like: Pair) -> Pair:
+def constant(matrix: np.ndarray, like: DoubleDouble) -> DoubleDouble:
     """A matrix of exact numbers beside a pair with batch axes."""
     exact = jnp.asarray(matrix, like.hi.dtype).reshape(matrix.shape + (1,) * (like.hi.ndim - 2))
     return like.map(lambda _: jnp.zeros_like(exact)) + exact

@@ -52,10 +52,10 @@ def _renormalize(hi: Array, lo: Array) -> tuple[Array, Array]:
 
 
 @pytree
-class Pair:
+class DoubleDouble:
     """The number hi + lo, elementwise; `+ - * /` with pairs, arrays and Python numbers.
 
-    >>> third = Pair.of(jnp.float32(1)) / 3
+    >>> third = DoubleDouble.of(jnp.float32(1)) / 3
     >>> print(f"{float(third.hi):.10f} {float(third.lo):.1e}")
     0.3333333433 -9.9e-09
     """
@@ -64,9 +64,9 @@ class Pair:
     lo: Array
 
     @classmethod
-    def of(cls, a: Any) -> Pair:
+    def of(cls, a: Any) -> DoubleDouble:
         """The pair a + 0; a pair stays itself."""
-        if isinstance(a, Pair):
+        if isinstance(a, DoubleDouble):
             return a
         a = jnp.asarray(a)
         return cls(a, jnp.zeros_like(a))
@@ -81,115 +81,117 @@ class Pair:
         """The shape of hi."""
         return self.hi.shape
 
-    def __getitem__(self, index: Any) -> Pair:
+    def __getitem__(self, index: Any) -> DoubleDouble:
         return self.map(lambda a: a[index])
 
-    def __neg__(self) -> Pair:
+    def __neg__(self) -> DoubleDouble:
         return self.map(lambda a: -a)
 
-    def __add__(self, other: Any) -> Pair:
+    def __add__(self, other: Any) -> DoubleDouble:
         other = self._like(other)
         s, e = two_sum(self.hi, other.hi)
-        return Pair(*_renormalize(s, e + (self.lo + other.lo)))
+        return DoubleDouble(*_renormalize(s, e + (self.lo + other.lo)))
 
-    def __sub__(self, other: Any) -> Pair:
+    def __sub__(self, other: Any) -> DoubleDouble:
         return self + -self._like(other)
 
-    def __mul__(self, other: Any) -> Pair:
+    def __mul__(self, other: Any) -> DoubleDouble:
         other = self._like(other)
         p, e = two_product(self.hi, other.hi)
-        return Pair(*_renormalize(p, e + (self.hi * other.lo + self.lo * other.hi)))
+        return DoubleDouble(*_renormalize(p, e + (self.hi * other.lo + self.lo * other.hi)))
 
-    def __truediv__(self, other: Any) -> Pair:
+    def __truediv__(self, other: Any) -> DoubleDouble:
         other = self._like(other)
         q = self.hi / other.hi
         rest = self - other * q
-        return Pair(*_renormalize(q, rest.value / other.hi))
+        return DoubleDouble(*_renormalize(q, rest.value / other.hi))
 
-    def scaled(self, power_of_two: Any) -> Pair:
+    def scaled(self, power_of_two: Any) -> DoubleDouble:
         """The product with a power of two, which rounds nothing."""
         return self.map(lambda a: a * power_of_two)
 
-    def map(self, function: Callable[[Array], Array]) -> Pair:
+    def map(self, function: Callable[[Array], Array]) -> DoubleDouble:
         """A function that rounds nothing, such as a slice, of both halves: no sum, which is for `+`."""
-        return Pair(function(self.hi), function(self.lo))
+        return DoubleDouble(function(self.hi), function(self.lo))
 
     __radd__ = __add__
     __rmul__ = __mul__
 
-    def _like(self, other: Any) -> Pair:
-        return other if isinstance(other, Pair) else Pair.of(jnp.asarray(other, self.hi.dtype))
+    def _like(self, other: Any) -> DoubleDouble:
+        return (
+            other if isinstance(other, DoubleDouble) else DoubleDouble.of(jnp.asarray(other, self.hi.dtype))
+        )
 
 
-def narrow(a: Pair, dtype: Any) -> Pair:
+def narrow(a: DoubleDouble, dtype: Any) -> DoubleDouble:
     """A pair of another dtype, such as that of the data."""
     hi = a.hi.astype(dtype)
-    return Pair(hi, ((a.hi - hi.astype(a.hi.dtype)) + a.lo).astype(dtype))
+    return DoubleDouble(hi, ((a.hi - hi.astype(a.hi.dtype)) + a.lo).astype(dtype))
 
 
 def ones_like(a: Any) -> Any:
     """1 for each number, in an array or a pair."""
-    if not isinstance(a, Pair):
+    if not isinstance(a, DoubleDouble):
         return jnp.ones_like(a)
-    return Pair(jnp.ones_like(a.hi), jnp.zeros_like(a.lo))
+    return DoubleDouble(jnp.ones_like(a.hi), jnp.zeros_like(a.lo))
 
 
-def at_set(a: Pair, index: Any, value: Any) -> Pair:
+def at_set(a: DoubleDouble, index: Any, value: Any) -> DoubleDouble:
     """`a.at[index].set(value)`, of a number or of a pair like a."""
-    value = value if isinstance(value, Pair) else Pair.of(jnp.asarray(value, a.hi.dtype))
-    return Pair(a.hi.at[index].set(value.hi), a.lo.at[index].set(value.lo))
+    value = value if isinstance(value, DoubleDouble) else DoubleDouble.of(jnp.asarray(value, a.hi.dtype))
+    return DoubleDouble(a.hi.at[index].set(value.hi), a.lo.at[index].set(value.lo))
 
 
-def where(condition: Array, a: Any, b: Any) -> Pair:
+def where(condition: Array, a: Any, b: Any) -> DoubleDouble:
     """`jnp.where` for pairs."""
-    return _both(lambda a, b: jnp.where(condition, a, b), [Pair.of(a), Pair.of(b)])
+    return _both(lambda a, b: jnp.where(condition, a, b), [DoubleDouble.of(a), DoubleDouble.of(b)])
 
 
-def stack(pairs: list[Pair]) -> Pair:
+def stack(pairs: list[DoubleDouble]) -> DoubleDouble:
     """`jnp.stack` along a new first axis, each pair broadcast to the common shape."""
     return _both(lambda *a: jnp.stack(alike(a)), pairs)
 
 
-def concatenate(pairs: list[Pair]) -> Pair:
+def concatenate(pairs: list[DoubleDouble]) -> DoubleDouble:
     """`jnp.concatenate` along the first axis."""
     return _both(lambda *a: jnp.concatenate(a), pairs)
 
 
-def _both(function: Callable[..., Array], pairs: list[Pair]) -> Pair:
+def _both(function: Callable[..., Array], pairs: list[DoubleDouble]) -> DoubleDouble:
     """A function of the high halves and of the low halves, which rounds nothing."""
-    return Pair(function(*(p.hi for p in pairs)), function(*(p.lo for p in pairs)))
+    return DoubleDouble(function(*(p.hi for p in pairs)), function(*(p.lo for p in pairs)))
 
 
-def matrix(rows: list[list[Any]]) -> Pair:
+def matrix(rows: list[list[Any]]) -> DoubleDouble:
     """The lower triangle given by its rows as a square matrix, entries broadcast to one shape."""
-    entries = [Pair.of(entry) for row in rows for entry in row]
+    entries = [DoubleDouble.of(entry) for row in rows for entry in row]
     shape = jnp.broadcast_shapes(*(e.hi.shape for e in entries))
-    zero = Pair.of(jnp.zeros(shape, entries[-1].hi.dtype))
+    zero = DoubleDouble.of(jnp.zeros(shape, entries[-1].hi.dtype))
     full = [[*row, *[zero] * (len(rows) - len(row))] for row in rows]
     return stack([stack([_broadcast(entry, shape) for entry in row]) for row in full])
 
 
-def _broadcast(a: Any, shape: tuple[int, ...]) -> Pair:
-    return Pair.of(a).map(lambda half: jnp.broadcast_to(half, shape))
+def _broadcast(a: Any, shape: tuple[int, ...]) -> DoubleDouble:
+    return DoubleDouble.of(a).map(lambda half: jnp.broadcast_to(half, shape))
 
 
-def matmul(a: Pair, b: Pair) -> Pair:
+def matmul(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     """The matrix product over the first two axes, Σ_k a[i, k] b[k, j], all further axes elementwise."""
     shape = jnp.broadcast_shapes(a.hi[:, 0, None].shape, b.hi[None, 0].shape)
-    zero = Pair.of(jnp.zeros(shape, a.hi.dtype) + jnp.zeros_like(a.hi[0, 0] + b.hi[0, 0]))
+    zero = DoubleDouble.of(jnp.zeros(shape, a.hi.dtype) + jnp.zeros_like(a.hi[0, 0] + b.hi[0, 0]))
     return lax.fori_loop(0, a.hi.shape[1], lambda k, s: s + a[:, k, None] * b[None, k], zero)
 
 
-def total(a: Pair) -> Pair:
+def total(a: DoubleDouble) -> DoubleDouble:
     """Σ_i a[i] over the first axis."""
     return lax.fori_loop(1, a.hi.shape[0], lambda i, s: s + a[i], a[0])
 
 
-def congruence(R: Pair, G: Pair) -> Pair:
+def congruence(R: DoubleDouble, G: DoubleDouble) -> DoubleDouble:
     """R G Rᵀ over the first two axes."""
     return matmul(R, matmul(G, transpose(R)))
 
 
-def transpose(a: Pair) -> Pair:
+def transpose(a: DoubleDouble) -> DoubleDouble:
     """The first two axes exchanged."""
     return a.map(lambda half: jnp.swapaxes(half, 0, 1))

@@ -11,7 +11,7 @@ from jaxreg.engine.features import feature_rows, params_of
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.sums import columns_of
 from jaxreg.numerics import small
-from jaxreg.numerics.double_double import Pair, two_sum
+from jaxreg.numerics.double_double import DoubleDouble, two_sum
 from jaxreg.numerics.precision import float64, in_own_precision, promoting
 from jaxreg.numerics.pytrees import pytree, tangent
 
@@ -69,7 +69,7 @@ def turning_point(moments: Moments) -> MomentsPoint:
             lambda a: a.astype(jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a, moments
         )
         G = wide.usable_G
-        G = Pair(*two_sum(G.hi, G.lo))
+        G = DoubleDouble(*two_sum(G.hi, G.lo))
         least = LEAST_SHARE[dtype.name]
         found = solve_pairs(G, least)
         params, *_ = FromBasis.of(wide.ansatz, wide.scaling).params(
