@@ -25,10 +25,10 @@ else:
 T = TypeVar("T")
 
 
-def there(a: T | None) -> T:
+def not_none(a: T | None) -> T:
     """What an option of the data has put there, for a checker of types that cannot know it."""
     assert a is not None
     return a
 
 
-__all__ = ["Array", "Bool", "Complex", "Float", "Int", "there"]
+__all__ = ["Array", "Bool", "Complex", "Float", "Int", "not_none"]

@@ -20,7 +20,7 @@ from jaxreg.data import inputs
 from jaxreg.data.inputs import Source
 from jaxreg.engine import device, host, operation
 from jaxreg.engine.blocks import in_blocks
-from jaxreg.engine.cascade import Task, an_estimate, an_estimate_and_more_digits
+from jaxreg.engine.cascade import Task, estimate_and_exact, estimate_only
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.operation import Operands, moments_of
@@ -139,10 +139,10 @@ def _least_squares(task: Task, source: Source, block_size: Any, progress: bool) 
         operands = Operands(*source.whole(), task.solver, task.robust)
         return operation.estimate(task.ansatz, task.precision == "certified", operands).estimate
     place = host if source.is_on_host else device
-    task = replace(task, what=an_estimate)
+    task = replace(task, finish=estimate_only)
     if task.robust is not None:
-        task = replace(task, what=an_estimate_and_more_digits, then=place.robust_errors)
-    return in_blocks(partial(place.found_in, task), source, block_size, progress)
+        task = replace(task, finish=estimate_and_exact, postprocess=place.robust_errors)
+    return in_blocks(partial(place.compute, task), source, block_size, progress)
 
 
 @in_own_precision
@@ -153,8 +153,8 @@ def _minimum(task: Task, cost: Cost, source: Source, block_size: Any, progress: 
         operands = Operands(*source.whole(), task.solver, task.robust, facing(own, len(source.batch)))
         return minimize(task.ansatz, task.precision == "certified", operands).estimate
     wide = jax.config.read("jax_enable_x64")
-    place, then = (host, InTiles(own, wide)) if source.is_on_host else (device, AtOnce(own, wide))
-    of_block = partial(place.found_in, replace(task, what=start_of, then=then))
+    place, postprocess = (host, InTiles(own, wide)) if source.is_on_host else (device, AtOnce(own, wide))
+    of_block = partial(place.compute, replace(task, finish=start_of, postprocess=postprocess))
     return in_blocks(of_block, source, block_size, progress)
 
 
@@ -221,8 +221,8 @@ def _moments(ansatz: Ansatz, source: Source) -> Moments:
     if not _has_values(source):
         return operation.moments(ansatz, False, Operands(*source.whole(), ClosedForm()))
     place = host if source.is_on_host else device
-    task = Task(ansatz, "auto", ClosedForm(), what=moments_of)
-    return in_blocks(partial(place.found_in, task), source, "auto", progress=False)
+    task = Task(ansatz, "auto", ClosedForm(), finish=moments_of)
+    return in_blocks(partial(place.compute, task), source, "auto", progress=False)
 
 
 def _has_values(source: Source, *others: Any) -> bool:

@@ -36,7 +36,7 @@ class Status(IntEnum):
         return _ADVICE[self]
 
 
-MOST_NAMED = 10  # data sets of each kind in an error message
+MAX_NAMED = 10  # data sets of each kind in an error message
 
 _ADVICE = {
     Status.ok: "fitted.",
@@ -70,9 +70,9 @@ def raise_for(status: Any) -> None:
         return
     lines = [f"{sum(failed.values())} of {status.size} data sets failed"]
     for code, n in failed.items():
-        where = np.argwhere(status == code)[:MOST_NAMED]
+        where = np.argwhere(status == code)[:MAX_NAMED]
         named = ", ".join(str(i[0] if len(i) == 1 else tuple(i.tolist())) for i in where if len(i))
-        at = f" at {named}{', …' if n > MOST_NAMED else ''}" if named else ""
+        at = f" at {named}{', …' if n > MAX_NAMED else ''}" if named else ""
         lines.append(f"{n} {code.name}{at}: {code.advice}")
     raise FitError("\n".join(lines))
 

@@ -6,7 +6,11 @@ import mpmath
 import numpy as np
 import pytest
 
-from jaxreg.engine.double_double_equations import PairSolved, pair_coef_error, solve_pairs
+from jaxreg.engine.double_double_equations import (
+    DoubleDoubleSolution,
+    double_double_coef_error,
+    solve_in_double_double,
+)
 from jaxreg.engine.normal_equations import coef_error, solve
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, vector
@@ -28,7 +32,7 @@ def solve_single(G, least):
     found = solve(Symmetric.of_lower(lower, p + 1), vector([G[i, i] for i in range(p)]), least)
     inverse = jnp.stack([jnp.stack([found.inverse[i, j] for j in range(p)]) for i in range(p)])
     coefs, inverse, rest = map(DoubleDouble.of, (jnp.stack([*found.coefs]), inverse, found.rest))
-    return PairSolved(coefs, inverse, rest, found.share)
+    return DoubleDoubleSolution(coefs, inverse, rest, found.share)
 
 
 def solved(G, kind, least=2.0**-46):
@@ -39,7 +43,7 @@ def solved(G, kind, least=2.0**-46):
         pair = DoubleDouble(
             jnp.asarray(G), jnp.asarray(G * 2.0**-54 * np.sin(1 + 9 * (G + G.swapaxes(0, 1))))
         )
-        return jax.jit(solve_pairs)(pair, least), pair
+        return jax.jit(solve_in_double_double)(pair, least), pair
 
 
 def digits(a):
@@ -131,7 +135,7 @@ def test_no_change_of_G_moves_the_solution_further_than_the_bound(rng, p, kind):
     found, _ = solved(G, kind)
     with jax.enable_x64(True):
         if kind == "pairs":
-            bound = pair_coef_error(found, jnp.asarray(size), relative)
+            bound = double_double_coef_error(found, jnp.asarray(size), relative)
         else:
             lower = [G[i, j] for i in range(p + 1) for j in range(i + 1)]
             single = solve(Symmetric.of_lower(lower, p + 1), vector([G[i, i] for i in range(p)]), 2.0**-46)

@@ -21,7 +21,7 @@ from jaxreg.numerics.precision import in_own_precision, power_of_two
 
 NAN_POLICIES = ("omit", "propagate", "raise")
 PRECISIONS = ("auto", "fast", "certified")
-MOST_IN_FLOAT32 = 2**24  # the integers up to it are float32
+MAX_IN_FLOAT32 = 2**24  # the integers up to it are float32
 ROUNDING = 1e-5  # of the spread of x: what a change to the dtype of y may cost
 
 
@@ -372,7 +372,7 @@ def _is_too_large(y: Any, dtype: Any) -> bool:
     has_float64 = isinstance(y, np.ndarray) or y.dtype.itemsize > 4
     if not has_float64 or y.dtype.kind not in "iu" or np.dtype(dtype).itemsize > 4:
         return False
-    return y.size > 0 and max(int(y.max()), -int(y.min())) > MOST_IN_FLOAT32
+    return y.size > 0 and max(int(y.max()), -int(y.min())) > MAX_IN_FLOAT32
 
 
 def _native(dtype: Any) -> np.dtype:

@@ -20,7 +20,7 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.data.inputs import Columns
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
-from jaxreg.engine.operation import Located, Operands, moments_of, solved
+from jaxreg.engine.operation import Operands, SumsAndPoint, moments_of, result_of
 from jaxreg.engine.sandwich import Robust
 from jaxreg.engine.sums import size
 from jaxreg.engine.tiles import picked, rounded_up
@@ -36,19 +36,19 @@ class Task:
         precision: "auto", "fast" or "certified".
         solver: what finds the point.
         robust: what standard errors are made of, None for one variance.
-        what: what the methods are to find, a function (ansatz, operands, located, dtype) compiled with them.
-        then: what is made of what they found, a function of (task, columns, found, first, last), or None.
+        finish: what the methods return, a function (ansatz, operands, solution, dtype) compiled with them.
+        postprocess: a function (task, columns, result, first, last) of what they returned, or None.
     """
 
     ansatz: Ansatz
     precision: str
     solver: Any
     robust: Robust | None = None
-    what: Callable[..., tuple[Any, Exact | None]] | None = None
-    then: Callable[..., Any] | None = None
+    finish: Callable[..., tuple[Any, Exact | None]] | None = None
+    postprocess: Callable[..., Any] | None = None
 
 
-class Found(NamedTuple):
+class BlockResult(NamedTuple):
     """What a method finds, in NumPy arrays or on a device, with the data sets on the last axis.
 
     Attributes:
@@ -62,10 +62,10 @@ class Found(NamedTuple):
     accurate: Any
 
 
-Method = Callable[[Task, Columns, int, int], Found]
+Method = Callable[[Task, Columns, int, int], BlockResult]
 
 
-def cascade(methods: list[Method], task: Task, columns: Columns, first: int, last: int) -> Found:
+def cascade(methods: list[Method], task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     """What the first method finds, with the data sets that are not accurate redone by the others."""
     found = methods[0](task, columns, first, last)
     ids = np.flatnonzero(~np.asarray(found.accurate)) if methods[1:] else np.array([], int)
@@ -99,10 +99,10 @@ def placed_at(ids: Array, m: int, a: Array, b: Array) -> Array:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def found_by(
-    locate: Callable[[Ansatz, Operands], Located],
+def compute_by(
+    locate: Callable[[Ansatz, Operands], SumsAndPoint],
     ansatz: Ansatz,
-    what: Callable,
+    finish: Callable,
     solver: Any,
     columns: Columns,
 ) -> tuple[Any, Exact | None, Array]:
@@ -110,7 +110,7 @@ def found_by(
     operands = Operands(*columns, solver)
     with float64():
         located = locate(ansatz, operands)
-        return (*what(ansatz, operands, located, columns.y.dtype), located.point.accurate)
+        return (*finish(ansatz, operands, located, columns.y.dtype), located.point.accurate)
 
 
 def shares_design(task: Task, columns: Columns) -> bool:
@@ -122,7 +122,7 @@ def shares_design(task: Task, columns: Columns) -> bool:
         return False
     x, w = columns.x, columns.weights
     shared = x.shape[-1] == 1 and (w is None or w.shape[-1] == 1)
-    if not shared or not matrix_sums.applies(task.ansatz, x, True) or task.what is moments_of:
+    if not shared or not matrix_sums.applies(task.ansatz, x, True) or task.finish is moments_of:
         return False
     rows_count = bool(np.isfinite(x).all()) and (w is None or bool(((w > 0) & np.isfinite(w)).all()))
     return rows_count and task.solver.ends_at_turning_point and len(x) >= size(task.ansatz, x)
@@ -133,14 +133,16 @@ def methods_for(precision: str, plain: list[Method], certified: Method) -> list[
     return {"auto": [*plain, certified], "fast": plain, "certified": [certified]}[precision]
 
 
-def an_estimate(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Estimate, None]:
+def estimate_only(
+    ansatz: Ansatz, operands: Operands, found: SumsAndPoint, dtype: np.dtype
+) -> tuple[Estimate, None]:
     """An estimate."""
-    return solved(ansatz, operands, found, dtype)[0].estimate, None
+    return result_of(ansatz, operands, found, dtype)[0].estimate, None
 
 
-def an_estimate_and_more_digits(
-    ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype
+def estimate_and_exact(
+    ansatz: Ansatz, operands: Operands, found: SumsAndPoint, dtype: np.dtype
 ) -> tuple[Estimate, Exact]:
     """An estimate, with more digits of its coefs."""
-    result, exact = solved(ansatz, operands, found, dtype)
+    result, exact = result_of(ansatz, operands, found, dtype)
     return result.estimate, exact

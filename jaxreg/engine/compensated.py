@@ -26,7 +26,12 @@ from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine import scaling as scalings
-from jaxreg.engine.double_double_equations import UNIT, FromBasis, pair_coef_error, solve_pairs
+from jaxreg.engine.double_double_equations import (
+    UNIT,
+    FromBasis,
+    double_double_coef_error,
+    solve_in_double_double,
+)
 from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.sums import Sums, columns_of
 from jaxreg.engine.turning_point import TurningPoint
@@ -187,11 +192,11 @@ def _refined(ansatz: Ansatz, from_basis: FromBasis, rows: _Rows, least: Array, d
         u, largest = _taken_off(ansatz, rows._replace(u=before.u), before.step)
         scale = power_of_two(largest)
         G = _moments(ansatz, rows._replace(u=u.scaled(1 / scale)))
-        found = solve_pairs(G, least)
+        found = solve_in_double_double(G, least)
         step = found.coefs.scaled(scale)
         coefs = before.coefs + step
         rest = found.rest.scaled(scale * scale)
-        error = pair_coef_error(found, jnp.ones(p + 1), UNIT) * scale
+        error = double_double_coef_error(found, jnp.ones(p + 1), UNIT) * scale
         # Residuals are off by the rounding of what was taken off, and c by ψ⁺ of that.
         taken = jnp.sum(jnp.abs(before.coefs.hi))
         error += UNIT * taken * jnp.sqrt(jnp.maximum(small.diagonal(found.inverse.hi), 0))

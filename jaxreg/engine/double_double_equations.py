@@ -24,7 +24,7 @@ from jaxreg.numerics.precision import at_least_normal, power_of_two
 UNIT = 2.0**-98  # relative error of an operation with pairs of float64, and of sums of their products
 
 
-class PairSolved(NamedTuple):
+class DoubleDoubleSolution(NamedTuple):
     """What solves the normal equations of p unknowns.
 
     Attributes:
@@ -40,7 +40,7 @@ class PairSolved(NamedTuple):
     share: Array
 
 
-def solve_pairs(G: DoubleDouble, least: float | Array) -> PairSolved:
+def solve_in_double_double(G: DoubleDouble, least: float | Array) -> DoubleDoubleSolution:
     """Sweeping G on k leaves G_ij − G_ik G_kj / G_kk; on all of A, [[−A⁻¹, A⁻¹b], [bᵀA⁻¹, y² − bᵀA⁻¹b]].
 
     Where the share left of a column is not above `least`, 1 is divided by: numbers stay finite.
@@ -65,10 +65,10 @@ def solve_pairs(G: DoubleDouble, least: float | Array) -> PairSolved:
         return swept, jnp.minimum(share, left)
 
     swept, share = lax.fori_loop(0, p, step, (G, jnp.ones_like(G.hi[0, 0])))
-    return PairSolved(swept[:p, p], -swept[:p, :p], swept[p, p], share)
+    return DoubleDoubleSolution(swept[:p, p], -swept[:p, :p], swept[p, p], share)
 
 
-def pair_coef_error(found: PairSolved, size: Array, relative: float) -> Array:
+def double_double_coef_error(found: DoubleDoubleSolution, size: Array, relative: float) -> Array:
     """`coef_error` where every G_ij is off by `relative` · size_i · size_j, (p, *batch)."""
     s, of_y = size[:-1], size[-1]
     gain = small.stored(small.matvec(jnp.abs(found.inverse.hi), s))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg._typing import Array, Float, Int, there
+from jaxreg._typing import Array, Float, Int, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine.shared_sums import SharedSums
 from jaxreg.engine.sums import Sums
@@ -16,7 +16,7 @@ from jaxreg.numerics.pytrees import pytree
 from jaxreg.numerics.vectors import Vector, dot, each, every, largest, prepend
 from jaxreg.status import Status
 
-LEAST_TERMS = 2.0**24  # of the smallest normal number: below, what a param is the sum of has no digits
+MIN_TERMS = 2.0**24  # of the smallest normal number: below, what a param is the sum of has no digits
 
 
 class Exact(NamedTuple):
@@ -123,7 +123,7 @@ def estimate_of(
         if ansatz.has_intercept
         else kept(point.y_unit * jnp.sqrt(jnp.maximum(point.y_variance, 0))),
         root_weight=kept(jnp.sqrt(sums.weight)) if weighted else None,
-        log_weight=kept(there(sums.log_weight)) if weighted else None,
+        log_weight=kept(not_none(sums.log_weight)) if weighted else None,
     )
     return found, exact
 
@@ -167,7 +167,7 @@ def _in_range(point: TurningPoint, bse: Vector, dtype: np.dtype) -> Array:
 
     def inside(theta: Array, terms: Array, error: Array) -> Array:
         noticed = jnp.maximum(terms, jnp.where(jnp.isnan(error), 0, error))
-        small = (noticed == 0) | (jnp.abs(theta) >= least) | (noticed >= LEAST_TERMS * least)
+        small = (noticed == 0) | (jnp.abs(theta) >= least) | (noticed >= MIN_TERMS * least)
         return (jnp.abs(theta) <= largest) & ~(error > largest) & small
 
     return every(each(inside, point.params, point.param_terms, bse))

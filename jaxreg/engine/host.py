@@ -10,14 +10,14 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxreg._typing import Array, there
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.data.inputs import Columns
 from jaxreg.engine import matrix_sums, operation
-from jaxreg.engine.cascade import Found, Task, cascade, found_by, methods_for, shares_design
+from jaxreg.engine.cascade import BlockResult, Task, cascade, compute_by, methods_for, shares_design
 from jaxreg.engine.estimate import Estimate, Exact
-from jaxreg.engine.operation import Located, Operands
-from jaxreg.engine.products import STRIP
+from jaxreg.engine.operation import Operands, SumsAndPoint
+from jaxreg.engine.products import TILE_COLUMNS
 from jaxreg.engine.row_sums import row_sums
 from jaxreg.engine.rows import ROWS, few_lengths
 from jaxreg.engine.sandwich import Robust, most_lags, with_robust_errors
@@ -36,59 +36,61 @@ CERTIFIED_COUNTS = (64, 1024)  # data sets that are redone together, of few and 
 CERTIFIED_ELEMENTS = 2**22  # of an array that is copied for it
 
 
-def found_in(task: Task, columns: Columns, first: int, last: int) -> Any:
+def compute(task: Task, columns: Columns, first: int, last: int) -> Any:
     """What is found of the columns first to last."""
     if last - first == 1:  # an array of one column would look shared
         y = np.repeat(columns.y[..., first:last], 2, axis=-1)
         columns = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., [first, first]], columns)._replace(
             y=y
         )
-        return jax.tree.map(lambda a: a[..., :1], found_in(task, columns, 0, 2))
+        return jax.tree.map(lambda a: a[..., :1], compute(task, columns, 0, 2))
     plain = [on_shared_design, by_sums] if shares_design(task, columns) else [by_sums]
     found = cascade(methods_for(task.precision, plain, certified), task, columns, first, last)
-    return found.estimate if task.then is None else task.then(task, columns, found, first, last)
+    return found.estimate if task.postprocess is None else task.postprocess(task, columns, found, first, last)
 
 
-def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Found:
+def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     """The data sets without gaps, in float64; the others are not accurate."""
     ansatz, m = task.ansatz, last - first
     if not _has_complete(columns.y, first, last):
-        return Found(None, None, np.zeros(m, bool))
-    solve = partial(found_by, ON_FILLED, ansatz, task.what, task.solver)
+        return BlockResult(None, None, np.zeros(m, bool))
+    solve = partial(compute_by, ON_FILLED, ansatz, task.finish, task.solver)
 
-    def of_tile(tile: Tile) -> Found:
-        return Found(*solve(cut(tile)))
+    def of_tile(tile: Tile) -> BlockResult:
+        return BlockResult(*solve(cut(tile)))
 
-    program = ("shared", ansatz, task.what)
-    found = tiled(of_tile, columns, first, last, STRIP, program=program, fixed=True)
+    program = ("shared", ansatz, task.finish)
+    found = tiled(of_tile, columns, first, last, TILE_COLUMNS, program=program, fixed=True)
     return jax.tree.map(partial(seen_by_all, m), found)
 
 
 def _has_complete(y: np.ndarray, first: int, last: int) -> bool:
     """Whether one of the columns has no gap: usually one of the first has none, or none of all."""
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = (y[:, i : min(i + STRIP, last)].sum(axis=0) for i in range(first, last, STRIP))
+        sums = (y[:, i : min(i + TILE_COLUMNS, last)].sum(axis=0) for i in range(first, last, TILE_COLUMNS))
         return any(np.isfinite(a).any() for a in sums)
 
 
-def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
+def by_sums(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     """By plain sums in float64."""
     ansatz, (n, _) = task.ansatz, columns.y.shape
     q = size(ansatz, columns.x)
     by_products = matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1)
-    width = STRIP if by_products else 1 << (SUMS_IN_CACHE // (q * (q + 3) // 2)).bit_length() - 1
+    width = TILE_COLUMNS if by_products else 1 << (SUMS_IN_CACHE // (q * (q + 3) // 2)).bit_length() - 1
     reader = _Reader(ansatz, by_products, may_be_unmasked=_is_exact(ansatz, columns))
     data = _lengthened(columns[:3]) if last - first <= width and n <= PADDED_ROWS else columns[:3]
-    solve = partial(_solve, ansatz, columns.y.dtype, task.what, task.solver, max_added(n))
+    solve = partial(_solve, ansatz, columns.y.dtype, task.finish, task.solver, max_added(n))
 
-    def of_tile(tile: Tile) -> Found:
-        return Found(*solve(*reader(tile._replace(data=tile.data[0])), cut(tile._replace(data=tile.data[1]))))
+    def of_tile(tile: Tile) -> BlockResult:
+        return BlockResult(
+            *solve(*reader(tile._replace(data=tile.data[0])), cut(tile._replace(data=tile.data[1])))
+        )
 
-    def of_sums(tile: Tile) -> Found:
-        return Found(*solve(*cut(tile)))
+    def of_sums(tile: Tile) -> BlockResult:
+        return BlockResult(*solve(*cut(tile)))
 
     if q > MAX_LISTED + 1 or not task.solver.ends_at_turning_point:  # in the cache of a tile
-        program = ("estimate", ansatz, task.what, reader.masked)
+        program = ("estimate", ansatz, task.finish, reader.masked)
         return tiled(of_tile, (data, columns[3:]), first, last, width, program=program, fixed=by_products)
     program = ("sums", ansatz, reader.masked)
     sums, raw = tiled(reader, data, first, last, width, program=program, fixed=by_products, in_one_piece=True)
@@ -96,7 +98,7 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> Found:
     return tiled(of_sums, (sums, raw, others), 0, last - first, SOLVED_COLUMNS, program=None, threads=1)
 
 
-def certified(task: Task, columns: Columns, first: int, last: int) -> Found:
+def certified(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     """In double-double, some data sets at a time in programs of few shapes."""
     m = last - first
     count = CERTIFIED_COUNTS[m > CERTIFIED_COUNTS[0]]
@@ -105,13 +107,15 @@ def certified(task: Task, columns: Columns, first: int, last: int) -> Found:
         ids = first + np.minimum(np.arange(count), m - 1)
         columns, first, last = picked(columns, ids), 0, count
 
-    def of_tile(tile: Tile) -> Found:
+    def of_tile(tile: Tile) -> BlockResult:
         some = cut(tile)
         data = dict(zip(("x", "y", "weights"), _lengthened(some[:3]), strict=True))
         some = some._replace(**data)
-        return Found(*found_by(operation.in_double_double, task.ansatz, task.what, task.solver, some))
+        return BlockResult(
+            *compute_by(operation.in_double_double, task.ansatz, task.finish, task.solver, some)
+        )
 
-    found = tiled(of_tile, columns, first, last, count, program=("certified", task.ansatz, task.what))
+    found = tiled(of_tile, columns, first, last, count, program=("certified", task.ansatz, task.finish))
     return jax.tree.map(lambda a: a[..., :m], found)
 
 
@@ -167,7 +171,7 @@ def _sums(
 def _solve(
     ansatz: Ansatz,
     dtype: np.dtype,
-    what: Callable,
+    finish: Callable,
     solver: Any,
     added: Any,
     sums: Sums,
@@ -180,17 +184,17 @@ def _solve(
     operands = Operands(nothing, nothing, None, sigma_unit, x_origin, y_origin, solver)
     with float64():
         point = turning_point(ansatz, sums, raw, operands.origin(ansatz), added, dtype)
-        return (*what(ansatz, operands, Located(sums, point, None), dtype), point.accurate)
+        return (*finish(ansatz, operands, SumsAndPoint(sums, point, None), dtype), point.accurate)
 
 
-def robust_errors(task: Task, columns: Columns, found: Found, first: int, last: int) -> Estimate:
+def robust_errors(task: Task, columns: Columns, found: BlockResult, first: int, last: int) -> Estimate:
     """One more pass over the columns first to last, with what was found of them."""
-    ansatz, p, robust = task.ansatz, len(found.estimate.params), there(task.robust)
+    ansatz, p, robust = task.ansatz, len(found.estimate.params), not_none(task.robust)
     by_products = matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1) and ansatz.basis_is_x
     numbers = p * (p + 5) // 2
     if robust.cov_type == "HAC":
         numbers += 4 * p * (1 + most_lags(robust, len(columns.y)))
-    width = STRIP if by_products else 1 << max(MIN_TILE, SUMS_IN_CACHE // numbers).bit_length() - 1
+    width = TILE_COLUMNS if by_products else 1 << max(MIN_TILE, SUMS_IN_CACHE // numbers).bit_length() - 1
     data = between(columns[:3], first, last)
 
     def of_tile(tile: Tile) -> Estimate:

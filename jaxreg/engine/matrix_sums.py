@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg._typing import Array, there
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine.products import over_chunks, product
@@ -35,7 +35,7 @@ def matrix_sums(
 
     The data sets that see an infinite x get NaN.
     """
-    n, units = y.shape[0], there(raw)
+    n, units = y.shape[0], not_none(raw)
     columns = columns_of(ansatz, x, 1)
     *psi, _ = z_of(ansatz, raw, columns, jnp.zeros_like(columns[0]))
     infinite, missing = jnp.isinf(x), jnp.isnan(x)

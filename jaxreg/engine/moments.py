@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg._typing import Array, Bool, Float, Int, there
+from jaxreg._typing import Array, Bool, Float, Int, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine import scaling as scalings
@@ -163,10 +163,10 @@ def moments_of_point(
         return jnp.stack(columns) if ansatz.x_is_vector else columns[0]
 
     scaling = Scaling(of_x(point.x_center), of_x(point.x_scale), y_center, y_scale)
-    return moments_of_pairs(ansatz, DoubleDouble.of(G), scaling, point, sums, origin, dtype)
+    return moments_of_double_double(ansatz, DoubleDouble.of(G), scaling, point, sums, origin, dtype)
 
 
-def moments_of_pairs(
+def moments_of_double_double(
     ansatz: Ansatz,
     G: DoubleDouble,
     scaling: Scaling,
@@ -198,7 +198,7 @@ def averages(moments: Moments, x: Array, y: Array, weights: Array | None) -> Mom
     valid = is_valid(columns, y, weights) & moments.is_usable  # what overflows has NaN for a derivative
     w, root = jnp.where(valid, jnp.ones((), y.dtype) if weights is None else weights, 0), None
     if weights is not None:
-        root = there(moments.root_weight)
+        root = not_none(moments.root_weight)
         unit = power_of_two(root / jnp.sqrt(jnp.maximum(moments.nobs, 1).astype(y.dtype)))
         w = w * (1 / unit) * (1 / unit)
         known = jnp.square(root / unit)

@@ -22,13 +22,13 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 
-from jaxreg._typing import Array, there
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.compensated import compensated
 from jaxreg.engine.derivative import first_order
 from jaxreg.engine.estimate import Estimate, Exact, estimate_of
-from jaxreg.engine.moments import Moments, averages, moments_of_pairs, moments_of_point
+from jaxreg.engine.moments import Moments, averages, moments_of_double_double, moments_of_point
 from jaxreg.engine.row_sums import row_sums
 from jaxreg.engine.rows import ROWS, by_platform
 from jaxreg.engine.sandwich import Robust, with_robust_errors
@@ -153,7 +153,7 @@ def _estimate(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
     """float64 opens here and closes here."""
     with float64():
         found = (in_double_double if certified else by_sums)(ansatz, operands)
-        result, exact = solved(ansatz, operands, found, operands.y.dtype)
+        result, exact = result_of(ansatz, operands, found, operands.y.dtype)
         if operands.robust is None:
             return result
         estimate = robust_estimate(ansatz, operands.robust, result.estimate, exact, operands[:3])
@@ -195,7 +195,7 @@ estimate = operation(_estimate, _near_estimate)
 moments = operation(_moments, _near_moments)
 
 
-class Located(NamedTuple):
+class SumsAndPoint(NamedTuple):
     """The turning points of data sets.
 
     Attributes:
@@ -209,7 +209,7 @@ class Located(NamedTuple):
     G: tuple[DoubleDouble, Scaling] | None
 
 
-def by_sums(ansatz: Ansatz, operands: Operands) -> Located:
+def by_sums(ansatz: Ansatz, operands: Operands) -> SumsAndPoint:
     """From plain sums."""
     x, y, weights = operands[:3]
     x_is_shared = all(length == 1 for length in x.shape[1 + ansatz.x_is_vector :])
@@ -218,32 +218,34 @@ def by_sums(ansatz: Ansatz, operands: Operands) -> Located:
     add = matrix_sums.matrix_sums if by_products else row_sums
     sums = by_platform(partial(add, ansatz), raw, x, y, weights)
     point = turning_point(ansatz, sums, raw, operands.origin(ansatz), max_added(y.shape[0]), y.dtype)
-    return Located(sums, point, None)
+    return SumsAndPoint(sums, point, None)
 
 
-def on_shared_design(ansatz: Ansatz, operands: Operands, *, filled: bool = False) -> Located:
+def on_shared_design(ansatz: Ansatz, operands: Operands, *, filled: bool = False) -> SumsAndPoint:
     """From one product for all of y (n, m), on a design that all share; those with gaps are not accurate."""
     x, y, weights = operands[:3]
     raw = raw_units(ansatz, x, y, weights, centered=True)
     sums = by_platform(partial(shared_sums, ansatz), raw, x, y, weights, filled=filled)
     point = turning_point(ansatz, sums, raw, operands.origin(ansatz), max_added(len(y)), y.dtype)
-    return Located(sums, point._replace(accurate=point.accurate & point.finite), None)
+    return SumsAndPoint(sums, point._replace(accurate=point.accurate & point.finite), None)
 
 
-def in_double_double(ansatz: Ansatz, operands: Operands) -> Located:
+def in_double_double(ansatz: Ansatz, operands: Operands) -> SumsAndPoint:
     """To full precision, whatever the conditioning."""
     data = (operands.x, operands.y, operands.weights, operands.x_origin, operands.y_origin)
     found = over_batch(partial(compensated, ansatz), data, operands.y.ndim - 1)
-    return Located(found.sums, listed_point(found.point), (found.G, found.scaling))
+    return SumsAndPoint(found.sums, listed_point(found.point), (found.G, found.scaling))
 
 
-def solved(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Result, Exact]:
+def result_of(
+    ansatz: Ansatz, operands: Operands, found: SumsAndPoint, dtype: np.dtype
+) -> tuple[Result, Exact]:
     """What the solver makes of the turning point, rounded to the dtype of the data, and to more digits."""
     point, end = operands.solver.on_moments(ansatz, operands.origin(ansatz), found.point, dtype)
     sums = found.sums
     if operands.sigma_unit is not None:
         unit = operands.sigma_unit.astype(jnp.float64)
-        log_weight = there(sums.log_weight) - 2 * sums.nobs * jnp.log(unit)
+        log_weight = not_none(sums.log_weight) - 2 * sums.nobs * jnp.log(unit)
         sums = sums._replace(weight=sums.weight / unit**2, log_weight=log_weight)
     estimate, exact = estimate_of(ansatz, point, sums, end, dtype)
     shape = estimate.nobs.shape
@@ -263,12 +265,14 @@ def robust_estimate(
     return by_platform(partial(with_robust_errors, ansatz, robust), found, exact, *data)
 
 
-def moments_of(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Moments, None]:
+def moments_of(
+    ansatz: Ansatz, operands: Operands, found: SumsAndPoint, dtype: np.dtype
+) -> tuple[Moments, None]:
     """The moments that turning points were found from."""
     origin, sums = (operands.x_origin, operands.y_origin), cast("Sums", found.sums)
     if found.G is None:
         return moments_of_point(ansatz, found.point, sums, origin, dtype), None
-    return moments_of_pairs(ansatz, *found.G, found.point, sums, origin, dtype), None
+    return moments_of_double_double(ansatz, *found.G, found.point, sums, origin, dtype), None
 
 
 def _where_finite(value: Array, change: Array) -> Array:

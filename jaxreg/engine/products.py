@@ -15,7 +15,7 @@ from jax import lax
 from jaxreg._typing import Array
 from jaxreg.engine.rows import Rows, few_lengths
 
-STRIP = 1024  # columns of a product of an eager caller
+TILE_COLUMNS = 1024  # columns of a product of an eager caller
 
 State = TypeVar("State")
 Step = Callable[[Callable[..., Array], State], State]

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxreg._typing import Array, there
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine import matrix_sums
@@ -118,7 +118,7 @@ def with_robust_errors(
     residual = found.residual.astype(dtype)
     unit = jnp.where(solved & (residual > 0), residual, 1)
     nobs = found.nobs.astype(dtype)
-    weight = nobs if weights is None else jnp.square(there(found.root_weight).astype(dtype))
+    weight = nobs if weights is None else jnp.square(not_none(found.root_weight).astype(dtype))
     weight = jnp.where(solved & (weight > 0), weight, 1)
     known = _Known(center, scale, vector(list(coefs)), V, unit, weight)
     meat, groups = _meat(ansatz, robust, known, nobs, x, y, weights, rows, window)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxreg._typing import Array, there
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine.products import over_chunks, product
 from jaxreg.engine.rows import Rows
@@ -46,7 +46,7 @@ def shared_sums(
     ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Array | None, *, rows: Rows
 ) -> SharedSums:
     """The sums of y, (n, m), over all of its rows, with x and weights that are finite and there."""
-    units, n = there(raw), y.shape[0]
+    units, n = not_none(raw), y.shape[0]
     columns = columns_of(ansatz, x, 1)
     *psi, _ = z_of(ansatz, units, columns, jnp.zeros_like(columns[0]))
     one = jnp.ones((n, 1))

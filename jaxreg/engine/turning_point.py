@@ -13,12 +13,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg._typing import Array, there
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine.normal_equations import Bordered, Solved, coef_error, solve
 from jaxreg.engine.shared_sums import SharedSums
 from jaxreg.engine.sums import Origin, Raw, Sums
-from jaxreg.numerics.precision import LEAST, at_least_normal, power_of_two
+from jaxreg.numerics.precision import MIN_NORMAL, at_least_normal, power_of_two
 from jaxreg.numerics.vectors import (
     MAX_LISTED,
     Symmetric,
@@ -243,7 +243,9 @@ def turning_point(
         dtype: of the data.
     """
     is_shared = isinstance(sums, SharedSums)
-    cov = Covariances.of_shared(ansatz, sums, there(raw)) if is_shared else Covariances.of(ansatz, sums, raw)
+    cov = (
+        Covariances.of_shared(ansatz, sums, not_none(raw)) if is_shared else Covariances.of(ansatz, sums, raw)
+    )
     k = len(cov.sizes)
     rounding = Rounding.of(ansatz, k + ansatz.has_intercept, jnp.minimum(sums.nobs, added), sums.weight)
     found = solve(cov.G, each(jnp.square, cov.sizes), 16 * rounding.likely)
@@ -342,7 +344,7 @@ def _by_powers(M: list[dict[int, Array]], found: Solved, errors: Vector) -> _Par
         leading = at_least_normal(jnp.abs(c[j - 1]), jnp.abs(m[j - 1]))
         terms.append(sum((jnp.abs(a) for a in products[1:]), leading))
         off.append(dot([errors[i] for i in m], [jnp.abs(m[i]) for i in m]))
-        unit = jnp.maximum(jnp.abs(m[j - 1]), LEAST)  # of ψ_j, whose square may overflow
+        unit = jnp.maximum(jnp.abs(m[j - 1]), MIN_NORMAL)  # of ψ_j, whose square may overflow
         row = [a / unit for a in m.values()]
         deviations.append(unit * _root(dot([dot([V[i, h] for h in m], row) for i in m], row)))
     return _Params(*map(vector, (values, off, terms, deviations)))

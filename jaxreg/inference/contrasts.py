@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 # The share of its variance in which a contrast differs from others, above the rounding of stored covariances.
-LEAST_REGULAR = {"float32": 2.0**-20, "float64": 2.0**-40}
+MIN_REGULAR = {"float32": 2.0**-20, "float64": 2.0**-40}
 ROUNDING = 256  # in units of the last digit: what sums over the same data may differ by
 
 
@@ -121,7 +121,7 @@ def f_of(fit: Inference, C: Any, value: Any) -> tuple[Array, Array]:
             [jnp.stack([jnp.broadcast_to(row.get(k, 0.0), unit.shape) for k in range(p)]) for row in rows]
         )
         unit_cov = jnp.asarray(fit.estimate.unit_cov)[triangle(p)].astype(jnp.float64)
-        least = LEAST_REGULAR[fit.estimate.params.dtype.name]
+        least = MIN_REGULAR[fit.estimate.params.dtype.name]
         fvalue = _mahalanobis(
             away / jnp.where(unit > 0, unit, 1), dense, jnp.where(unit > 0, unit_cov, 0 * unit_cov), least
         )

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxreg._typing import Array, Float, Int, there
+from jaxreg._typing import Array, Float, Int, not_none
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.features import Row, bilinear, deviation, feature_rows
 from jaxreg.engine.sums import columns_of
@@ -86,7 +86,7 @@ class Inference:
         """By how much ssr is lower than that of the best constant, or of 0 where there is no constant."""
         e = self.estimate
         if self._has_constant_column:
-            return self._sum_of_squares(there(e.y_deviation)) - self._sum_of_squares(e.residual)
+            return self._sum_of_squares(not_none(e.y_deviation)) - self._sum_of_squares(e.residual)
         return jnp.sign(e.explained) * self._sum_of_squares(e.explained)
 
     @computed
@@ -100,7 +100,7 @@ class Inference:
         return (
             self._total()
             if self.ansatz.has_intercept
-            else self._sum_of_squares(there(self.estimate.y_deviation))
+            else self._sum_of_squares(not_none(self.estimate.y_deviation))
         )
 
     @computed
@@ -352,7 +352,7 @@ class Inference:
         """What of Σ w y² is explained and what is left, in one unit, in which no square overflows."""
         e = self.estimate
         if self._has_constant_column:
-            deviation = there(e.y_deviation)
+            deviation = not_none(e.y_deviation)
             unit = jnp.maximum(deviation, e.residual)
             rest = jnp.square(e.residual / unit)
             return jnp.square(deviation / unit) - rest, rest

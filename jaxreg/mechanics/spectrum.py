@@ -17,7 +17,7 @@ from jaxreg.numerics import small
 from jaxreg.numerics.precision import float64, promoting
 
 ROUNDING = 2.0**-51  # of the cosine between two columns
-MOST_SWEEPS = 30  # of Jacobi's rotations, which converge quadratically: some ten do
+MAX_SWEEPS = 30  # of Jacobi's rotations, which converge quadratically: some ten do
 
 
 @jax.custom_jvp
@@ -160,7 +160,7 @@ def _left_singular(F: Array) -> tuple[Array, Array]:
         return count + 1, F, active & (worst > ROUNDING)
 
     def goes_on(state: tuple[Any, Array, Array]) -> Array:
-        return (state[0] < MOST_SWEEPS) & jnp.any(state[2])
+        return (state[0] < MAX_SWEEPS) & jnp.any(state[2])
 
     if len(first) > 0:
         _, F, _ = lax.while_loop(goes_on, sweep, (0, F, jnp.isfinite(F).all(axis=(0, 1))))

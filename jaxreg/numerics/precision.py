@@ -18,7 +18,7 @@ from jaxreg._typing import Array
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LEAST = float(np.finfo(np.float64).tiny)  # the smallest normal number
+MIN_NORMAL = float(np.finfo(np.float64).tiny)  # the smallest normal number
 
 
 def in_own_precision(function: Callable[P, R]) -> Callable[P, R]:
@@ -74,7 +74,7 @@ def _keep_digits(leaf: Any) -> Any:
 
 def at_least_normal(a: Array, unit: Array) -> Array:
     """a · unit of a ≥ 0; the smallest normal number at least where a > 0, as no bound may underflow to 0."""
-    return jnp.where(a > 0, jnp.maximum(a * unit, LEAST), 0)
+    return jnp.where(a > 0, jnp.maximum(a * unit, MIN_NORMAL), 0)
 
 
 def power_of_two(a: Array) -> Array:

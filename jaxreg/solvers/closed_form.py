@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg._typing import Array, Bool, Float
-from jaxreg.engine.double_double_equations import FromBasis, solve_pairs
+from jaxreg.engine.double_double_equations import FromBasis, solve_in_double_double
 from jaxreg.engine.features import feature_rows, params_of
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.sums import columns_of
@@ -15,7 +15,7 @@ from jaxreg.numerics.double_double import DoubleDouble, two_sum
 from jaxreg.numerics.precision import float64, in_own_precision, promoting
 from jaxreg.numerics.pytrees import pytree, tangent
 
-LEAST_SHARE = {"float32": 2.0**-43, "float64": 2.0**-86}  # of a column, above the rounding of stored moments
+MIN_SHARE = {"float32": 2.0**-43, "float64": 2.0**-86}  # of a column, above the rounding of stored moments
 
 
 @pytree
@@ -70,8 +70,8 @@ def turning_point(moments: Moments) -> MomentsPoint:
         )
         G = wide.usable_G
         G = DoubleDouble(*two_sum(G.hi, G.lo))
-        least = LEAST_SHARE[dtype.name]
-        found = solve_pairs(G, least)
+        least = MIN_SHARE[dtype.name]
+        found = solve_in_double_double(G, least)
         params, *_ = FromBasis.of(wide.ansatz, wide.scaling).params(
             found.coefs, jnp.zeros_like(found.coefs.hi)
         )

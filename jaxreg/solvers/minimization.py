@@ -19,17 +19,17 @@ from jax.tree_util import Partial
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.data.inputs import Columns
-from jaxreg.engine.cascade import Found, Task, placed_at, repeated
+from jaxreg.engine.cascade import BlockResult, Task, placed_at, repeated
 from jaxreg.engine.derivative import Observations, finite_or_1
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.features import feature_rows
 from jaxreg.engine.operation import (
-    Located,
     Operands,
+    SumsAndPoint,
     by_sums,
     in_double_double,
     operation,
-    solved,
+    result_of,
 )
 from jaxreg.engine.tiles import Tile, between, cut, picked, tiled
 from jaxreg.numerics import small
@@ -63,7 +63,7 @@ class Standard(NamedTuple):
     y_deviation: Array
 
     @classmethod
-    def of(cls, ansatz: Ansatz, operands: Operands, found: Located) -> Standard:
+    def of(cls, ansatz: Ansatz, operands: Operands, found: SumsAndPoint) -> Standard:
         """Without an intercept nothing is subtracted; what does not vary has deviation 1."""
         point, origin, first = found.point, operands.origin(ansatz), int(ansatz.has_intercept)
         k = point.gram.k
@@ -110,9 +110,11 @@ class Minimum(NamedTuple):
     standard: Standard
 
 
-def start(ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype) -> tuple[Estimate, Standard]:
+def start(
+    ansatz: Ansatz, operands: Operands, found: SumsAndPoint, dtype: np.dtype
+) -> tuple[Estimate, Standard]:
     """The least-squares solution, where descents start, float64."""
-    closed, _ = solved(ansatz, operands._replace(solver=ClosedForm()), found, dtype)
+    closed, _ = result_of(ansatz, operands._replace(solver=ClosedForm()), found, dtype)
     return closed.estimate, Standard.of(ansatz, operands, found)
 
 
@@ -257,7 +259,7 @@ def facing(cost: Partial, axes: int) -> Partial:
 
 
 def start_of(
-    ansatz: Ansatz, operands: Operands, found: Located, dtype: np.dtype
+    ansatz: Ansatz, operands: Operands, found: SumsAndPoint, dtype: np.dtype
 ) -> tuple[tuple[Estimate, Standard], None]:
     """What the eager caller looks for first."""
     return start(ansatz, operands, found, dtype), None
@@ -275,7 +277,7 @@ class AtOnce:
     cost: Partial
     wide: bool
 
-    def __call__(self, task: Task, columns: Columns, found: Found, first: int, last: int) -> Estimate:
+    def __call__(self, task: Task, columns: Columns, found: BlockResult, first: int, last: int) -> Estimate:
         """Descend in float32 where no offset costs float32 data digits, else in float64."""
         estimate, standard = found.estimate
         dtype, m = columns.y.dtype, last - first
@@ -306,7 +308,7 @@ class InTiles:
     cost: Partial
     wide: bool
 
-    def __call__(self, task: Task, columns: Columns, found: Found, first: int, last: int) -> Estimate:
+    def __call__(self, task: Task, columns: Columns, found: BlockResult, first: int, last: int) -> Estimate:
         """Descend in float32 where no offset costs float32 data digits, else in float64."""
         estimate, standard = found.estimate
         dtype = columns.y.dtype

@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxreg._typing import Array
 
-MOST_STEPS = 200
+MAX_STEPS = 200
 ROUNDING = 1e3  # in units of the last digit: what two ends of one search may differ by
 SCALINGS = 5  # of the units of params: each halves the decades that they are off
 FIRST_DAMPING, EASED, RAISED = 1e-3, 0.1, 4.0  # in units of the largest |λ|
@@ -134,7 +134,7 @@ def _descend(
 
     def goes_on(state: tuple[Any, ...]) -> Array:
         taken, theta, _, move = state
-        return (taken < MOST_STEPS) & jnp.any(jnp.abs(move) > eps * jnp.abs(theta))
+        return (taken < MAX_STEPS) & jnp.any(jnp.abs(move) > eps * jnp.abs(theta))
 
     def damped(state: tuple[Any, ...]) -> tuple[Any, ...]:
         taken, theta, damping, _ = state

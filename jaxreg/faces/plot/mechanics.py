@@ -18,8 +18,8 @@ from jaxreg.solvers.descent import Descent
 
 GRID = 120  # points a side
 LEVELS = 16
-MOST_POINTS = 400_000
-MOST_BENT = 0.3
+MAX_POINTS = 400_000
+MAX_BENT = 0.3
 PAPER = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8}
 LABEL = {"fontsize": "small", "bbox": PAPER}
 ARROW = {"arrowstyle": "->", "color": ORANGE, "lw": 1.5}
@@ -208,7 +208,7 @@ def amplitude(
 def _are_far(theta: np.ndarray, slope: np.ndarray, hbar: float) -> bool:
     """Whether S changes so evenly at both ends that what lies behind them is known: ħ S″ ≪ S′²."""
     curvature = np.gradient(slope, theta)[[0, -1]]
-    return bool((hbar * np.abs(curvature) < MOST_BENT * slope[[0, -1]] ** 2).all())
+    return bool((hbar * np.abs(curvature) < MAX_BENT * slope[[0, -1]] ** 2).all())
 
 
 def _resolving(cost: Callable[..., Any], data: tuple, hbar: float, limits: tuple[float, float]) -> np.ndarray:
@@ -217,7 +217,7 @@ def _resolving(cost: Callable[..., Any], data: tuple, hbar: float, limits: tuple
         raise ValueError(f"limits are the first and the last θ, rising; got {limits}")
     coarse = np.linspace(*limits, 2001)
     turned = np.abs(np.diff(np.asarray(_costs(cost, coarse[:, None], data), float))).sum() / hbar
-    if 20 * turned > MOST_POINTS:
+    if 20 * turned > MAX_POINTS:
         raise ValueError(
             f"the phase turns by {turned:.0f} between the limits; pass narrower ones or more hbar"
         )

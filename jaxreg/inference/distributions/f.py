@@ -20,9 +20,9 @@ from jax.scipy.special import ndtri
 from jaxreg._typing import Array
 from jaxreg.inference.distributions._arguments import by_its_density, in_float64
 
-MOST_DF = 1e10  # for which MOST_LEVELS are enough
-MOST_LEVELS = 20_000
-MOST_STEPS = 60
+MAX_DF = 1e10  # for which MAX_LEVELS are enough
+MAX_LEVELS = 20_000
+MAX_STEPS = 60
 STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
 FIRST_STIRLING = 16.0  # above which that series has 16 digits
 LOG1P_TERMS = 18
@@ -87,7 +87,7 @@ def ppf(q: Any, dfn: Any, dfd: Any) -> Array:
 
 
 def _usable(df: Array) -> Array:
-    return (df > 0) & (df <= MOST_DF)
+    return (df > 0) & (df <= MAX_DF)
 
 
 def _both_of(x: Array, dfn: Array, dfd: Array) -> tuple[Array, Array]:
@@ -166,7 +166,7 @@ def _fraction(a: Array, b: Array, x: Array, away: Array) -> Array:
     first = a * (away + 1) / (a + 1)
     first = jnp.where(jnp.isfinite(first) & (first != 0), first, 1.0)
     start = jnp.ones(()), first, first, jnp.zeros_like(first), jnp.bool_(True)
-    return lax.while_loop(lambda state: state[-1] & (state[0] < MOST_LEVELS), step, start)[1]
+    return lax.while_loop(lambda state: state[-1] & (state[0] < MAX_LEVELS), step, start)[1]
 
 
 def _log_pdf(x: Array, dfn: Array, dfd: Array) -> Array:
@@ -194,7 +194,7 @@ def _isf_of(q: Array, dfn: Array, dfd: Array, dtype: str) -> Array:
         return count + 1, log_x + change, jnp.any(jnp.abs(change) > 1e-14 * (1 + jnp.abs(log_x)))
 
     start = jnp.zeros((), jnp.int32), _first_guess(q, dfn, dfd, inside), jnp.bool_(True)
-    _, log_x, _ = lax.while_loop(lambda state: state[-1] & (state[0] < MOST_STEPS), step, start)
+    _, log_x, _ = lax.while_loop(lambda state: state[-1] & (state[0] < MAX_STEPS), step, start)
     known = (q >= 0) & (q <= 1) & _usable(dfn) & _usable(dfd)
     x = jnp.where(inside, jnp.exp(log_x), jnp.where(q == 0, jnp.inf, 0))
     return jnp.where(known, x, jnp.nan)
