@@ -8,7 +8,7 @@ from jaxreg.cost import mean_squared_error, residuals
 from jaxreg.engine.moments import Moments
 from jaxreg.fitting import fit, moments
 from jaxreg.inference.multiple_testing import false_discovery
-from jaxreg.inference.result import Fit
+from jaxreg.inference.result import Fit, load
 from jaxreg.mechanics.flow import Flow, exact_flow, learning_rates, linearized_flow, momentum
 from jaxreg.mechanics.langevin import Samples, sample
 from jaxreg.mechanics.path_integral import Laplace, StationaryPhase, laplace, stationary_phase
@@ -48,6 +48,7 @@ __all__ = [
     "leapfrog",
     "learning_rates",
     "linearized_flow",
+    "load",
     "mean_squared_error",
     "moments",
     "momentum",

@@ -9,15 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer, eval_jaxpr
-from jax.extend.core import get_opaque_trace_state
-from jax.tree_util import Partial
+from jax.core import Tracer
 
-from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz, Line
 from jaxreg.cost import Cost, mean_squared_error
-from jaxreg.data import inputs
-from jaxreg.data.inputs import Source
+from jaxreg.data import checks
+from jaxreg.data.labels import check_dims, labels_of
+from jaxreg.data.source import Source, constant_column, source_of
 from jaxreg.engine import device, host, operation
 from jaxreg.engine.blocks import in_blocks
 from jaxreg.engine.cascade import Task, estimate_and_exact, estimate_only
@@ -25,12 +23,12 @@ from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.operation import Operands, moments_of
 from jaxreg.inference.covariance import robust_from
+from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.result import Fit
 from jaxreg.numerics.precision import in_own_precision
+from jaxreg.solvers import user_cost
 from jaxreg.solvers.gradient_descent import ClosedForm, GradientDescent
 from jaxreg.solvers.minimization import AtOnce, InTiles, facing, minimize, start_of
-
-OUTSIDE = get_opaque_trace_state()  # of every transformation of JAX
 
 
 def fit(
@@ -113,23 +111,26 @@ def fit(
     [1.7   0.643] [0.173 0.124] [4 3]
     """
     solver = ClosedForm() if solver is None else solver
-    inputs.check_options(ansatz, cost, solver, nan_policy, precision, block_size)
-    source = inputs.source(x, y, weights, sigma, nan_policy, ansatz)
+    checks.check_options(ansatz, cost, solver, nan_policy, precision, block_size)
+    check_dims(x, y, weights if sigma is None else sigma)
+    labels = labels_of(x, y, ansatz.x_is_vector)
+    source = source_of(x, y, weights, sigma, nan_policy, ansatz)
     if use_t not in (None, True, False):
         raise ValueError(f"use_t is True, False or None, got {use_t!r}")
     robust = robust_from(cov_type, groups, maxlags, source.y.shape[0])
     task = Task(ansatz, precision, solver, robust)
     if cost is mean_squared_error:
-        found = _least_squares(task, source, block_size, progress)
+        estimate = _least_squares(task, source, block_size, progress)
     elif isinstance(solver, ClosedForm):
         raise ValueError(
             "the closed form exists for mean_squared_error alone; for another cost pass "
             "solver=GradientDescent(), such as GradientDescent(optax.adam, steps=1000)"
         )
     else:
-        found = _minimum(task, cost, replace(source, integers_keep_origin=False), block_size, progress)
+        source = replace(source, integers_keep_origin=False)
+        estimate = _minimum(task, cost, source, block_size, progress)
     use_t = robust is None if use_t is None else use_t
-    return Fit(found, ansatz, cov_type, use_t, inputs.constant_column(source))
+    return Fit(Fitted(estimate, ansatz, cov_type, use_t, constant_column(source)), labels)
 
 
 @in_own_precision
@@ -148,7 +149,7 @@ def _least_squares(task: Task, source: Source, block_size: Any, progress: bool) 
 @in_own_precision
 def _minimum(task: Task, cost: Cost, source: Source, block_size: Any, progress: bool) -> Estimate:
     """The same for a cost of the user."""
-    own = _with_traced_constants(_as_pytree(cost), task.ansatz, source)
+    own = user_cost.as_pytree(cost, task.ansatz, source)
     if not _has_values(source, task.solver, own):
         operands = Operands(*source.whole(), task.solver, task.robust, facing(own, len(source.batch)))
         return minimize(task.ansatz, task.precision == "certified", operands).estimate
@@ -156,40 +157,6 @@ def _minimum(task: Task, cost: Cost, source: Source, block_size: Any, progress: 
     place, postprocess = (host, InTiles(own, wide)) if source.is_on_host else (device, AtOnce(own, wide))
     of_block = partial(place.compute, replace(task, finish=start_of, postprocess=postprocess))
     return in_blocks(of_block, source, block_size, progress)
-
-
-def _as_pytree(cost: Cost) -> Partial:
-    """The cost with the numbers that it holds as leaves, which need not be known to be compiled."""
-    is_leaf = jax.tree_util.treedef_is_leaf(jax.tree.structure(cost))
-    return Partial(cost) if is_leaf else Partial(_called, cost)
-
-
-def _called(cost: Cost, *args: Any, **options: Any) -> Array:
-    return cost(*args, **options)
-
-
-def _with_traced_constants(cost: Partial, ansatz: Ansatz, source: Source) -> Partial:
-    """The cost with the traced numbers that its code mentions as leaves too: only these have derivatives."""
-    if get_opaque_trace_state() == OUTSIDE:
-        return cost
-    p = len(ansatz.names(source.x.shape[1] if ansatz.x_is_vector else 1))
-    n = source.y.shape[0]
-    one = jax.ShapeDtypeStruct((n,), source.dtype)
-    data = (
-        jax.ShapeDtypeStruct((p,), source.dtype),
-        jax.ShapeDtypeStruct(source.x.shape[: 1 + ansatz.x_is_vector], source.dtype),
-        one,
-        None if source.weights is None else one,
-    )
-    code = jax.make_jaxpr(partial(_called, ansatz=ansatz))(cost, *data)
-    if not any(isinstance(a, Tracer) for a in code.consts):
-        return cost
-    return Partial(partial(_evaluated, code.jaxpr), code.consts, cost)
-
-
-def _evaluated(code: Any, constants: list, cost: Partial, *data: Any, ansatz: Ansatz) -> Array:
-    (value,) = eval_jaxpr(code, constants, *jax.tree.leaves((cost, *data)))
-    return value
 
 
 def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> Moments:
@@ -212,7 +179,7 @@ def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> 
     Raises:
         ValueError, TypeError: shapes or dtypes that do not fit together.
     """
-    source = inputs.source(x, y, weights, None, "omit", ansatz)
+    source = source_of(x, y, weights, None, "omit", ansatz)
     return _moments(ansatz, source)
 
 

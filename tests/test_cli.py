@@ -216,7 +216,7 @@ def test_a_failing_write_leaves_the_old_file(folder):
         path.write_text("half")
         raise OSError("disk full")
 
-    from jaxreg.data.files import write_whole
+    from jaxreg.data.output import write_whole
 
     with pytest.raises(OSError, match="disk full"):
         write_whole(target, fail)

@@ -9,7 +9,7 @@ from nist import digits, regression
 from scipy import optimize
 
 from jaxreg import GradientDescent, Linear, Status, closed_form, fit, moments
-from jaxreg.data import inputs
+from jaxreg.data import source
 from jaxreg.engine import device
 
 pytestmark = pytest.mark.either_mode
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.either_mode
 
 @pytest.fixture(autouse=True)
 def _an_accelerator(monkeypatch):
-    monkeypatch.setattr(inputs, "_default_platform", lambda: "gpu")
-    monkeypatch.setattr(inputs, "is_on_host", lambda a: False)
+    monkeypatch.setattr(source, "_default_platform", lambda: "gpu")
+    monkeypatch.setattr(source, "is_on_host", lambda a: False)
 
 
 class Columns:

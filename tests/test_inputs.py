@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 
 from jaxreg import ClosedForm, GradientDescent, Line, Linear, fit
-from jaxreg.data.inputs import check_options
+from jaxreg.data.checks import check_options
 from jaxreg.solvers.descent import check_steps
 
 X = np.arange(5.0)

@@ -1,11 +1,9 @@
-"""Tables and grids from files, and results into files that are whole or not there (extra `cli`)."""
+"""Tables and grids from files, one reader per format (extra `cli`)."""
 
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -14,18 +12,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from jaxreg.data import datasets, inputs
+from jaxreg.data import datasets
+from jaxreg.data.output import UserError
 
 EXAMPLES = {"example:pacific-sst": (datasets.pacific_sst, "sst", "year")}
 NETCDF_SUFFIXES = (".nc", ".nc4", ".cdf")
 
 
-class UserError(Exception):
-    """What a user can do something about, in one sentence."""
-
-
 def read(file: str, y: str | None, x: str | None) -> tuple[xr.DataArray, xr.DataArray]:
-    """x (n,) and y (n, …) with their coordinates and units, from an example, netCDF, .npz or CSV.
+    """x (n,) and y (n, …) with their coordinates and units, from an example or a file of one of `FORMATS`.
 
     Raises:
         UserError: for everything that can be wrong with the file or the names in it.
@@ -38,59 +33,31 @@ def read(file: str, y: str | None, x: str | None) -> tuple[xr.DataArray, xr.Data
         raise UserError(f"there is no {file}; the examples are {', '.join(EXAMPLES)}")
     if not path.is_file():
         raise UserError(f"there is no file {file}")
-    if path.suffix.lower() == ".csv":
-        return _from_csv(path, y, x)
+    return FORMATS.get(path.suffix.lower(), _from_netcdf)(path, y, x)
+
+
+def _names(path: Path, y: str | None, x: str | None) -> tuple[str, str]:
     if y is None or x is None:
-        raise UserError(f"name the variables of {file}: --y VAR --x DIM")
-    if path.suffix.lower() == ".npz":
-        return _from_npz(path, y, x)
+        raise UserError(f"name the variables of {path}: --y VAR --x DIM")
+    return y, x
+
+
+def _from_netcdf(path: Path, y: str | None, x: str | None) -> tuple[xr.DataArray, xr.DataArray]:
+    y, x = _names(path, y, x)
     try:
         dataset = xr.load_dataset(path, engine="netcdf4", decode_times=False)
         stored = xr.load_dataset(path, engine="netcdf4", decode_cf=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not a netCDF, .npz or .csv file ({error})") from error
-    x_data, y_data = _from_dataset(dataset, y, x, file)
+        raise UserError(f"{path} is not a netCDF, .npz or .csv file ({error})") from error
+    x_data, y_data = _from_dataset(dataset, y, x, str(path))
     return _in_valid_range(x_data, stored), _in_valid_range(y_data, stored)
-
-
-def check_output(path: Path, suffixes: Collection[str], source: str) -> None:
-    """Raise, before any work, where nothing can be written or where it would replace what is read.
-
-    Args:
-        path: the file to be written.
-        suffixes: those of its format.
-        source: the file that is read.
-    """
-    if path.suffix.lower() not in suffixes:
-        known = ", ".join(suffixes)
-        raise UserError(f"the name of {path} does not say a format that can be written there: {known}")
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent} to write {path.name} into")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name a file")
-    if path.exists() and Path(source).exists() and path.samefile(source):
-        raise UserError(f"{path} is the file that is read; name another one to write to")
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside the path and move into place, so that the file is whole or not there."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-    os.close(handle)
-    try:
-        write(Path(temporary))
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp's files are for their owner alone
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _from_dataset(dataset: xr.Dataset, y: str, x: str, file: str) -> tuple[xr.DataArray, xr.DataArray]:
     for name in (y, x):
         if name not in dataset.variables and name not in dataset.dims:
-            known = ", ".join(map(str, dataset.variables))
-            raise UserError(f"{file} has no variable {name}; it has {known}")
+            variables = ", ".join(map(str, dataset.variables))
+            raise UserError(f"{file} has no variable {name}; it has {variables}")
     response = dataset[y]
     if x not in response.dims:
         dims = ", ".join(map(str, response.dims))
@@ -127,41 +94,8 @@ def _in_valid_range(decoded: xr.DataArray, stored: xr.Dataset) -> xr.DataArray:
     return decoded.where(~invalid) if invalid.any() else decoded
 
 
-def from_nearer_origin(x: xr.DataArray, dtype: np.dtype) -> xr.DataArray:
-    """x as it is or, where `dtype` would round its spacing away, counted from its first value.
-
-    `units` of a time then name the new origin, and the attribute `origin` says it in words.
-    """
-    if inputs.rounded_away(x.values, dtype) is None:
-        return x
-    origin = x.values[np.isfinite(x.values)][0]
-    away = x.values - origin  # of whole numbers exact; of unsigned ones two's complement
-    moved = x.copy(data=(away.astype(np.int64) if away.dtype.kind == "u" else away).astype(np.float64))
-    units = str(x.attrs.get("units", ""))
-    date = _date(origin, x.attrs)
-    if date is None:
-        return moved.assign_attrs(origin=f"{origin} {units}".rstrip())
-    return moved.assign_attrs(units=f"{units.partition(' since ')[0]} since {date}", origin=date)
-
-
-def zero_of(x: xr.DataArray) -> str | None:
-    """Where the x of a file is 0, if that is not plain: a date, or the origin it was counted from."""
-    return x.attrs.get("origin") or _date(np.int64(0), x.attrs)
-
-
-def _date(number: Any, attributes: dict) -> str | None:
-    """The date that so many units since their origin are, in the calendar of the file."""
-    if " since " not in str(attributes.get("units", "")):
-        return None
-    time = {name: attributes[name] for name in ("units", "calendar") if name in attributes}
-    try:
-        date = xr.decode_cf(xr.Dataset({"time": ((), number, time)})).time.values[()]
-    except (ValueError, OverflowError):  # of units that are no time
-        return None
-    return (pd.Timestamp(date) if isinstance(date, np.datetime64) else date).isoformat(sep=" ")
-
-
-def _from_npz(path: Path, y: str, x: str) -> tuple[xr.DataArray, xr.DataArray]:
+def _from_npz(path: Path, y: str | None, x: str | None) -> tuple[xr.DataArray, xr.DataArray]:
+    y, x = _names(path, y, x)
     arrays = {}
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -249,3 +183,13 @@ def _numbers(array: xr.DataArray, name: str) -> xr.DataArray:
     if array.dtype.kind not in "iufb":
         raise UserError(f"{name} holds {array.dtype}, not numbers")
     return array
+
+
+# A format is one entry: the function (path, y, x) that reads x and y, with their names and units.
+FORMATS = {
+    ".csv": _from_csv,
+    ".npz": _from_npz,
+    ".nc": _from_netcdf,
+    ".nc4": _from_netcdf,
+    ".cdf": _from_netcdf,
+}

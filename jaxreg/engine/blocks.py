@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.data.inputs import Columns, Source
+from jaxreg.data.source import Columns, Source
 from jaxreg.engine.tiles import empty, one_if_shared, thread_context
 from jaxreg.numerics.precision import float64
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.data.inputs import Columns
+from jaxreg.data.source import Columns
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.operation import Operands, SumsAndPoint, moments_of, result_of

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
-from jaxreg.data.inputs import Columns
+from jaxreg.data.source import Columns
 from jaxreg.engine import operation
 from jaxreg.engine.cascade import BlockResult, Task, cascade, compute_by, methods_for, shares_design
 from jaxreg.engine.estimate import Estimate, Exact

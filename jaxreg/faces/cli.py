@@ -18,15 +18,9 @@ try:
     from rich.console import Console
     from rich.table import Table
 
-    from jaxreg.data.files import (
-        NETCDF_SUFFIXES,
-        UserError,
-        check_output,
-        from_nearer_origin,
-        read,
-        write_whole,
-        zero_of,
-    )
+    from jaxreg.data.files import NETCDF_SUFFIXES, read
+    from jaxreg.data.output import UserError, check_output, write_whole
+    from jaxreg.data.times import from_nearer_origin, zero_of
 except ModuleNotFoundError as error:
     sys.exit(f'jaxreg: the command needs {error.name}: python -m pip install "jaxreg[cli]"')
 

@@ -7,26 +7,23 @@ lost to an offset of x, however correlated the params are.
 from __future__ import annotations
 
 from functools import partial, reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 
 from jaxreg._typing import Array
 from jaxreg.engine.features import Row, deviation, params_of
 from jaxreg.inference.differentiable import differentiable
 from jaxreg.inference.distributions import f, t
+from jaxreg.inference.fitted import Fitted
+from jaxreg.inference.intervals import around, quantiles
 from jaxreg.numerics import small
-from jaxreg.numerics.precision import float64, in_own_precision, power_of_two, promoting
+from jaxreg.numerics.precision import float64, promoting
 from jaxreg.numerics.vectors import triangle
-
-if TYPE_CHECKING:
-    from jaxreg.inference.statistics import Inference
-
 
 # The share of its variance in which a contrast differs from others, above the rounding of stored covariances.
 MIN_REGULAR = {"float32": 2.0**-20, "float64": 2.0**-40}
@@ -56,7 +53,7 @@ class TTest(NamedTuple):
 
 
 class FTest(NamedTuple):
-    """A test that several combinations of the params vanish together.
+    """A joint test that several combinations of the params are 0.
 
     Attributes:
         fvalue: (*batch).
@@ -69,6 +66,48 @@ class FTest(NamedTuple):
     pvalue: Array
     df_num: int
     df_denom: Array
+
+
+def t_test(fitted: Fitted, names: tuple[str, ...], contrast: Any, value: Any) -> TTest:
+    """cᵀθ = value, for one c or for each row of several."""
+    contrast, value = _parsed(contrast, value, names)
+    C = as_numbers(contrast, fitted.p)
+    each = _t_tests(fitted, np.atleast_2d(C), as_values(value, C))
+    return TTest(*(each if C.ndim == 2 else (a[0] for a in each)))
+
+
+def f_test(fitted: Fitted, names: tuple[str, ...], contrasts: Any, value: Any) -> FTest:
+    """C θ = value in all its rows."""
+    contrasts, value = _parsed(contrasts, value, names)
+    C = np.atleast_2d(as_numbers(contrasts, fitted.p))
+    q = C.shape[0]
+    if _rank(C) < q:
+        raise ValueError(f"the {q} rows of the contrasts are linearly dependent; leave out redundant ones")
+    fvalue, pvalue = f_of(fitted, C, as_values(value, C))
+    return FTest(fvalue, pvalue, q, fitted.df_denominator)
+
+
+def _parsed(contrast: Any, value: Any, names: tuple[str, ...]) -> tuple[Any, Any]:
+    """Numbers of a contrast that is text, such as "x1 = x2", or of several, "x1 = x2, x3 = 1"."""
+    if not isinstance(contrast, str):
+        return contrast, value
+    try:
+        from formulaic.errors import FormulaicError
+        from formulaic.utils.constraints import LinearConstraints
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            'contrasts as text need formulaic: python -m pip install "jaxreg[frame]"'
+        ) from None
+    if value != 0.0:
+        raise ValueError(f'a contrast as text holds its value, as "{names[-1]} = 1"; got value={value!r} too')
+    try:
+        parsed = LinearConstraints.from_spec(contrast, variable_names=list(names))
+    except KeyError as error:
+        raise ValueError(f"{contrast!r} names {error}; the params are {', '.join(names)}") from None
+    except (FormulaicError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{contrast!r} is not a linear contrast of {', '.join(names)}: {error}") from None
+    C, values = np.asarray(parsed.constraint_matrix, float), np.asarray(parsed.constraint_values, float)
+    return (C[0], values[0]) if len(C) == 1 else (C, values)
 
 
 def as_numbers(given: Any, p: int) -> np.ndarray:
@@ -96,91 +135,59 @@ def as_values(given: Any, C: np.ndarray) -> Any:
 
 
 @differentiable
-def t_tests(fit: Inference, C: Any, value: Any) -> tuple[Array, Array, Array, Array, Array]:
+def _t_tests(fitted: Fitted, C: Any, value: Any) -> tuple[Array, Array, Array, Array, Array]:
     """Cθ, its standard error, t, p-value and degrees of freedom of every row of C, (q, *batch)."""
     with float64():
-        rows = _rows_of(fit, C)
-        V = fit._cov_of_coefs()
-        effect = _effect(fit, C, rows)
+        rows = _rows_of(fitted, C)
+        V = fitted.cov_of_coefs()
+        effect = _effect(fitted, C, rows)
         sd = jnp.stack([deviation(row, V) for row in rows])
         away = effect - _per_row(value, effect)
-        effect, sd, tvalue = (a.astype(fit.estimate.params.dtype) for a in (effect, sd, away / sd))
-    df = jnp.broadcast_to(fit._df_t, sd.shape)
+        effect, sd, tvalue = (a.astype(fitted.estimate.params.dtype) for a in (effect, sd, away / sd))
+    df = jnp.broadcast_to(fitted.df_t, sd.shape)
     return effect, sd, tvalue, jnp.exp(t.log_p(tvalue, df)), df
 
 
 @differentiable
-def f_of(fit: Inference, C: Any, value: Any) -> tuple[Array, Array]:
+def f_of(fitted: Fitted, C: Any, value: Any) -> tuple[Array, Array]:
     """F of all rows of C together, and its p-value."""
     with float64():
-        rows = _rows_of(fit, C)
-        effect = _effect(fit, C, rows)
+        rows = _rows_of(fitted, C)
+        effect = _effect(fitted, C, rows)
         away = effect - _per_row(value, effect)
-        p, unit = fit._p, fit._sigma_over_root_weight().astype(jnp.float64)
+        p, unit = fitted.p, fitted.sigma_over_root_weight().astype(jnp.float64)
         dense = jnp.stack(
             [jnp.stack([jnp.broadcast_to(row.get(k, 0.0), unit.shape) for k in range(p)]) for row in rows]
         )
-        unit_cov = jnp.asarray(fit.estimate.unit_cov)[triangle(p)].astype(jnp.float64)
-        least = MIN_REGULAR[fit.estimate.params.dtype.name]
+        unit_cov = jnp.asarray(fitted.estimate.unit_cov)[triangle(p)].astype(jnp.float64)
+        least = MIN_REGULAR[fitted.estimate.params.dtype.name]
         fvalue = _mahalanobis(
             away / jnp.where(unit > 0, unit, 1), dense, jnp.where(unit > 0, unit_cov, 0 * unit_cov), least
         )
-        fvalue = (fvalue / C.shape[0]).astype(fit.estimate.params.dtype)
-    return fvalue, _tail_of_f(fit, fvalue, C.shape[0])
+        fvalue = (fvalue / C.shape[0]).astype(fitted.estimate.params.dtype)
+    return fvalue, _tail_of_f(fitted, fvalue, C.shape[0])
 
 
-@differentiable
-def _gain_over(fit: Inference, restricted: Any) -> Array:
-    """F of what a fit explains beyond the estimate of a restricted one."""
-    e, r = fit.estimate, restricted.estimate
-    more = e.params.shape[0] - r.params.shape[0]
-    unit = power_of_two(jnp.maximum(e.residual, jnp.abs(e.explained)))
-    squares = [jnp.sign(a) * jnp.square(a / unit) for a in (e.residual, e.explained, r.residual, r.explained)]
-    rest, explained, their_rest, their_explained = squares
-    gain = their_rest - rest
-    if fit.ansatz.has_intercept == restricted.ansatz.has_intercept:  # the smaller numbers lose less
-        gain = jnp.where(explained < rest, explained - their_explained, gain)
-    nested = gain >= -ROUNDING * jnp.finfo(gain.dtype).eps * (rest + jnp.abs(explained))
-    usable = nested & (e.nobs == r.nobs) & (fit.df_resid > 0)
-    return jnp.where(usable, jnp.maximum(gain, 0) / more / fit._over_df(rest), jnp.nan)
-
-
-def gain_over(fit: Inference, restricted: Inference) -> tuple[Array, Array]:
-    """F of what a fit explains beyond a restricted one, and its p-value."""
-    fvalue = _gain_over(fit, restricted)
-    return fvalue, tail_of_f(fit, fvalue, fit._p - restricted._p)
-
-
-def same_data(a: Inference, b: Inference) -> bool:
-    """Whether Σ w y² of both is the same where both have as many observations; not asked of traced fits."""
-    if isinstance(a.estimate.params, Tracer) or isinstance(b.estimate.params, Tracer):
-        return True
-    ours, theirs = np.asarray(a.uncentered_tss), np.asarray(b.uncentered_tss)
-    same = np.asarray(a.estimate.nobs) == np.asarray(b.estimate.nobs)
-    comparable = same & np.isfinite(ours) & np.isfinite(theirs)
-    return np.allclose(ours[comparable], theirs[comparable], rtol=ROUNDING * np.finfo(ours.dtype).eps, atol=0)
-
-
-def tail_of_f(fit: Inference, fvalue: Array, q: int) -> Array:
+def tail_of_f(fitted: Fitted, fvalue: Array, q: int) -> Array:
     """P(F > fvalue) for q combinations."""
-    return _tail(fit, fvalue, jnp.zeros(q))
+    return _tail(fitted, fvalue, jnp.zeros(q))
 
 
 @differentiable
-def _tail(fit: Inference, fvalue: Array, q: Array) -> Array:
-    return _tail_of_f(fit, fvalue, len(q))
+def _tail(fitted: Fitted, fvalue: Array, q: Array) -> Array:
+    return _tail_of_f(fitted, fvalue, len(q))
 
 
-def _tail_of_f(fit: Inference, fvalue: Array, q: int) -> Array:
-    df = fit._float(fit._df_denom)
+def _tail_of_f(fitted: Fitted, fvalue: Array, q: int) -> Array:
+    df = fitted.as_float(fitted.df_denominator)
     if q == 1:  # F is T²
         return jnp.exp(t.log_p(jnp.sqrt(fvalue), df))
     return f.sf(fvalue, q, df)
 
 
-def _rows_of(fit: Inference, C: Array) -> list[Row]:
+def _rows_of(fitted: Fitted, C: Array) -> list[Row]:
     """Each combination of params as one of coefs, in float64: no digit is lost to an offset of x."""
-    features = fit._feature_rows()
+    features = fitted.feature_rows()
     rows: list[Row] = []
     for weights in C:
         row: Row = {}
@@ -191,9 +198,9 @@ def _rows_of(fit: Inference, C: Array) -> list[Row]:
     return rows
 
 
-def _effect(fit: Inference, C: Array, rows: list[Row]) -> Array:
+def _effect(fitted: Fitted, C: Array, rows: list[Row]) -> Array:
     """Cθ, (q, *batch), in float64."""
-    e = fit.estimate
+    e = fitted.estimate
     coefs = jnp.asarray(e.coefs).astype(jnp.float64)
     effect = jnp.stack(params_of(rows, coefs))
     if e.y_origin is None:
@@ -259,29 +266,8 @@ def _squared_length(effect: Array, rows: Array, V: Array, least: float) -> Array
     return jnp.where(exact, jnp.where((e[..., 0] == 0).all(axis=-1), jnp.nan, jnp.inf), inside)
 
 
-def rank(C: np.ndarray) -> int:
+def _rank(C: np.ndarray) -> int:
     """How many rows are independent, with columns in units of their largest number and rows of length 1."""
     unit = np.abs(C).max(axis=0)
     scaled = C / np.where(unit > 0, unit, 1)
     return int(np.linalg.matrix_rank(scaled / np.linalg.norm(scaled, axis=1, keepdims=True)))
-
-
-def quantiles(df: Array, alpha: Any) -> Array:
-    """Of Student's t, at 1 − alpha/2."""
-    if not isinstance(alpha, Tracer):
-        number = np.asarray(alpha)
-        if number.ndim or number.dtype.kind != "f" or not 0 < number < 1:
-            raise ValueError(f"alpha is a probability between 0 and 1, such as 0.05; got {alpha!r}")
-    return _quantiles(df, alpha)
-
-
-@in_own_precision
-def _quantiles(df: Array, alpha: Any) -> Array:
-    return t.isf(jnp.zeros_like(df) + alpha / 2, df)
-
-
-@in_own_precision
-@jax.jit
-def around(center: Array, sd: Array, quantile: Array) -> Array:
-    """(lower, upper)."""
-    return jnp.stack([center - quantile * sd, center + quantile * sd])

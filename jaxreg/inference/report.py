@@ -1,141 +1,209 @@
-"""What a fit says of itself: tables of one data set or of many."""
+"""Tables of a fit: of one data set as statsmodels prints it, of a batch quantiles; pandas and xarray."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxreg import status
-
-if TYPE_CHECKING:
-    from jaxreg.inference.result import Fit
+from jaxreg.data.labels import Labels
+from jaxreg.inference import statistics
+from jaxreg.inference.fitted import Fitted
 
 WIDTH = 78
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-PER_DATA_SET = (
-    "nobs", "df_resid", "status", "digits", "ssr", "scale", "rsquared", "rsquared_adj", "fvalue", "f_pvalue",
-    "llf", "aic", "bic",
-)  # fmt: skip
-PER_PARAM = {"": "params", "_bse": "bse", "_tvalue": "tvalues", "_pvalue": "pvalues"}
+LONG_NAMES = {
+    "nobs": "valid observations",
+    "df_resid": "residual degrees of freedom",
+    "status": "what became of the data set",
+    "digits": "correct decimal digits of every param",
+    "ssr": "sum of squared residuals",
+    "scale": "variance of an observation of weight 1",
+    "rsquared": "R²",
+    "rsquared_adj": "adjusted R²",
+    "fvalue": "F statistic of all params but the constant",
+    "f_pvalue": "p-value of the F statistic",
+    "llf": "log-likelihood",
+    "aic": "Akaike's information criterion",
+    "bic": "Schwarz's information criterion",
+}
+OF_ESTIMATE = ("nobs", "status", "digits")
 
 
-def of_one(fit: Fit, alpha: float) -> str:
+def summary_of_one(fitted: Fitted, names: tuple[str, ...], alpha: float) -> str:
     """The table that statsmodels prints for one regression."""
+    e = fitted.estimate
     left = [
-        ("Ansatz", str(fit.ansatz)),
-        ("Status", status.Status(int(fit.status)).name),
-        ("No. observations", int(fit.nobs)),
-        ("Df residuals", int(fit.df_resid)),
-        ("Df model", int(fit.df_model)),
-        ("Covariance", fit.cov_type),
-        ("Digits", int(fit.digits)),
+        ("Ansatz", str(fitted.ansatz)),
+        ("Status", status.Status(int(e.status)).name),
+        ("No. observations", int(e.nobs)),
+        ("Df residuals", int(fitted.df_resid)),
+        ("Df model", fitted.regressors),
+        ("Covariance", fitted.cov_type),
+        ("Digits", int(e.digits)),
     ]
+    uncentered = not (fitted.ansatz.has_intercept or fitted.has_constant_column)
     right = [
-        ("R-squared" + ("" if fit.ansatz.has_intercept else " (uncentered)"), _short(fit.rsquared)),
-        ("Adj. R-squared", _short(fit.rsquared_adj)),
-        ("F-statistic", _short(fit.fvalue)),
-        ("Prob (F-statistic)", _short(fit.f_pvalue)),
-        ("Log-likelihood", _short(fit.llf)),
-        ("AIC", _short(fit.aic)),
-        ("BIC", _short(fit.bic)),
+        ("R-squared" + (" (uncentered)" if uncentered else ""), _short(statistics.rsquared(fitted))),
+        ("Adj. R-squared", _short(statistics.rsquared_adj(fitted))),
+        ("F-statistic", _short(statistics.fvalue(fitted))),
+        ("Prob (F-statistic)", _short(statistics.f_pvalue(fitted))),
+        ("Log-likelihood", _short(statistics.llf(fitted))),
+        ("AIC", _short(statistics.aic(fitted))),
+        ("BIC", _short(statistics.bic(fitted))),
     ]
     half = WIDTH // 2 - 1
     head = [
         f"{a + ':':<18}{b:>{half - 18}}  {c + ':':<24}{d:>{half - 24}}"
         for (a, b), (c, d) in zip(left, right, strict=True)
     ]
-    letter = "t" if fit.use_t else "z"
-    limits = (f"[{alpha / 2:.3g}", f"{1 - alpha / 2:.3g}]")
-    columns = ("coef", "std err", letter, f"P>|{letter}|", *limits)
-    values = np.column_stack(
-        [np.asarray(a) for a in (fit.params, fit.bse, fit.tvalues, fit.pvalues, *fit.conf_int(alpha))]
-    )
-    label = max(12, *(len(name) for name in fit.names))
-    table = [" " * label + "".join(f"{c:>11}" for c in columns)]
+    letter = "t" if fitted.use_t else "z"
+    headings = ("coef", "std err", letter, f"P>|{letter}|", f"[{alpha / 2:.3g}", f"{1 - alpha / 2:.3g}]")
+    label = max(12, *(len(name) for name in names))
+    table = [" " * label + "".join(f"{heading:>11}" for heading in headings)]
+    rows = np.column_stack(_coefficient_columns(fitted, alpha))
     table += [
         f"{name:<{label}}" + "".join(f"{_short(v):>11}" for v in row)
-        for name, row in zip(fit.names, values, strict=True)
+        for name, row in zip(names, rows, strict=True)
     ]
     return "\n".join(["=" * WIDTH, *head, "-" * WIDTH, *table, "=" * WIDTH])
 
 
-def of_many(fit: Fit, alpha: float) -> str:
-    """How the data sets ended, quantiles of what is known of them, and how many params stand out."""
-    known = {
-        **{name: np.asarray(p) for name, p in zip(fit.names, fit.params, strict=True)},
-        **{f"bse({name})": np.asarray(e) for name, e in zip(fit.names, fit.bse, strict=True)},
-        "R-squared": np.asarray(fit.rsquared),
-        "nobs": np.asarray(fit.nobs, float),
+def summary_of_batch(fitted: Fitted, names: tuple[str, ...], alpha: float) -> str:
+    """Counts of each status, quantiles of params and errors, and counts of significant params."""
+    e = fitted.estimate
+    shape = e.status.shape
+    rows = {
+        **{name: np.asarray(p) for name, p in zip(names, e.params, strict=True)},
+        **{f"bse({name})": np.asarray(b) for name, b in zip(names, e.bse, strict=True)},
+        "R-squared": np.asarray(statistics.rsquared(fitted)),
+        "nobs": np.asarray(e.nobs, float),
     }
-    label = max(14, *(len(name) for name in known))
+    label = max(14, *(len(name) for name in rows))
     lines = [
         "=" * WIDTH,
-        f"{fit.ansatz} fitted to {' × '.join(map(str, fit.shape))} data sets, covariance {fit.cov_type}",
-        fit.describe(),
+        f"{fitted.ansatz} fitted to {' × '.join(map(str, shape))} data sets, covariance {fitted.cov_type}",
+        status.describe(e.status),
         "-" * WIDTH,
         f"{'quantile':<{label}}" + "".join(f"{q:>12.0%}" for q in QUANTILES),
     ]
-    for name, values in known.items():
-        there = values[np.isfinite(values)]
-        quantiles = np.quantile(there, QUANTILES) if there.size else np.full(len(QUANTILES), np.nan)
+    for name, values in rows.items():
+        finite = values[np.isfinite(values)]
+        quantiles = np.quantile(finite, QUANTILES) if finite.size else np.full(len(QUANTILES), np.nan)
         lines.append(f"{name:<{label}}" + "".join(f"{_short(q):>12}" for q in quantiles))
     lines.append("-" * WIDTH)
-    for name, p in zip(fit.names, np.asarray(fit.pvalues), strict=True):
+    for name, p in zip(names, np.asarray(statistics.pvalues(fitted)), strict=True):
         tested = np.isfinite(p).sum()
         lines.append(f"{name}: P < {alpha:g} in {(p < alpha).sum()} of {tested} data sets")
     return "\n".join([*lines, "=" * WIDTH])
 
 
-def to_pandas(fit: Fit) -> Any:
-    """One data set: a row per param; many: a row per data set."""
+def to_pandas(fitted: Fitted, names: tuple[str, ...], labels: Labels, index: Any) -> Any:
+    """A pandas table: of one data set a row per param, of a batch a row per data set."""
     try:
         import pandas as pd
     except ModuleNotFoundError:
         raise ModuleNotFoundError('to_pandas needs pandas: python -m pip install "jaxreg[frame]"') from None
-    if not fit.shape:
-        low, high = fit.conf_int()
-        columns = {
-            "coef": fit.params, "std err": fit.bse, "t" if fit.use_t else "z": fit.tvalues,
-            "pvalue": fit.pvalues, "0.025": low, "0.975": high,
-        }  # fmt: skip
-        return pd.DataFrame({k: np.asarray(v) for k, v in columns.items()}, index=list(fit.names))
-    columns = {k: np.asarray(v).ravel() for k, v in _columns(fit).items()}
-    axes = [range(length) for length in fit.shape]
-    index = pd.MultiIndex.from_product(axes) if len(axes) > 1 else pd.RangeIndex(fit.shape[0])
+    shape = fitted.estimate.status.shape
+    if not shape:
+        headings = ("coef", "std err", "t" if fitted.use_t else "z", "pvalue", "0.025", "0.975")
+        table = dict(zip(headings, _coefficient_columns(fitted, 0.05), strict=True))
+        return pd.DataFrame(table, index=list(names) if index is None else index)
+    columns = {name: np.asarray(values).ravel() for name, values in _variables(fitted, names).items()}
+    count = len(columns["status"])
+    if index is not None and len(index) != count:
+        raise ValueError(f"index has {len(index)} labels; the fit has {count} data sets")
+    if index is None:
+        dims = labels.dims or (None,) * len(shape)
+        axes = [_axis_labels(labels, dim, length) for dim, length in zip(dims, shape, strict=True)]
+        single = pd.Index(axes[0], name=dims[0])
+        index = single if len(axes) == 1 else pd.MultiIndex.from_product(axes, names=dims)
     return pd.DataFrame(columns, index=index)
 
 
-def to_xarray(fit: Fit, dims: tuple[str, ...] | None, coords: Any) -> Any:
+def to_xarray(
+    fitted: Fitted, names: tuple[str, ...], labels: Labels, dims: tuple[str, ...] | str | None, coords: Any
+) -> Any:
     """A variable per statistic, with the data sets along `dims`."""
     try:
         import xarray as xr
     except ModuleNotFoundError:
         raise ModuleNotFoundError('to_xarray needs xarray: python -m pip install "jaxreg[xarray]"') from None
-    if isinstance(dims, str):
-        dims = (dims,)
-    dims = tuple(f"dim_{i}" for i in range(len(fit.shape))) if dims is None else tuple(dims)
-    if len(dims) != len(fit.shape):
-        raise ValueError(f"dims {dims} name {len(dims)} axes; the data sets have shape {fit.shape}")
-    meanings = {
-        "flag_values": [s.value for s in status.Status],
-        "flag_meanings": " ".join(s.name for s in status.Status),
+    shape = fitted.estimate.status.shape
+    dims = (dims,) if isinstance(dims, str) else dims
+    if dims is None and labels.dims is not None:
+        dims, coords = labels.dims, labels.coords if coords is None else coords
+    dims = tuple(f"dim_{i}" for i in range(len(shape))) if dims is None else tuple(dims)
+    if len(dims) != len(shape):
+        raise ValueError(f"dims {dims} name {len(dims)} axes; the data sets have shape {shape}")
+    flags = {
+        "flag_values": np.array([code.value for code in status.Status], np.int8),
+        "flag_meanings": " ".join(code.name for code in status.Status),
     }
-    variables = {
-        name: (dims, np.asarray(values), meanings if name == "status" else {})
-        for name, values in _columns(fit).items()
-    }
-    return xr.Dataset(variables, coords=coords, attrs={"ansatz": str(fit.ansatz), "cov_type": fit.cov_type})
+    variables = {}
+    for name, values in _variables(fitted, names).items():
+        attrs: dict[str, Any] = {"long_name": LONG_NAMES[name]} if name in LONG_NAMES else {}
+        variables[name] = (dims, np.asarray(values), attrs | (flags if name == "status" else {}))
+    attrs = {"ansatz": str(fitted.ansatz), "cov_type": fitted.cov_type}
+    return xr.Dataset(variables, coords=coords, attrs=attrs)
 
 
-def _columns(fit: Fit) -> dict[str, Any]:
+def _coefficient_columns(fitted: Fitted, alpha: float) -> list[np.ndarray]:
+    """Of one data set: params, standard errors, t, p-values and limits of the params, (p,) each."""
+    low, high = statistics.conf_int(fitted, alpha)
+    e, tvalues, pvalues = fitted.estimate, statistics.tvalues(fitted), statistics.pvalues(fitted)
+    return [np.asarray(a) for a in (e.params, e.bse, tvalues, pvalues, low, high)]
+
+
+def _variables(fitted: Fitted, names: tuple[str, ...]) -> dict[str, Any]:
     """name → values of every data set."""
-    of_params = {
-        f"{name}{suffix}": getattr(fit, attribute)[k]
-        for k, name in enumerate(fit.names)
-        for suffix, attribute in PER_PARAM.items()
+    e = fitted.estimate
+    per_param = {
+        "": e.params,
+        "_bse": e.bse,
+        "_tvalue": statistics.tvalues(fitted),
+        "_pvalue": statistics.pvalues(fitted),
     }
-    return {**of_params, **{name: getattr(fit, name) for name in PER_DATA_SET}}
+    of_params = {
+        f"{name}{suffix}": values[k] for k, name in enumerate(names) for suffix, values in per_param.items()
+    }
+    return {**of_params, **{name: _statistic(fitted, name) for name in LONG_NAMES}}
+
+
+def _statistic(fitted: Fitted, name: str) -> Any:
+    if name == "df_resid":
+        return fitted.df_resid
+    return getattr(fitted.estimate, name) if name in OF_ESTIMATE else getattr(statistics, name)(fitted)
+
+
+def _axis_labels(labels: Labels, dim: str | None, length: int) -> Any:
+    """The coordinate of an axis, else its integers."""
+    dims, values = labels.coords.get(dim, (None, None)) if dim is not None else (None, None)
+    return values if dims == (dim,) else range(length)
+
+
+def short_repr(fitted: Fitted, names: tuple[str, ...]) -> str:
+    """One data set: a line per param with its standard error; a batch: status counts and quartiles."""
+    e = fitted.estimate
+    if fitted.is_traced:
+        return f"<Fit of {fitted.ansatz} to data sets {e.status.shape}, traced>"
+    if e.status.shape == ():
+        head = f"Fit of {fitted.ansatz} to {int(e.nobs)} observations, {status.Status(int(e.status)).name}"
+        if e.cost is not None:
+            head += "; this cost has no standard errors"
+        errors = ["" if e.cost is not None else f" ± {error:.2g}" for error in np.asarray(e.bse)]
+        rows = zip(names, np.asarray(e.params), errors, strict=True)
+        return "\n".join([head, *(f"  {name:<9} {value: .6g}{error}" for name, value, error in rows)])
+    counts = ", ".join(f"{n} {code.name}" for code, n in status.counts(e.status).items())
+    shape = " × ".join(map(str, e.status.shape))
+    lines = [f"Fit of {fitted.ansatz} to {shape} data sets: {counts}"]
+    for name, values in zip(names, np.asarray(e.params), strict=True):
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, median, high = np.quantile(finite, [0.25, 0.5, 0.75])
+            lines.append(f"  {name:<9} median {median: .4g}, quartiles {low:.4g} and {high:.4g}")
+    return "\n".join(lines)
 
 
 def _short(value: Any) -> str:

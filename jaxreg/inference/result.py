@@ -1,9 +1,9 @@
-"""`Fit`: what `fit` returns, the params of every data set and what is known about them."""
+"""`Fit`: what `fit` returns, the params of every data set and their inference."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import reduce
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,68 +14,80 @@ from jax.core import Tracer
 from jaxreg import status
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz
-from jaxreg.data import inputs
-from jaxreg.engine.estimate import Estimate
-from jaxreg.engine.sums import columns_of
-from jaxreg.inference import report
-from jaxreg.inference.differentiable import differentiable
-from jaxreg.inference.statistics import Inference, Prediction
+from jaxreg.data.labels import Labels
+from jaxreg.inference import comparison, contrasts, prediction, report, statistics, storage
+from jaxreg.inference.contrasts import FTest, TTest
+from jaxreg.inference.fitted import Fitted
+from jaxreg.inference.prediction import Prediction
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.numerics.pytrees import pytree, static
-from jaxreg.status import Status
 
 
 @pytree
-class Fit(Inference):
-    """The fitted params of every data set and what is known about them; `fit(...)` makes it.
+class Fit:
+    """The fitted params of every data set and their inference; `fit(...)` makes it.
 
     A pytree: it goes through `jit`, `vmap` (with `out_axes=-1`) and `jax.tree.map`. `fit[i]` is the fit
-    of one data set, `fit[i, j]` of one in a grid, `fit[2:5]` of some.
+    of one data set, `fit[i, j]` of one in a grid, `fit[2:5]` of several.
 
     Attributes:
-        estimate: what all results are made of; see `Estimate`.
+        params: θ, (p, *batch).
+        bse: standard errors, (p, *batch).
+        nobs: number of valid observations, (*batch).
+        status: `jaxreg.Status` codes, (*batch).
+        digits: correct decimal digits of the params, (*batch).
         ansatz: the ansatz that was fitted.
-        cov_type: what kind of covariance bse and tests are made with.
-        use_t: whether tests of params are Student's, or normal.
-        constant: without an intercept, the column of a shared x that is constant, "implicit" where columns
-            add up to one, or None: then sums of squares are not about the mean.
+        cov_type: the kind of covariance that bse and tests use, such as "nonrobust" or "HC3".
+        use_t: whether params are tested with Student's t, or with the normal distribution.
+        labels: dimensions, coordinates and names that came with x and y.
     """
 
-    estimate: Estimate
-    ansatz: Ansatz = static()
-    cov_type: str = static(default="nonrobust")
-    use_t: bool = static(default=True)
-    constant: int | str | None = static(default=None)
+    _fitted: Fitted
+    labels: Labels = static(default=Labels())
 
     @property
     def params(self) -> Float[Array, "p *batch"]:
         """θ; for a line `intercept, slope = fit.params`."""
-        return self.estimate.params
+        return self._fitted.estimate.params
 
     @property
     def bse(self) -> Float[Array, "p *batch"]:
         """Standard errors of the params."""
-        return self.estimate.bse
+        return self._fitted.estimate.bse
 
     @property
     def nobs(self) -> Int[Array, "*batch"]:
-        """How many observations are valid."""
-        return self.estimate.nobs
+        """Number of valid observations."""
+        return self._fitted.estimate.nobs
 
     @property
     def status(self) -> Int[Array, "*batch"]:
         """A `jaxreg.Status` code."""
-        return self.estimate.status
+        return self._fitted.estimate.status
 
     @property
     def digits(self) -> Int[Array, "*batch"]:
-        """How many decimal digits of every param are correct, at most 7 in float32 and 15 in float64.
+        """Number of correct decimal digits of every param, at most 7 in float32 and 15 in float64.
 
-        Against the exact solution for the data in the dtype of y. Bounded, not estimated: often there are
-        more. 0 where there are no params, and for costs whose exact solution is not known. Subnormal numbers
-        count as 0.
+        Relative to the exact solution for the data in the dtype of y. A lower bound, not an estimate. 0 where
+        there are no params, and for costs whose exact solution is not known. Subnormal numbers count as 0.
         """
-        return self.estimate.digits
+        return self._fitted.estimate.digits
+
+    @property
+    def ansatz(self) -> Ansatz:
+        """The ansatz that was fitted."""
+        return self._fitted.ansatz
+
+    @property
+    def cov_type(self) -> str:
+        """The kind of covariance that bse and tests use, such as "nonrobust" or "HC3"."""
+        return self._fitted.cov_type
+
+    @property
+    def use_t(self) -> bool:
+        """Whether params are tested with Student's t, or with the normal distribution."""
+        return self._fitted.use_t
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,12 +102,181 @@ class Fit(Inference):
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the params."""
-        return self.ansatz.names(self._columns)
+        columns, intercept = self.labels.columns, ("intercept",) * self.ansatz.has_intercept
+        k = self._fitted.p - self.ansatz.has_intercept
+        return self.ansatz.names(k) if columns is None else (*intercept, *columns)
 
     @property
-    def _columns(self) -> int:
-        """How many columns x has where it is a vector."""
-        return self._p - self.ansatz.has_intercept
+    def df_resid(self) -> Int[Array, "*batch"]:
+        """Residual degrees of freedom nobs − p, at least 0."""
+        return self._fitted.df_resid
+
+    @property
+    def df_model(self) -> Int[Array, "*batch"]:
+        """Number of params other than the constant."""
+        return jnp.full_like(self.nobs, self._fitted.regressors)
+
+    @property
+    def cost(self) -> Float[Array, "*batch"]:
+        """S(θ): the mean squared error, or the value of another cost."""
+        return statistics.cost(self._fitted)
+
+    @property
+    def ssr(self) -> Float[Array, "*batch"]:
+        """Sum of squared residuals Σ w ε(θ)², in units of y² (times weight)."""
+        return statistics.ssr(self._fitted)
+
+    @property
+    def ess(self) -> Float[Array, "*batch"]:
+        """Explained sum of squares: the reduction of ssr relative to the intercept-only model.
+
+        Relative to y = 0 where there is no constant.
+        """
+        return statistics.ess(self._fitted)
+
+    @property
+    def scale(self) -> Float[Array, "*batch"]:
+        """σ̂² = ssr / df_resid, the variance of an observation of weight 1."""
+        return statistics.scale(self._fitted)
+
+    @property
+    def centered_tss(self) -> Float[Array, "*batch"]:
+        """Σ w (y − ȳ)²."""
+        return statistics.centered_tss(self._fitted)
+
+    @property
+    def uncentered_tss(self) -> Float[Array, "*batch"]:
+        """Σ w y²."""
+        return statistics.uncentered_tss(self._fitted)
+
+    @property
+    def rsquared(self) -> Float[Array, "*batch"]:
+        """R² = ess / tss: the explained share of the variance, or of Σ w y² without a constant.
+
+        NaN where there is no variance.
+
+        >>> from jaxreg import fit
+        >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).rsquared)
+        0.8526315...
+        """
+        return statistics.rsquared(self._fitted)
+
+    @property
+    def rsquared_adj(self) -> Float[Array, "*batch"]:
+        """1 − (1 − R²) (nobs − 1) / df_resid; nobs itself without a constant."""
+        return statistics.rsquared_adj(self._fitted)
+
+    @property
+    def tvalues(self) -> Float[Array, "p *batch"]:
+        """params / bse."""
+        return statistics.tvalues(self._fitted)
+
+    @property
+    def pvalues(self) -> Float[Array, "p *batch"]:
+        """P(|T| > |t|) for θ = 0, T being Student's or, where `use_t` is False, normal.
+
+        >>> from jaxreg import fit
+        >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).pvalues)
+        [0.85857864 0.07661948]
+        """
+        return statistics.pvalues(self._fitted)
+
+    @property
+    def log10_pvalues(self) -> Float[Array, "p *batch"]:
+        """log₁₀ of the p-values, which does not underflow where these do."""
+        return statistics.log10_pvalues(self._fitted)
+
+    @property
+    def fvalue(self) -> Float[Array, "*batch"]:
+        """The F statistic of all params but the constant; with a robust covariance that of an `f_test`.
+
+        NaN where a robust covariance of these params is singular, such as one of fewer clusters than params.
+        """
+        return statistics.fvalue(self._fitted)
+
+    @property
+    def f_pvalue(self) -> Float[Array, "*batch"]:
+        """P(F > fvalue)."""
+        return statistics.f_pvalue(self._fitted)
+
+    @property
+    def llf(self) -> Float[Array, "*batch"]:
+        """The log-likelihood −nobs/2 (log(2π ssr / nobs) + 1) + ½ Σ log w of normal errors."""
+        return statistics.llf(self._fitted)
+
+    @property
+    def aic(self) -> Float[Array, "*batch"]:
+        """Akaike's −2 llf + 2p."""
+        return statistics.aic(self._fitted)
+
+    @property
+    def bic(self) -> Float[Array, "*batch"]:
+        """Schwarz's −2 llf + p log nobs."""
+        return statistics.bic(self._fitted)
+
+    def conf_int(self, alpha: Any = 0.05) -> Float[Array, "2 p *batch"]:
+        """(lower, upper) limits of the params with confidence 1 − alpha: `low, high = fit.conf_int()`."""
+        return statistics.conf_int(self._fitted, alpha)
+
+    def cov_params(self) -> Float[Array, "p p *batch"]:
+        """The covariance of the params."""
+        return statistics.cov_params(self._fitted)
+
+    def t_test(self, contrast: Any, value: Any = 0.0) -> TTest:
+        """Test cᵀθ = value, for every data set.
+
+        Args:
+            contrast: c, (p,), or (q, p) for q separate tests; or text with the names of the params, such as
+                "x1 = x2" or "slope = 1" (needs formulaic, extra `frame`).
+            value: the same for all data sets, a number, or (q,) for q tests.
+
+        >>> from jaxreg import fit
+        >>> line = fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0]))
+        >>> print(line.t_test([1, 10]).effect)  # the line at x = 10
+        8.89999...
+        """
+        return contrasts.t_test(self._fitted, self.names, contrast, value)
+
+    def f_test(self, contrasts_: Any, value: Any = 0.0) -> FTest:
+        """Test that C θ = value in all its rows: F = (Cθ − v)ᵀ (C cov Cᵀ)⁻¹ (Cθ − v) / q.
+
+        NaN where C cov Cᵀ has no inverse. The rank of a robust covariance is at most that of its scores: the
+        number of clusters, or of observations that are not fitted exactly.
+
+        Args:
+            contrasts_: C, (q, p), of independent rows; or text, as for `t_test`.
+            value: the same for all data sets, a number, or (q,).
+
+        >>> from jaxreg import fit
+        >>> line = fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0]))
+        >>> print(line.f_test([[0, 1]]).fvalue, line.fvalue)
+        11.571428... 11.571428...
+        """
+        return contrasts.f_test(self._fitted, self.names, contrasts_, value)
+
+    def compare(self, restricted: Fit) -> FTest:
+        """Test this fit against a restricted one of the same data: F = Δssr / Δp / scale.
+
+        Args:
+            restricted: a fit of the same data sets with fewer params, such as a lower degree.
+
+        Raises:
+            TypeError: if it is not a fit.
+            ValueError: if it does not have fewer params, is of other data, or if a covariance is robust: use
+                `f_test` for these.
+
+        Returns:
+            `FTest`; NaN where the data sets have other observations, or where the restricted fit explains
+            more: it is not a special case of this one.
+
+        >>> from jaxreg import Polynomial, fit
+        >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
+        >>> print(fit(x, y, ansatz=Polynomial(2)).compare(fit(x, y)).pvalue)
+        0.00785183...
+        """
+        if not isinstance(restricted, Fit):
+            raise TypeError(f"compare takes the fit of fewer params, got {type(restricted).__name__}")
+        return comparison.compare(self._fitted, restricted._fitted)
 
     def predict(
         self, x: Any, interval: str | None = None, alpha: Any = 0.05, weights: Any = None
@@ -103,76 +284,114 @@ class Fit(Inference):
         """f(θ, x) of every data set, and an interval around it; NaN where there are no params.
 
         Computed around the data, where no digit is lost to a large offset of x. Intervals of a fit with
-        cluster errors and `use_t` are those of Student's t with groups − 1 degrees of freedom, as its tests
-        are; statsmodels takes nobs − p there.
+        cluster errors and `use_t` are those of Student's t with groups − 1 degrees of freedom, as in its
+        tests; statsmodels uses nobs − p there.
 
         Args:
             x: one number, (n,) for all data sets or (n, *batch) for each its own; where the ansatz
                 takes vectors (n, k) or (n, k, *batch).
             interval: "confidence" for limits of f(θ, x), "prediction" for those of a new observation.
             alpha: 1 − the confidence.
-            weights: of the new observations, 1 if not given: a number, or of the shape of the result.
+            weights: of the new observations, 1 if omitted: a number, or of the shape of the result.
 
         Returns:
             (n, *batch) in units of y, (*batch) for one number; with an interval a `Prediction` of
             mean, lower and upper.
 
         >>> from jaxreg import fit
-        >>> found = fit(np.arange(3.0), np.array([1.0, 3.0, 6.0]))
-        >>> found.predict(np.array([10.0])).round(3).tolist()
+        >>> line = fit(np.arange(3.0), np.array([1.0, 3.0, 6.0]))
+        >>> line.predict(np.array([10.0])).round(3).tolist()
         [25.833]
-        >>> found.predict(1.0, "prediction").upper.round(3).tolist()
+        >>> line.predict(1.0, "prediction").upper.round(3).tolist()
         9.323
         """
-        if interval not in (None, "confidence", "prediction"):
-            raise ValueError(f'interval is "confidence", "prediction" or None, got {interval!r}')
-        away = inputs.new_x(
-            x, self.params.dtype, self.ansatz, self.shape, self._columns, self.estimate.x_origin
-        )
-        if interval is None:
-            return _predict(self, away)
-        if interval == "confidence":
-            weights = None
-        else:
-            weights = inputs.new_weights(weights, jax.eval_shape(_predict, self, away).shape)
-        return Prediction(*_limits(self, away, weights, self._quantile(alpha)))
+        _ = self.shape
+        return prediction.predict(self._fitted, x, interval, alpha, weights)
+
+    def fittedvalues(self, x: Any) -> Float[Array, "n *batch"]:
+        """f(θ, x) at the x of the fit, which a fit does not keep: `predict` by its statsmodels name."""
+        return prediction.fittedvalues(self._fitted, x)
+
+    def resid(self, x: Any, y: Any) -> Float[Array, "n *batch"]:
+        """Residuals y − f(θ, x) of the data that are passed, which a fit does not keep; NaN in gaps.
+
+        >>> from jaxreg import fit
+        >>> x, y = np.arange(3.0), np.array([1.0, 3.0, 6.0])
+        >>> fit(x, y).resid(x, y).round(3).tolist()
+        [0.167, -0.333, 0.167]
+        """
+        _ = self.shape
+        return prediction.residuals(self._fitted, x, y)
 
     def summary(self, alpha: float = 0.05) -> str:
-        """A table: of one data set as statsmodels prints it, of many quantiles and counts.
+        """A table: of one data set as statsmodels prints it, of a batch quantiles and counts.
 
         >>> from jaxreg import fit
         >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).summary().splitlines()[-2])
         slope               0.9     0.2646      3.402    0.07662    -0.2384      2.038
         """
         self._need_values("summary")
-        return report.of_many(self, alpha) if self.shape else report.of_one(self, alpha)
+        table = report.summary_of_batch if self.shape else report.summary_of_one
+        return table(self._fitted, self.names, alpha)
 
-    def to_pandas(self) -> Any:
-        """A pandas table (extra `frame`): a row per param of one data set, or a row per data set of many."""
-        self._need_values("to_pandas")
-        return report.to_pandas(self)
-
-    def to_xarray(self, dims: tuple[str, ...] | None = None, coords: Any = None) -> Any:
-        """An xarray Dataset (extra `xarray`) of params, errors, tests and what else is known.
+    def to_pandas(self, index: Any = None) -> Any:
+        """A pandas table (extra `frame`): a row per param of one data set, or a row per data set of a batch.
 
         Args:
-            dims: what the axes of the data sets are called.
-            coords: coordinates of them, as xarray takes them.
+            index: labels of the rows; those that came with y if omitted.
+        """
+        self._need_values("to_pandas")
+        return report.to_pandas(self._fitted, self.names, self.labels, index)
+
+    def to_xarray(self, dims: tuple[str, ...] | str | None = None, coords: Any = None) -> Any:
+        """An xarray Dataset (extra `xarray`) of params, errors, tests and goodness of fit.
+
+        Args:
+            dims: names of the axes of the data sets; those that came with y if omitted.
+            coords: their coordinates, as xarray takes them; those that came with y if both are omitted.
         """
         self._need_values("to_xarray")
-        return report.to_xarray(self, dims, coords)
+        return report.to_xarray(self._fitted, self.names, self.labels, dims, coords)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fit to an .npz file that `jaxreg.load` reads; written whole or not at all.
+
+        Raises:
+            ValueError: if the name does not end in .npz.
+            TypeError: if the ansatz is not one of jaxreg's own; pass it to `load` then.
+        """
+        self._need_values("save")
+        storage.save(Path(path), self._fitted, self.labels)
+
+    @classmethod
+    def concatenate(cls, fits: Sequence[Fit], axis: int = -1) -> Fit:
+        """One fit of the data sets of several, such as those of blocks that were fitted in turn.
+
+        Args:
+            fits: of one ansatz, covariance and dtype.
+            axis: of the data sets along which they are joined.
+
+        >>> from jaxreg import fit
+        >>> x, y = np.arange(3.0), np.arange(12.0).reshape(3, 4)
+        >>> Fit.concatenate([fit(x, y[:, :2]), fit(x, y[:, 2:])]).shape
+        (4,)
+        """
+        if not fits or not all(isinstance(f, Fit) for f in fits):
+            raise TypeError("concatenate takes a list of fits, not empty")
+        return cls(storage.concatenate([f._fitted for f in fits], len(fits[0].shape), axis))
 
     def describe(self) -> str:
-        """How many data sets ended how, with a sentence of advice for each code.
+        """How many data sets ended in which status, with a sentence of advice for each.
 
         >>> from jaxreg import fit
         >>> print(fit(np.arange(3.0), np.array([1.0, 3.0, 5.0])).describe())
         1 ok: fitted.
         """
+        self._need_values("describe")
         return status.describe(self.status)
 
     def raise_for_status(self) -> Fit:
-        """The fit itself if every data set has params and the search for them ended.
+        """The fit itself if every data set was fitted.
 
         Raises:
             FitError: if one ended otherwise than `ok` or `exact_fit`; says how many, which and why.
@@ -202,13 +421,13 @@ class Fit(Inference):
         if not any(isinstance(i, Tracer) for i in index):
             np.broadcast_to(False, self.shape)[index]  # JAX would clamp an index that is out of range
 
-        def of(leaf: Array) -> Array:
+        def at(leaf: Array) -> Array:
             xp: Any = np if isinstance(leaf, np.ndarray) else jnp  # which would copy a view of one entry
             if leaf.ndim == len(self.shape):
                 return leaf[(*index, *others)]
             return xp.moveaxis(xp.moveaxis(leaf, 0, -1)[(*index, *others, slice(None))], -1, 0)
 
-        return in_own_precision(jax.tree.map)(of, self)
+        return Fit(in_own_precision(jax.tree.map)(at, self._fitted), self.labels.at(index, self.shape))
 
     def __len__(self) -> int:
         if not self.shape:
@@ -219,62 +438,28 @@ class Fit(Inference):
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        if isinstance(self.params, Tracer):
-            return f"<Fit of {self.ansatz} to data sets {self.shape}, traced>"
-        arrays = isinstance(self.params, jax.Array | np.ndarray)
-        if not arrays or self.params.shape[1:] != self.status.shape:
-            return f"Fit(params={self.params!r}, …)"
-        return _many(self) if self.shape else _single(self)
+        params, end = self.params, self.status
+        arrays = isinstance(params, jax.Array | np.ndarray) and isinstance(end, jax.Array | np.ndarray)
+        if not arrays or params.shape[1:] != end.shape:
+            return f"Fit(params={params!r}, …)"
+        return report.short_repr(self._fitted, self.names)
 
 
-@differentiable
-def _predict(found: Fit, x: Array) -> Array:
-    """y_origin + Σ c_k ψ_k(t), with x as it is from x_origin."""
-    e = found.estimate
-    terms = [c * psi for c, psi in zip(e.coefs, _basis(found, x), strict=True)]
-    value = reduce(jnp.add, terms)
-    return value if e.y_origin is None else value + e.y_origin.astype(value.dtype)
+def load(path: str | Path, ansatz: Ansatz | None = None) -> Fit:
+    """The fit that `Fit.save` wrote; reads arrays and text, and never executes code from the file.
 
+    Args:
+        path: of the .npz file.
+        ansatz: the ansatz of the fit, where it is not one of jaxreg's own.
 
-@differentiable
-def _limits(found: Fit, x: Array, weights: Any, quantile: Array) -> tuple[Array, Array, Array]:
-    mean = _predict(found, x)
-    reach = quantile * found._deviation(_basis(found, x), weights)
-    return mean, mean - reach, mean + reach
+    Raises:
+        ValueError: if the file is not one of these, or of a newer version.
 
-
-def _basis(found: Fit, x: Array) -> list[Array]:
-    """ψ(t) of new x, where a shared x has axes of length 1 for the data sets."""
-    e, ansatz = found.estimate, found.ansatz
-    if x.ndim <= 1 + ansatz.x_is_vector:
-        x = x.reshape(*x.shape, *(1,) * len(found.shape))
-    center, scale = (columns_of(ansatz, a, 0) for a in (e.x_center, e.x_scale))
-    columns = columns_of(ansatz, x, 1)
-    return ansatz.basis([(a - c) * (1 / s) for a, c, s in zip(columns, center, scale, strict=True)])
-
-
-def _single(found: Fit) -> str:
-    """The repr of one data set: a line per param, with its standard error."""
-    code = Status(int(found.status))
-    head = f"Fit of {found.ansatz} to {int(found.nobs)} observations, {code.name}"
-    errors = np.asarray(found.bse)
-    return "\n".join(
-        [head]
-        + [
-            f"  {name:<9} {value: .6g} ± {error:.2g}"
-            for name, value, error in zip(found.names, np.asarray(found.params), errors, strict=True)
-        ]
-    )
-
-
-def _many(found: Fit) -> str:
-    """The repr of many data sets: how they ended and the quartiles of each param."""
-    counted = ", ".join(f"{n} {code.name}" for code, n in status.counts(found.status).items())
-    head = f"Fit of {found.ansatz} to {' × '.join(map(str, found.shape))} data sets: {counted}"
-    lines = [head]
-    for name, values in zip(found.names, np.asarray(found.params), strict=True):
-        known = values[np.isfinite(values)]
-        if known.size:
-            low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
-            lines.append(f"  {name:<9} median {middle: .4g}, half of them in [{low:.4g}, {high:.4g}]")
-    return "\n".join(lines)
+    >>> import tempfile
+    >>> from jaxreg import fit
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fit(np.arange(3.0), np.array([1.0, 3.0, 5.0])).save(f"{folder}/line.npz")
+    ...     print(load(f"{folder}/line.npz").params)
+    [1. 2.]
+    """
+    return Fit(*storage.load(Path(path), ansatz))

@@ -18,7 +18,7 @@ from jax.tree_util import Partial
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.data.inputs import Columns
+from jaxreg.data.source import Columns
 from jaxreg.engine.cascade import BlockResult, Task, placed_at, repeated
 from jaxreg.engine.derivative import Observations, finite_or_1
 from jaxreg.engine.estimate import Estimate

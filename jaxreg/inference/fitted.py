@@ -1,0 +1,136 @@
+"""`Fitted`: the estimate of every data set together with what decides how it is tested."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxreg._typing import Array, Int, not_none
+from jaxreg.ansatz import Ansatz
+from jaxreg.engine.estimate import Estimate
+from jaxreg.engine.features import Row, feature_rows
+from jaxreg.engine.sums import columns_of
+from jaxreg.numerics.pytrees import pytree, static
+from jaxreg.numerics.vectors import Symmetric
+
+
+@pytree
+class Fitted:
+    """What every statistic is a function of.
+
+    Attributes:
+        estimate: params, standard errors and sums of every data set.
+        ansatz: the ansatz that was fitted.
+        cov_type: the kind of covariance that standard errors and tests use.
+        use_t: whether params are tested with Student's t, or with the normal distribution.
+        constant: without an intercept, the column of a shared x that is constant, "implicit" where columns
+            add up to one, or None: then sums of squares are about 0.
+    """
+
+    estimate: Estimate
+    ansatz: Ansatz = static()
+    cov_type: str = static(default="nonrobust")
+    use_t: bool = static(default=True)
+    constant: int | str | None = static(default=None)
+
+    @property
+    def p(self) -> int:
+        """Number of params."""
+        return self.estimate.params.shape[0]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the data."""
+        return self.estimate.params.dtype
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether it has no values to look at."""
+        return isinstance(self.estimate.params, Tracer)
+
+    @property
+    def has_constant_column(self) -> bool:
+        """Whether columns of x hold the constant, instead of an intercept beside them."""
+        return self.constant is not None
+
+    @property
+    def regressors(self) -> int:
+        """Number of params other than the constant."""
+        return self.p - (self.ansatz.has_intercept or self.has_constant_column)
+
+    @property
+    def df_resid(self) -> Int[Array, "*batch"]:
+        """nobs − p, at least 0."""
+        return jnp.maximum(self.estimate.nobs - self.p, 0)
+
+    @property
+    def df_denominator(self) -> Int[Array, "*batch"]:
+        """Degrees of freedom of the covariance: clusters − 1, or those of the residuals."""
+        groups = self.estimate.groups
+        return self.df_resid if groups is None else groups - 1
+
+    @property
+    def df_t(self) -> Array:
+        """Degrees of freedom of Student's t; infinite for the normal distribution."""
+        df = self.as_float(self.df_denominator)
+        return df if self.use_t else jnp.where(df > 0, jnp.inf, jnp.nan).astype(df.dtype)
+
+    @property
+    def root_weight(self) -> Array:
+        """√Σ w."""
+        e = self.estimate
+        return jnp.sqrt(self.as_float(e.nobs)) if e.root_weight is None else e.root_weight
+
+    def as_float(self, a: Array) -> Array:
+        """In the dtype of the data."""
+        return a.astype(self.dtype)
+
+    def sum_of_squares(self, root_mean: Array) -> Array:
+        """Σ w a² from √⟨a²⟩."""
+        return jnp.square(root_mean * self.root_weight)
+
+    def total(self) -> Array:
+        """Σ w y², about the mean where there is an intercept."""
+        e = self.estimate
+        return jnp.sign(e.explained) * self.sum_of_squares(e.explained) + self.sum_of_squares(e.residual)
+
+    def shares(self) -> tuple[Array, Array]:
+        """Explained and residual sum of squares, in one unit, in which no square overflows."""
+        e = self.estimate
+        if self.has_constant_column:
+            deviation = not_none(e.y_deviation)
+            unit = jnp.maximum(deviation, e.residual)
+            residual = jnp.square(e.residual / unit)
+            return jnp.square(deviation / unit) - residual, residual
+        unit = jnp.maximum(jnp.abs(e.explained), e.residual)
+        explained = e.explained / unit
+        return explained * jnp.abs(explained), jnp.square(e.residual / unit)
+
+    def over_df(self, a: Array) -> Array:
+        """a / df_resid; NaN where there is no residual degree of freedom."""
+        df = self.df_resid
+        return jnp.where(df > 0, a / jnp.maximum(df, 1), jnp.nan)
+
+    def sigma_over_root_weight(self) -> Array:
+        """√(Σ w ε² / Σ w / df_resid): cov c is the square of it times `unit_cov`."""
+        residual = self.estimate.residual
+        return residual * jnp.sqrt(self.over_df(jnp.ones_like(residual)))
+
+    def cov_of_coefs(self) -> Symmetric:
+        """The covariance of c in units of y², float64."""
+        unit = self.sigma_over_root_weight().astype(jnp.float64)
+        V = [a.astype(jnp.float64) * unit * unit for a in jnp.asarray(self.estimate.unit_cov)]
+        return Symmetric(V, self.p)
+
+    def feature_rows(self) -> list[Row]:
+        """Rows of the matrix from c to θ, float64."""
+        e = self.estimate
+        center, scale = (self._wide_columns(a) for a in (e.x_center, e.x_scale))
+        if e.x_origin is not None:
+            center = [c + o for c, o in zip(center, self._wide_columns(e.x_origin), strict=True)]
+        return feature_rows(self.ansatz, center, scale)
+
+    def _wide_columns(self, a: Array) -> list[Array]:
+        """Columns of a center or a scale, cut before they become float64, for the transpose rule of JAX."""
+        return [column.astype(jnp.float64) for column in columns_of(self.ansatz, a, 0)]

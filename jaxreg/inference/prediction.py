@@ -1,0 +1,116 @@
+"""Predictions f(θ, x) of every data set, and intervals around them."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg._typing import Array
+from jaxreg.data import checks
+from jaxreg.engine import derivative
+from jaxreg.engine.features import deviation
+from jaxreg.engine.sums import columns_of
+from jaxreg.inference.differentiable import differentiable
+from jaxreg.inference.fitted import Fitted
+from jaxreg.inference.statistics import quantile
+from jaxreg.numerics.precision import float64
+
+
+class Prediction(NamedTuple):
+    """f(θ, x) and an interval around it, each (n, *batch).
+
+    Attributes:
+        mean: f(θ, x).
+        lower: the lower limit.
+        upper: the upper limit.
+    """
+
+    mean: Array
+    lower: Array
+    upper: Array
+
+
+def predict(fitted: Fitted, x: Any, interval: str | None, alpha: Any, weights: Any) -> Array | Prediction:
+    """f(θ, x), with limits if an interval is asked for."""
+    if interval not in (None, "confidence", "prediction"):
+        raise ValueError(f'interval is "confidence", "prediction" or None, got {interval!r}')
+    if interval is None:
+        return fittedvalues(fitted, x)
+    x = _new_x(fitted, x)
+    if interval == "confidence":
+        weights = None
+    else:
+        weights = checks.new_weights(weights, jax.eval_shape(_mean, fitted, x).shape)
+    return Prediction(*_limits(fitted, x, weights, quantile(fitted, alpha)))
+
+
+def fittedvalues(fitted: Fitted, x: Any) -> Array:
+    """f(θ, x)."""
+    return _mean(fitted, _new_x(fitted, x))
+
+
+def residuals(fitted: Fitted, x: Any, y: Any) -> Array:
+    """y − f(θ, x), subtracted in float64."""
+    e = fitted.estimate
+    y = checks.new_y(y, fitted.dtype, e.status.shape, e.y_origin)
+    return _residuals(fitted, _new_x(fitted, x), y)
+
+
+def _new_x(fitted: Fitted, x: Any) -> Array:
+    e, ansatz = fitted.estimate, fitted.ansatz
+    columns = fitted.p - ansatz.has_intercept
+    return checks.new_x(x, fitted.dtype, ansatz, e.status.shape, columns, e.x_origin)
+
+
+@differentiable
+def _residuals(fitted: Fitted, x: Array, y: Array) -> Array:
+    e, ansatz = fitted.estimate, fitted.ansatz
+    center, scale = (columns_of(ansatz, a, 0) for a in (e.x_center, e.x_scale))
+    coefs = list(e.coefs)
+    zeros = [jnp.zeros_like(c) for c in coefs]
+    return derivative.residuals(ansatz, _columns(fitted, x), y, center, scale, coefs, zeros)
+
+
+@differentiable
+def _mean(fitted: Fitted, x: Array) -> Array:
+    """y_origin + Σ c_k ψ_k(t), with x counted from x_origin."""
+    e = fitted.estimate
+    terms = [c * psi for c, psi in zip(e.coefs, _basis(fitted, x), strict=True)]
+    value = reduce(jnp.add, terms)
+    return value if e.y_origin is None else value + e.y_origin.astype(value.dtype)
+
+
+@differentiable
+def _limits(fitted: Fitted, x: Array, weights: Any, quantile: Array) -> tuple[Array, Array, Array]:
+    mean = _mean(fitted, x)
+    reach = quantile * _standard_error(fitted, _basis(fitted, x), weights)
+    return mean, mean - reach, mean + reach
+
+
+def _standard_error(fitted: Fitted, psi: list[Array], weights: Any) -> Array:
+    """√var f(θ, x) where the basis is ψ; of a new observation if its weight is given."""
+    with float64():
+        standard_error = deviation(dict(enumerate(psi)), fitted.cov_of_coefs())
+        if weights is not None:
+            sigma = fitted.root_weight * fitted.sigma_over_root_weight()
+            standard_error = jnp.hypot(standard_error, sigma / jnp.sqrt(weights))
+        return standard_error.astype(fitted.dtype)
+
+
+def _basis(fitted: Fitted, x: Array) -> list[Array]:
+    """ψ(t) of new x."""
+    e, ansatz = fitted.estimate, fitted.ansatz
+    center, scale = (columns_of(ansatz, a, 0) for a in (e.x_center, e.x_scale))
+    columns = _columns(fitted, x)
+    return ansatz.basis([(a - c) * (1 / s) for a, c, s in zip(columns, center, scale, strict=True)])
+
+
+def _columns(fitted: Fitted, x: Array) -> list[Array]:
+    """The columns of new x; a shared x has axes of length 1 for the data sets."""
+    ansatz = fitted.ansatz
+    if x.ndim <= 1 + ansatz.x_is_vector:
+        x = x.reshape(*x.shape, *(1,) * fitted.estimate.status.ndim)
+    return columns_of(ansatz, x, 1)
