@@ -1,58 +1,95 @@
-"""Very many small regressions at once, on CPU, GPU and TPU, with gradients through the fit."""
+"""Very many small regressions at once, on CPU, GPU and TPU, with gradients through the fit.
 
+In reading order: what is fitted, how, the fit and its inference, and regression as mechanics.
+"""
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from jaxreg import datasets, distributions
-from jaxreg.ansatz import Line, Linear, Polynomial
-from jaxreg.cost import mean_squared_error, residuals
+from jaxreg.ansatz import Ansatz, Features, Line, Linear, Polynomial
+from jaxreg.cost import Cost, mean_squared_error, residuals
 from jaxreg.engine.moments import Moments
 from jaxreg.fitting import fit, moments
+from jaxreg.inference.covariance import HAC, HC0, HC1, HC2, HC3, Cluster, Covariance
 from jaxreg.inference.multiple_testing import false_discovery
 from jaxreg.inference.result import Fit, load
 from jaxreg.mechanics.flow import Flow, exact_flow, learning_rates, linearized_flow, momentum
 from jaxreg.mechanics.langevin import Samples, sample
 from jaxreg.mechanics.path_integral import Laplace, StationaryPhase, laplace, stationary_phase
 from jaxreg.mechanics.phase_space import Trajectory, leapfrog
-from jaxreg.solvers.closed_form import closed_form
+from jaxreg.solvers.closed_form import ClosedForm, closed_form
 from jaxreg.solvers.descent import Descent, descend
-from jaxreg.solvers.gradient_descent import ClosedForm, GradientDescent
+from jaxreg.solvers.gradient_descent import GradientDescent
+from jaxreg.solvers.solver import Solver
 from jaxreg.status import FitError, Status, describe
+
+if TYPE_CHECKING:
+    from jaxreg import physics, plot
 
 __version__ = version("jaxreg")
 
-__all__ = [
-    "ClosedForm",
-    "Descent",
-    "Fit",
-    "FitError",
-    "Flow",
-    "GradientDescent",
-    "Laplace",
-    "Line",
-    "Linear",
-    "Moments",
-    "Polynomial",
-    "Samples",
-    "StationaryPhase",
-    "Status",
-    "Trajectory",
-    "closed_form",
-    "datasets",
-    "descend",
-    "describe",
-    "distributions",
-    "exact_flow",
-    "false_discovery",
+FACES = ("physics", "plot")  # imported when they are used: each needs an extra
+
+__all__ = [  # noqa: RUF022 in reading order
+    # what is fitted
     "fit",
-    "laplace",
-    "leapfrog",
-    "learning_rates",
-    "linearized_flow",
-    "load",
+    "Ansatz",
+    "Line",
+    "Polynomial",
+    "Linear",
+    "Features",
+    "Cost",
     "mean_squared_error",
-    "moments",
-    "momentum",
     "residuals",
-    "sample",
+    # how
+    "Solver",
+    "ClosedForm",
+    "GradientDescent",
+    # the fit and its inference
+    "Fit",
+    "load",
+    "Status",
+    "FitError",
+    "describe",
+    "Covariance",
+    "HC0",
+    "HC1",
+    "HC2",
+    "HC3",
+    "Cluster",
+    "HAC",
+    "false_discovery",
+    "distributions",
+    # the moments, and the turning point
+    "moments",
+    "Moments",
+    "closed_form",
+    # mechanics
+    "momentum",
+    "descend",
+    "Descent",
+    "learning_rates",
+    "exact_flow",
+    "linearized_flow",
+    "Flow",
+    "leapfrog",
+    "Trajectory",
     "stationary_phase",
+    "StationaryPhase",
+    "laplace",
+    "Laplace",
+    "sample",
+    "Samples",
+    # data, and faces
+    "datasets",
+    "physics",
+    "plot",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in FACES:
+        return import_module(f"jaxreg.{name}")
+    raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")

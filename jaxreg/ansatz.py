@@ -7,7 +7,8 @@ and `basis_in_features` what ψ is in terms of φ, so that coefficients can be b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -18,6 +19,7 @@ from jax import lax
 from jaxreg._typing import Array, Float
 from jaxreg.numerics import double_double
 from jaxreg.numerics.double_double import DoubleDouble
+from jaxreg.numerics.precision import in_own_precision
 
 Number = TypeVar("Number", Array, DoubleDouble)
 
@@ -41,7 +43,7 @@ class Ansatz(Protocol):
         """Whether ψ(t) is t itself, behind the constant; else t has to lie in [−1, 1]."""
         ...
 
-    def names(self, x_columns: int) -> tuple[str, ...]:
+    def param_names(self, x_columns: int) -> tuple[str, ...]:
         """The names of the parameters."""
         ...
 
@@ -84,7 +86,7 @@ class Line:
     has_intercept = True
     basis_is_x = True
 
-    def names(self, x_columns: int = 1) -> tuple[str, ...]:
+    def param_names(self, x_columns: int = 1) -> tuple[str, ...]:
         """`("intercept", "slope")`."""
         return ("intercept", "slope")
 
@@ -137,7 +139,7 @@ class Polynomial:
         if self.degree < 0:
             raise ValueError(f"Polynomial takes a degree of 0 or more, got {self.degree}")
 
-    def names(self, x_columns: int = 1) -> tuple[str, ...]:
+    def param_names(self, x_columns: int = 1) -> tuple[str, ...]:
         """`("c0", "c1", …)`, by power of x."""
         return tuple(f"c{k}" for k in range(self.degree + 1))
 
@@ -213,6 +215,8 @@ class Linear:
             column of your own in a shared x, or columns that add up to one, count as an intercept, as in
             statsmodels: R², F and degrees of freedom are then those around the mean. That takes values
             to look at: within `jit` they are around 0.
+        names: of the columns, for `Fit.names`, tables and contrasts as text; those of a data frame, or
+            x1, x2, …, if omitted.
 
     >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     >>> Linear().predict(jnp.array([1.0, 2.0, 3.0]), x).tolist()
@@ -220,18 +224,24 @@ class Linear:
     """
 
     intercept: bool = True
+    names: tuple[str, ...] | None = field(default=None, repr=False)
 
     x_is_vector = True
     basis_is_x = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "names", _checked_names(self.names))
 
     @property
     def has_intercept(self) -> bool:
         """The same as `intercept`."""
         return self.intercept
 
-    def names(self, x_columns: int) -> tuple[str, ...]:
+    def param_names(self, x_columns: int) -> tuple[str, ...]:
         """`("intercept", "x1", "x2", …)`."""
-        columns = tuple(f"x{j + 1}" for j in range(x_columns))
+        columns = self.names or tuple(f"x{j + 1}" for j in range(x_columns))
+        if len(columns) != x_columns:
+            raise ValueError(f"Linear has {len(columns)} names {columns}, and x has {x_columns} columns")
         return ("intercept", *columns) if self.intercept else columns
 
     def features(self, x: Float[Array, "n k *batch"]) -> Float[Array, "n p *batch"]:
@@ -267,6 +277,105 @@ class Linear:
     def basis_in_features(self, p: int) -> np.ndarray:
         """The basis is the features."""
         return np.eye(p)
+
+
+@dataclass(frozen=True)
+class Features:
+    """A linear combination of functions of x, y = θ₀ + θ₁ φ₁(x) + … + θ_k φ_k(x).
+
+    θ_k carries units of y / units of φ_k. `fit`, `moments`, `predict` and the costs evaluate the functions,
+    in float64 where x is float64; the rest is `Linear` on their values.
+
+    Args:
+        function: x → (φ₁(x), …, φ_k(x)), a tuple of arrays of the shape of x, a pure JAX function. Programs
+            are compiled once per function object, so define it once.
+        names: of the φ_k, for `Fit.names`, tables and contrasts as text.
+        intercept: whether the constant θ₀ is part of it.
+
+    >>> def waves(x):
+    ...     return jnp.sin(x), jnp.cos(x)
+    >>> from jaxreg import fit
+    >>> x = np.linspace(0, 6, 7)
+    >>> wave = fit(x, 1 + 2 * np.cos(x), ansatz=Features(waves, names=("sin", "cos")))
+    >>> print(wave.names, wave.params.round(6), wave.predict(np.array([0.0])).round(6))
+    ('intercept', 'sin', 'cos') [1. 0. 2.] [3.]
+    """
+
+    function: Callable[[Any], Any]
+    names: tuple[str, ...]
+    intercept: bool = True
+
+    def __repr__(self) -> str:
+        name = getattr(self.function, "__name__", repr(self.function))
+        return f"Features({name}: {', '.join(self.names)})"
+
+    def __post_init__(self):
+        if not callable(self.function):
+            raise TypeError(f"Features takes a function of x as its first argument, got {self.function!r}")
+        object.__setattr__(self, "names", _checked_names(self.names))
+
+    @property
+    def linear(self) -> Linear:
+        """The ansatz on the values of the functions."""
+        return Linear(self.intercept)
+
+    def param_names(self, x_columns: int = 0) -> tuple[str, ...]:
+        """`("intercept", *names)`."""
+        return ("intercept", *self.names) if self.intercept else self.names
+
+    def design(self, x: Any) -> Array:
+        """(φ₁(x), …, φ_k(x)) along axis 1, behind the observations."""
+        x = x if isinstance(x, jax.Array | np.ndarray | dict | tuple) else np.asarray(x)
+        values = in_own_precision(self.function)(x)
+        if not isinstance(values, tuple | list):
+            raise TypeError(
+                f"the function of Features returns a tuple of arrays, one for each of {self.names}; it "
+                f"returned {type(values).__name__}"
+            )
+        if len(values) != len(self.names):
+            raise ValueError(f"the function of Features returned {len(values)} arrays for names {self.names}")
+        if jnp.ndim(values[0]) == 0:
+            raise ValueError("Features takes x with an axis of observations, (n,)")
+        return in_own_precision(jnp.stack)(values, axis=1)
+
+    def features(self, x: Any) -> Array:
+        """φ(x) = (1, φ₁(x), …, φ_k(x)), without the 1 if there is no intercept."""
+        return self.linear.features(self.design(x))
+
+    def predict(self, params: Array, x: Any) -> Array:
+        """θ₀ + Σ θ_k φ_k(x)."""
+        return self.linear.predict(params, self.design(x))
+
+
+def compiled_ansatz(ansatz: Any) -> Ansatz:
+    """The ansatz that programs are compiled for: `Linear` for `Features`, and without names.
+
+    So other names compile nothing anew.
+    """
+    return Linear(ansatz.intercept) if isinstance(ansatz, Features | Linear) else ansatz
+
+
+def design(ansatz: Any, x: Any) -> Any:
+    """The x that the compiled ansatz takes: the values of the functions of `Features`, else x itself."""
+    if isinstance(ansatz, Features):
+        return ansatz.design(x)
+    if isinstance(ansatz, Linear) and ansatz.names is not None and np.shape(x)[1:2] != (len(ansatz.names),):
+        k = len(ansatz.names)
+        raise ValueError(
+            f"x has shape {np.shape(x)}: Linear with {k} names {ansatz.names} takes x of shape (n, {k}) or "
+            f"(n, {k}, *batch)"
+        )
+    return x
+
+
+def _checked_names(names: Any) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f'names are a tuple of text, such as ("slope", "curvature"); got {names!r}')
+    if len(set(names)) < len(tuple(names)):
+        raise ValueError(f"names are different from each other; got {tuple(names)}")
+    return tuple(names)
 
 
 def _in_a_loop(twice: DoubleDouble, first: list[DoubleDouble], count: int) -> list[DoubleDouble]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxreg.ansatz import Ansatz, Line
+from jaxreg.ansatz import Ansatz, Features, Line, Linear, compiled_ansatz, design
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.data import checks
 from jaxreg.data.labels import check_dims, labels_of
@@ -22,32 +22,31 @@ from jaxreg.engine.cascade import Task, estimate_and_exact, estimate_only
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.operation import Operands, moments_of
-from jaxreg.inference.covariance import robust_from
+from jaxreg.inference.covariance import Covariance, covariance_of
 from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.result import Fit
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.solvers import user_cost
-from jaxreg.solvers.gradient_descent import ClosedForm, GradientDescent
+from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.minimization import AtOnce, InTiles, facing, minimize, start_of
+from jaxreg.solvers.solver import Solver
 
 
 def fit(
     x: Any,
     y: Any,
     *,
-    ansatz: Ansatz = Line(),
+    ansatz: Ansatz | Features = Line(),
     cost: Cost = mean_squared_error,
-    solver: ClosedForm | GradientDescent | None = None,
+    solver: Solver | None = None,
     weights: Any = None,
     sigma: Any = None,
     nan_policy: str = "omit",
-    cov_type: str = "nonrobust",
-    groups: Any = None,
-    maxlags: int | None = None,
-    use_t: Any = None,
-    precision: str = "auto",
+    cov_type: str | Covariance = "nonrobust",
+    use_t: bool | None = None,
     block_size: int | np.integer | str = "auto",
     progress: bool = False,
+    **retired: Any,
 ) -> Fit:
     """Fit y = f(θ, x) to every data set in one call: minimize S(θ) = Σ w ε(θ)² / Σ w.
 
@@ -56,37 +55,29 @@ def fit(
 
     Args:
         x: (n,) shared by all data sets or, shaped as y, each data set's own; where the ansatz takes
-            vectors, (n, k) or (n, k, *batch). An x of more digits than y is rounded to its dtype; where
-            that would spoil the spacing of x, an error says so.
-        y: (n, *batch). NaN is a gap, as is an element that a NumPy masked array masks.
-        ansatz: `Line()`, `Polynomial(degree)` or `Linear(intercept=True)`.
+            vectors, (n, k) or (n, k, *batch). One y on many x: `y = np.broadcast_to(y[:, None], x.shape)`,
+            which copies nothing. An x of more digits than y is rounded to its dtype; where that would spoil
+            the spacing of x, an error says so.
+        y: (n, *batch). NaN is a gap, as is an element that a NumPy masked array masks. Arrays, lists, data
+            frames, xarray's DataArrays; float32, float64, integers and booleans. float16 and bfloat16 are
+            refused: three digits are too few to fit in.
+        ansatz: `Line()`, `Polynomial(degree)`, `Linear(intercept=True)` or `Features(function, names)`.
         cost: `mean_squared_error` or any function with its signature. Numbers that are to be differentiated
             or to change without compiling anew, such as the strength of a penalty, are leaves of a
-            pytree that is called: `jax.tree_util.Partial(ridge, strength=0.1)`. It sees x and params in the
+            pytree that is called: `jax.tree_util.Partial(ridge, strength=0.1)`. It gets x and params in the
             units of the data, in float64.
-        solver: `ClosedForm()` if not given, or `GradientDescent(...)`, which any other cost needs.
+        solver: `ClosedForm()` if omitted, or `GradientDescent(...)`, which any other cost needs.
         weights: inverse variances of the observations, (n,) or (n, *batch). Weight 0 is a gap, and so is
             a subnormal one.
         sigma: their standard deviations instead, weights = 1/sigma².
         nan_policy: "omit" leaves NaN out data set by data set, "propagate" gives data sets with a NaN
             the status `invalid_data`, "raise" raises a ValueError.
-        cov_type: what bse and all tests are made with. "nonrobust": one variance for all observations of a
-            data set (divided by the weight); "HC0", "HC1", "HC2", "HC3": a variance of its own for each;
-            "cluster": any correlation within groups; "HAC": between observations that follow each
-            other. All but the first take one more pass over the data, and are those of statsmodels.
-        groups: (n,), the cluster that each observation belongs to, labels of any kind.
-        maxlags: of "HAC", the largest lag, counted in valid observations, with Bartlett's weights
-            1 − lag / (maxlags + 1). ⌊4 (nobs / 100)^(2/9)⌋ of each data set if not given.
-        use_t: whether params are tested with Student's t, or as normal numbers. As in statsmodels, t
-            with a nonrobust covariance and normal otherwise, if not given.
-        precision: which data sets are computed in twice the digits of float64, at 20 to 50 µs each.
-            "auto": those in whose params or errors the rounding of plain float64 sums could be noticed, a
-            share that depends on correlations, and on offsets where there is no intercept; with one it is
-            next to none of lines and designs of independent columns.
-            NIST's eleven certified sets keep 15 or more digits in float64 and 7 in float32, where LAPACK
-            keeps 6 to 13 and 0 to 5. "certified": all. "fast": none; `digits` tells what is left, and
-            columns that plain sums cannot tell apart are `rank_deficient`. Within `jit` and the other
-            transformations of JAX, and of arrays that lie on several devices, "auto" is "fast".
+        cov_type: the covariance of bse and all tests. "nonrobust": one variance for all observations of a
+            data set (divided by the weight); "HC0" to "HC3": a variance of its own for each;
+            `Cluster(groups)`: any correlation within groups; `HAC(maxlags)`: between observations that follow
+            each other. All but the first take one more pass over the data, and are those of statsmodels.
+        use_t: whether params are tested with Student's t or with the normal distribution. If omitted, as in
+            statsmodels, t with a nonrobust covariance and normal otherwise.
         block_size: how many data sets are worked on at once. "auto" bounds the memory: arrays that are
             not on the device, NumPy arrays, memory maps and whatever else gives numbers when it is sliced
             (h5py, zarr, dask), are read and copied block by block, the next while the present one is
@@ -95,7 +86,7 @@ def fit(
         progress: whether to show a progress bar over the blocks (needs tqdm).
 
     Returns:
-        `Fit`. Bad data end in that data set's `status`, with NaN there and nowhere else; see
+        `Fit`. A data set that cannot be fitted has a `status` and NaN, and does not affect the others; see
         `fit(...).describe()`. float64 results are NumPy arrays where JAX's 64-bit switch is off.
 
     Raises:
@@ -105,20 +96,22 @@ def fit(
 
     >>> x = np.array([0.0, 1.0, 2.0, 3.0])
     >>> y = np.array([[1.0, 0.0], [3.0, np.nan], [5.0, 1.0], [6.0, 2.0]])  # two data sets, one gap
-    >>> found = fit(x, y)
-    >>> intercept, slope = found.params
-    >>> print(slope.round(3), found.bse[1].round(3), found.nobs)
+    >>> lines = fit(x, y)
+    >>> intercept, slope = lines.params
+    >>> print(slope.round(3), lines.bse[1].round(3), lines.nobs)
     [1.7   0.643] [0.173 0.124] [4 3]
     """
+    checks.check_retired(retired)
     solver = ClosedForm() if solver is None else solver
-    checks.check_options(ansatz, cost, solver, nan_policy, precision, block_size)
-    check_dims(x, y, weights if sigma is None else sigma)
-    labels = labels_of(x, y, ansatz.x_is_vector)
-    source = source_of(x, y, weights, sigma, nan_policy, ansatz)
+    checks.check_options(ansatz, cost, solver, nan_policy, block_size)
     if use_t not in (None, True, False):
         raise ValueError(f"use_t is True, False or None, got {use_t!r}")
-    robust = robust_from(cov_type, groups, maxlags, source.y.shape[0])
-    task = Task(ansatz, precision, solver, robust)
+    check_dims(x, y, weights if sigma is None else sigma)
+    compiled = compiled_ansatz(ansatz)
+    labels = labels_of(x, y, isinstance(ansatz, Linear))
+    source = source_of(design(ansatz, x), y, weights, sigma, nan_policy, compiled)
+    covariance = covariance_of(cov_type, source.y.shape[0])
+    task = Task(compiled, solver.precision, _without_precision(solver), covariance)
     if cost is mean_squared_error:
         estimate = _least_squares(task, source, block_size, progress)
     elif isinstance(solver, ClosedForm):
@@ -129,8 +122,14 @@ def fit(
     else:
         source = replace(source, integers_keep_origin=False)
         estimate = _minimum(task, cost, source, block_size, progress)
-    use_t = robust is None if use_t is None else use_t
-    return Fit(Fitted(estimate, ansatz, cov_type, use_t, constant_column(source)), labels)
+    name = "nonrobust" if covariance is None else covariance.name
+    use_t = covariance is None if use_t is None else use_t
+    return Fit(Fitted(estimate, compiled, name, use_t, constant_column(source)), ansatz, labels)
+
+
+def _without_precision(solver: Solver) -> Solver:
+    """The solver that programs are compiled with, one for every precision."""
+    return ClosedForm() if isinstance(solver, ClosedForm) else solver
 
 
 @in_own_precision
@@ -159,7 +158,7 @@ def _minimum(task: Task, cost: Cost, source: Source, block_size: Any, progress: 
     return in_blocks(of_block, source, block_size, progress)
 
 
-def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> Moments:
+def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz | Features = Line()) -> Moments:
     """The moments of every data set, in one pass over the data.
 
     ⟨a⟩ = Σ w a / Σ w over the valid observations of a data set: those at which neither x nor y is NaN
@@ -179,8 +178,9 @@ def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz = Line()) -> 
     Raises:
         ValueError, TypeError: shapes or dtypes that do not fit together.
     """
-    source = source_of(x, y, weights, None, "omit", ansatz)
-    return _moments(ansatz, source)
+    check_dims(x, y, weights)
+    compiled = compiled_ansatz(ansatz)
+    return _moments(compiled, source_of(design(ansatz, x), y, weights, None, "omit", compiled))
 
 
 @in_own_precision

@@ -62,7 +62,7 @@ def exact(ansatz, x, y, digits=80) -> tuple[list, list]:
 def _features(ansatz, x) -> list:
     if ansatz.x_is_vector:
         return [mpmath.mpf(1)] * ansatz.has_intercept + [mpmath.mpf(v) for v in x]
-    degree = len(ansatz.names(1)) - 1
+    degree = len(ansatz.param_names(1)) - 1
     return [mpmath.mpf(x) ** k for k in range(degree + 1)]
 
 

@@ -85,16 +85,16 @@ def test_change_moves_each_column_by_its_own(intercept, rng):
 
 @pytest.mark.parametrize("ansatz", [Line(), Polynomial(5)])
 def test_basis_is_a_constant_matrix_times_the_features(ansatz):
-    K = ansatz.basis_in_features(len(ansatz.names(1)))
+    K = ansatz.basis_in_features(len(ansatz.param_names(1)))
     basis = np.stack(ansatz.basis([jnp.float32(X)]))
     np.testing.assert_allclose(K @ np.asarray(ansatz.features(jnp.float32(X))).T, basis, atol=1e-5)
 
 
 def test_names_name_every_param():
-    assert Line().names() == ("intercept", "slope")
-    assert Polynomial(2).names() == ("c0", "c1", "c2")
-    assert Linear().names(2) == ("intercept", "x1", "x2")
-    assert Linear(intercept=False).names(2) == ("x1", "x2")
+    assert Line().param_names() == ("intercept", "slope")
+    assert Polynomial(2).param_names() == ("c0", "c1", "c2")
+    assert Linear().param_names(2) == ("intercept", "x1", "x2")
+    assert Linear(intercept=False).param_names(2) == ("x1", "x2")
 
 
 def test_equal_ansaetze_are_equal_so_that_they_compile_once():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nist import digits, exact
 
-from jaxreg import GradientDescent, Linear, Polynomial, Status, fit
+from jaxreg import ClosedForm, GradientDescent, Linear, Polynomial, Status, fit
 
 pytestmark = pytest.mark.either_mode
 
@@ -59,7 +59,7 @@ def test_digits_are_never_overstated(rng, dtype, precision):
     noise = 10.0 ** rng.uniform(-9, 2, m)
     y = (rng.normal(size=m) * x + noise * rng.normal(size=(n, m)) + rng.normal(size=m)).astype(dtype)
     for ansatz in (Polynomial(1), Polynomial(2)):
-        found = fit(x, y, ansatz=ansatz, precision=precision)
+        found = fit(x, y, ansatz=ansatz, solver=ClosedForm(precision=precision))
         for i in np.flatnonzero(np.asarray(found.status) == Status.ok):
             right = digits(found.params[:, i], exact(ansatz, x[:, i], y[:, i])[0])
             assert found.digits[i] <= right, (i, found.params[:, i])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxreg import FitError, Line, Linear, Polynomial, Status, fit
+from jaxreg import ClosedForm, FitError, Line, Linear, Polynomial, Status, fit
 
 N, M = 24, 40
 WITHOUT_DIGITS = ("constant y",)  # a slope that is 0
@@ -174,7 +174,12 @@ def test_params_beyond_the_range_of_the_dtype_are_out_of_range(rng, dtype, name,
     slope = np.polyfit(t, y, 1)[0]
     for x_unit, y_unit, fits in UNITS[dtype.name]:
         x, scaled = (t * x_unit).astype(dtype), (y * y_unit).astype(dtype)
-        found = fit(x[:, None] if name == "Linear" else x, scaled, ansatz=ANSATZE[name], precision=precision)
+        found = fit(
+            x[:, None] if name == "Linear" else x,
+            scaled,
+            ansatz=ANSATZE[name],
+            solver=ClosedForm(precision=precision),
+        )
         if fits and name != "Polynomial":
             assert found.status == Status.ok
             assert found.digits > 5
@@ -189,8 +194,11 @@ def test_params_beyond_the_range_of_the_dtype_are_out_of_range(rng, dtype, name,
 @pytest.mark.parametrize("precision", ["auto", "fast", "certified"])
 def test_a_power_of_x_that_overflows_is_out_of_range(rng, precision):
     x, y = np.linspace(0, 1, N), rng.normal(size=N)
-    assert fit(1e200 * x, y, ansatz=Polynomial(2), precision=precision).status == Status.out_of_range
-    assert fit(1e100 * x, y, ansatz=Polynomial(2), precision=precision).status == Status.ok
+    assert (
+        fit(1e200 * x, y, ansatz=Polynomial(2), solver=ClosedForm(precision=precision)).status
+        == Status.out_of_range
+    )
+    assert fit(1e100 * x, y, ansatz=Polynomial(2), solver=ClosedForm(precision=precision)).status == Status.ok
 
 
 @pytest.mark.parametrize(("unit", "weight"), [(1e22, 1e-30), (1e-22, 1e30)])
@@ -204,6 +212,6 @@ def test_a_sum_of_squares_that_is_a_float32_is_found_though_the_squares_are_none
 def test_invalid_data_sets_count_what_is_there(rng, dtype, precision):
     x, y = np.arange(20, dtype=dtype), rng.normal(size=(20, 2)).astype(dtype)
     y[3], y[4, 1] = np.inf, np.nan
-    found = fit(x, y, precision=precision)
+    found = fit(x, y, solver=ClosedForm(precision=precision))
     np.testing.assert_array_equal(found.nobs, [20, 19])
     np.testing.assert_array_equal(found.status, Status.invalid_data)

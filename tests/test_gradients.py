@@ -56,14 +56,16 @@ def data(request, rng):
     return ansatz, x, y, w
 
 
-@pytest.mark.parametrize("solver", [None, GradientDescent(steps=20_000)], ids=["closed form", "descent"])
+@pytest.mark.parametrize(
+    "solver", [ClosedForm(precision="fast"), GradientDescent(steps=20_000)], ids=["closed form", "descent"]
+)
 def test_derivatives_of_params_bse_and_cost(data, solver):
     ansatz, *values = data
     flat, unflatten = jax.flatten_util.ravel_pytree(tuple(values))
 
     def f(flat):
         x, y, w = unflatten(flat)
-        return outputs(fit(x, y, ansatz=ansatz, weights=w, solver=solver, precision="fast"))
+        return outputs(fit(x, y, ansatz=ansatz, weights=w, solver=solver))
 
     expected = jax.jacfwd(lambda flat: by_normal_equations(ansatz, *unflatten(flat)))(flat)
     assert_close(jax.jacrev(f)(flat), expected)
@@ -90,20 +92,18 @@ def ill(rng, dtype=float):
 
 
 @pytest.mark.parametrize(
-    ("solver", "precision"),
+    "solver",
     [
-        (None, "auto"),
-        *(
-            pytest.param(s, p, marks=pytest.mark.slow)
-            for s, p in ((None, "certified"), (GradientDescent(), "fast"))
-        ),
+        ClosedForm(),
+        pytest.param(ClosedForm(precision="certified"), marks=pytest.mark.slow),
+        pytest.param(GradientDescent(), marks=pytest.mark.slow),
     ],
 )
-def test_failed_data_sets_get_gradient_0_and_their_neighbors_what_they_get_alone(rng, solver, precision):
+def test_failed_data_sets_get_gradient_0_and_their_neighbors_what_they_get_alone(rng, solver):
     x, y, w = ill(rng)
 
     def total(x, y, w):
-        found = fit(x, y, weights=w, solver=solver, precision=precision)
+        found = fit(x, y, weights=w, solver=solver)
         return jnp.nansum(outputs(found))
 
     gradient_of = jax.jit(jax.grad(total, argnums=(0, 1, 2)))

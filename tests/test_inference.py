@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from jaxreg import Line, Linear, Polynomial, fit
+from jaxreg import HAC, Cluster, Line, Linear, Polynomial, fit
 
 N = 40
 
@@ -87,6 +87,7 @@ COVARIANCES = {
     "cluster": {"groups": GROUPS},
     "HAC": {"maxlags": 3},
 }
+OBJECTS = {"cluster": Cluster(GROUPS), "HAC": HAC(3)}
 DESIGNS = {
     "line": (Line(), ()),
     "cubic": (Polynomial(3), ()),
@@ -110,7 +111,7 @@ def oracle(ansatz, x, y, w, cov_type, options):
     there = ~np.isnan(y)
     x, y = x[there].astype("f8"), y[there].astype("f8")
     if not ansatz.x_is_vector:
-        X = np.vander(x, len(ansatz.names(1)), increasing=True)
+        X = np.vander(x, len(ansatz.param_names(1)), increasing=True)
     else:
         X = np.column_stack([np.ones(len(x)), x]) if ansatz.has_intercept else x
     options = {k: v[there] if k == "groups" else v for k, v in options.items()}
@@ -128,7 +129,7 @@ def oracle(ansatz, x, y, w, cov_type, options):
 def test_numbers_are_those_of_statsmodels(rng, dtype, design, cov_type, weighted):
     ansatz, x, y, w = problem(rng, design, dtype, weighted)
     options = COVARIANCES[cov_type]
-    found = fit(x, y, ansatz=ansatz, weights=w, cov_type=cov_type, **options)
+    found = fit(x, y, ansatz=ansatz, weights=w, cov_type=OBJECTS.get(cov_type, cov_type))
     tol = {"float32": 2e-5, "float64": 1e-8}[dtype.name]  # statsmodels solves with the pseudoinverse
     covariances, intervals = found.cov_params(), found.conf_int(0.1)
     for j in range(SETS):
@@ -166,7 +167,7 @@ def test_numbers_are_those_of_statsmodels(rng, dtype, design, cov_type, weighted
 def test_contrasts_and_predictions_are_those_of_statsmodels(rng, dtype, design, cov_type):
     ansatz, x, y, _ = problem(rng, design, dtype, False)
     options = COVARIANCES[cov_type]
-    found = fit(x, y, ansatz=ansatz, cov_type=cov_type, **options)
+    found = fit(x, y, ansatz=ansatz, cov_type=OBJECTS.get(cov_type, cov_type))
     p = len(found.params)
     c, C = rng.normal(size=(3, p)), rng.normal(size=(2, p))
     t, f = found.t_test(c, 0.5), found.f_test(C)
@@ -225,7 +226,7 @@ def test_sigma_gives_the_likelihood_of_its_weights(rng, dtype, tol):
 
 def test_nothing_is_known_without_degrees_of_freedom(dtype):
     x, y = np.array([0, 1], dtype), np.array([[0, 1], [1, np.nan]], dtype)
-    for cov_type in ("nonrobust", "HC1", "HAC"):
+    for cov_type in ("nonrobust", "HC1", HAC()):
         found = fit(x, y, cov_type=cov_type)
         for values in (
             found.bse,
@@ -242,7 +243,7 @@ def test_nothing_is_known_without_degrees_of_freedom(dtype):
 
 def test_one_cluster_is_too_few(dtype):
     x = np.arange(9, dtype=dtype)
-    found = fit(x, x**2, cov_type="cluster", groups=np.zeros(9))
+    found = fit(x, x**2, cov_type=Cluster(np.zeros(9)))
     assert np.isnan(found.bse).all()
     assert np.isfinite(found.params).all()
 
@@ -251,7 +252,7 @@ def test_newey_and_west_choose_the_lags_of_each_data_set(rng):
     """⌊4 (nobs/100)^(2/9)⌋, which is statsmodels' rule where it is not told."""
     x, y = rng.normal(size=200), rng.normal(size=(200, 2))
     y[60:, 1] = np.nan
-    found = fit(x, y, cov_type="HAC")
+    found = fit(x, y, cov_type=HAC())
     for j, lags in ((0, 4), (1, 3)):
         there = ~np.isnan(y[:, j])
         model = sm.OLS(y[there, j], sm.add_constant(x[there]))
@@ -273,8 +274,8 @@ def test_a_robust_covariance_does_not_depend_on_the_neighbors(rng):
     x, y = rng.normal(size=40).astype("f4"), rng.normal(size=(40, 50)).astype("f4")
     for options in (
         {"cov_type": "HC2"},
-        {"cov_type": "HAC", "maxlags": 2},
-        {"cov_type": "cluster", "groups": np.arange(40) // 5},
+        {"cov_type": HAC(2)},
+        {"cov_type": Cluster(np.arange(40) // 5)},
     ):
         whole = fit(x, y, **options)
         np.testing.assert_array_equal(fit(x, y[:, 20:40], **options).bse, whole.bse[:, 20:40])
@@ -313,8 +314,8 @@ def meat_cluster(scores, leverage):
     ("options", "meat"),
     [
         ({"cov_type": "HC3"}, meat_hc3),
-        ({"cov_type": "HAC", "maxlags": 2}, meat_hac),
-        ({"cov_type": "cluster", "groups": np.arange(20) // 4}, meat_cluster),
+        ({"cov_type": HAC(2)}, meat_hac),
+        ({"cov_type": Cluster(np.arange(20) // 4)}, meat_cluster),
     ],
     ids=["HC3", "HAC", "cluster"],
 )
@@ -356,17 +357,25 @@ def test_a_fit_is_asked_inside_of_jit_and_by_index(rng):
     ("options", "message"),
     [
         ({"cov_type": "HC4"}, "cov_type is one of"),
-        ({"cov_type": "cluster"}, "go together"),
-        ({"groups": np.zeros(9)}, "go together"),
-        ({"cov_type": "cluster", "groups": np.zeros(4)}, r"pass a label for every observation, \(9,\)"),
-        ({"maxlags": 2}, "maxlags is for"),
-        ({"cov_type": "HAC", "maxlags": -1}, "whole number"),
+        ({"cov_type": "cluster"}, r"pass cov_type=Cluster\(groups\)"),
+        ({"cov_type": "HAC"}, r"pass cov_type=HAC\(maxlags=None\)"),
+        ({"cov_type": Cluster}, "cov_type is one of"),
+        ({"cov_type": Cluster(np.zeros(4))}, r"pass a label for every observation, \(9,\)"),
+        ({"groups": np.zeros(9)}, r"groups= has moved: pass cov_type=Cluster\(groups\)"),
+        ({"maxlags": 2}, r"maxlags= has moved: pass cov_type=HAC\(maxlags=2\)"),
+        ({"precision": "fast"}, r'precision= has moved: pass solver=ClosedForm\(precision="fast"\)'),
+        ({"cov_typ": "HC0"}, "unexpected keyword argument 'cov_typ'"),
     ],
 )
-def test_options_that_do_not_go_together(options, message):
+def test_options_that_do_not_exist(options, message):
     x = np.arange(9.0)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         fit(x, x, **options)
+
+
+def test_a_number_of_lags_is_a_whole_one():
+    with pytest.raises(ValueError, match="whole number"):
+        HAC(-1)
 
 
 def test_questions_that_make_no_sense():
@@ -405,7 +414,7 @@ LABELS = {
 def test_a_missing_label_is_one_clear_error(rng, kind):
     x, y = rng.normal(size=24), rng.normal(size=24)
     with pytest.raises(ValueError, match=r"groups has 8 missing labels, the first at observation 1: give"):
-        fit(x, y, cov_type="cluster", groups=LABELS[kind])
+        fit(x, y, cov_type=Cluster(LABELS[kind]))
 
 
 @pytest.mark.parametrize(
@@ -422,7 +431,7 @@ def test_a_missing_label_is_one_clear_error(rng, kind):
 def test_labels_of_any_kind_are_welcome(rng, labels):
     x, y = rng.normal(size=24), rng.normal(size=24)
     labels = np.array([*labels, None], object)[:-1] if isinstance(labels, list) else labels
-    found, expected = (fit(x, y, cov_type="cluster", groups=g).bse for g in (labels, [0, 1, 2] * 8))
+    found, expected = (fit(x, y, cov_type=Cluster(g)).bse for g in (labels, [0, 1, 2] * 8))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -443,7 +452,7 @@ def test_fewer_clusters_than_params(rng, dtype):
     """Of 8 scores a covariance of rank 7: tests of few params have numbers, one of all has none."""
     x, y = rng.normal(size=(80, 9)).astype(dtype), rng.normal(size=(80, 4)).astype(dtype)
     labels = np.arange(80) // 10
-    found = fit(x, y, ansatz=Linear(), cov_type="cluster", groups=labels)
+    found = fit(x, y, ansatz=Linear(), cov_type=Cluster(labels))
     few = found.f_test(np.eye(10)[[2, 5]])
     assert np.isnan(found.fvalue).all()
     for j in range(4):

@@ -10,7 +10,17 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from jaxreg import GradientDescent, Line, Linear, Polynomial, fit, mean_squared_error
+from jaxreg import (
+    HAC,
+    ClosedForm,
+    Cluster,
+    GradientDescent,
+    Line,
+    Linear,
+    Polynomial,
+    fit,
+    mean_squared_error,
+)
 from jaxreg.engine.row_sums import row_sums
 from jaxreg.engine.rows import ROWS
 
@@ -56,7 +66,8 @@ def test_robust_errors_of_tight_fits(rng, dtype, cov_type, degree):
     e = rng.choice([-1, 0, 1], 40) * 2.0**-14
     lags = {"maxlags": 3} if cov_type == "HAC" else {}
     y = (2 + 3 * x.astype("f8") + e).astype(dtype)
-    found = fit(x, y, ansatz=Line() if degree == 1 else Polynomial(degree), cov_type=cov_type, **lags)
+    ansatz = Line() if degree == 1 else Polynomial(degree)
+    found = fit(x, y, ansatz=ansatz, cov_type=HAC(3) if lags else cov_type)
     design = np.vander(x.astype("f8"), degree + 1, increasing=True)
     exact = sm.OLS(e, design).fit(cov_type=cov_type, cov_kwds=lags or None)
     np.testing.assert_allclose(found.bse, exact.bse, rtol=1e-5 if dtype == np.float32 else 1e-8)
@@ -66,7 +77,7 @@ def test_robust_errors_of_tight_fits(rng, dtype, cov_type, degree):
 def test_more_lags_than_observations(rng, maxlags):
     x, y = rng.normal(size=12), rng.normal(size=12)
     exact = sm.OLS(y, sm.add_constant(x)).fit(cov_type="HAC", cov_kwds={"maxlags": maxlags})
-    np.testing.assert_allclose(fit(x, y, cov_type="HAC", maxlags=maxlags).bse, exact.bse, rtol=1e-9)
+    np.testing.assert_allclose(fit(x, y, cov_type=HAC(maxlags)).bse, exact.bse, rtol=1e-9)
 
 
 @pytest.mark.parametrize("unit", [2.0**-80, 2.0**80])
@@ -141,8 +152,8 @@ X8, Y8 = np.arange(8.0), np.array([[0, 1], [2, 1], [1, 3], [4, 4], [3, 7], [6, 5
         (lambda f: f.t_test([0, np.nan]), "finite numbers that are not all 0"),
         (lambda f: f.predict(1.0, "prediction", weights=np.ones(5)), "a number or of shape"),
         (lambda f: fit(X8, Y8, use_t="yes"), "use_t is True, False or None"),
-        (lambda f: fit(X8, Y8, cov_type="cluster", groups=[None, "a"] * 4), "groups has 4 missing labels"),
-        (lambda f: fit(X8, Y8, cov_type="cluster", groups=[np.nan, 1] * 4), "groups has 4 missing labels"),
+        (lambda f: fit(X8, Y8, cov_type=Cluster([None, "a"] * 4)), "groups has 4 missing labels"),
+        (lambda f: fit(X8, Y8, cov_type=Cluster([np.nan, 1] * 4)), "groups has 4 missing labels"),
         (lambda f: fit(X8, Y8, ansatz=Polynomial(2)).compare(fit(X8, 2 * Y8)), "fits of the same y"),
     ],
 )
@@ -224,7 +235,7 @@ def test_the_logarithm_of_a_product_of_any_weights(rng, dtype):
 def test_float64_weights_near_the_ends_of_the_range(rng, unit, precision, columns):
     """Right, or with a status or digits that say it is not."""
     X, y, w = rng.normal(size=(60, columns)), rng.normal(size=(60, 3)), rng.uniform(0.5, 1, 60)
-    found = fit(X, y, ansatz=Linear(), weights=w * unit, precision=precision)
+    found = fit(X, y, ansatz=Linear(), weights=w * unit, solver=ClosedForm(precision=precision))
     for j in range(3):
         want = sm.WLS(y[:, j], sm.add_constant(X), w).fit()
         if found.status[j] == 0:

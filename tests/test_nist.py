@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nist import DTYPES, MOST, NAMES, SETS, SOLVERS, digits, regression
 
-from jaxreg import fit
+from jaxreg import ClosedForm, fit
 
 pytestmark = pytest.mark.either_mode
 
@@ -47,7 +47,7 @@ def test_float64_gives_the_certified_values(name):
 def test_no_precision_claims_a_digit_too_many(name, precision):
     for dtype in DTYPES:
         r = regression(name, dtype)
-        found = fit(r.x, r.y, ansatz=r.ansatz, precision=precision)
+        found = fit(r.x, r.y, ansatz=r.ansatz, solver=ClosedForm(precision=precision))
         assert found.digits <= digits(found.params, r.params)
         if precision == "certified":
             assert found.digits == {"float64": 15, "float32": 7}[dtype]

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from jaxreg import GradientDescent, Line, Linear, Polynomial, fit, mean_squared_error
+from jaxreg import (
+    HAC,
+    Cluster,
+    GradientDescent,
+    Line,
+    Linear,
+    Polynomial,
+    fit,
+    mean_squared_error,
+)
 
 N, M = 24, 7
 
@@ -210,12 +219,12 @@ def test_every_result_has_a_derivative_in_both_dtypes(rng, dtype, wide, cov_type
     y[:, 1] = np.nan  # none
     y[2:, 2] = np.nan  # as many observations as params
     y[3, 3] = np.inf
-    options = {"cov_type": cov_type, "groups": np.arange(N) // 3 if cov_type == "cluster" else None}
+    covariance = {"cluster": Cluster(np.arange(N) // 3), "HAC": HAC()}.get(cov_type, cov_type)
     for name, result in RESULTS.items():
         with jax.enable_x64(wide):
             if dtype == np.float64 and not wide:
                 continue  # float64 does not exist where 64 bits are off, so nothing is traced in it
-            gradient = jax.grad(lambda y: jnp.nansum(result(fit(x, y, **options))))(jnp.asarray(y))  # noqa: B023
+            gradient = jax.grad(lambda y: jnp.nansum(result(fit(x, y, cov_type=covariance))))(jnp.asarray(y))  # noqa: B023
             gradient = np.asarray(gradient)
         assert gradient.dtype == dtype
         assert np.isfinite(gradient).all(), name

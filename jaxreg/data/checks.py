@@ -14,14 +14,11 @@ from jaxreg.data.arrays import as_array, cast, result_dtype
 from jaxreg.numerics.precision import in_own_precision
 
 NAN_POLICIES = ("omit", "propagate", "raise")
-PRECISIONS = ("auto", "fast", "certified")
 
 
-def check_options(
-    ansatz: Any, cost: Any, solver: Any, nan_policy: Any, precision: Any, block_size: Any
-) -> None:
-    """Raise on an option that does not exist or does not go with the others."""
-    if isinstance(ansatz, type) or not hasattr(ansatz, "basis"):
+def check_options(ansatz: Any, cost: Any, solver: Any, nan_policy: Any, block_size: Any) -> None:
+    """Raise on an option that does not exist."""
+    if isinstance(ansatz, type) or not (hasattr(ansatz, "basis") or hasattr(ansatz, "design")):
         raise TypeError(f"ansatz is an object such as Line() or Polynomial(2), got {ansatz!r}")
     if not callable(cost):
         raise TypeError(f"cost is a function such as mean_squared_error, got {cost!r}")
@@ -29,11 +26,25 @@ def check_options(
         raise TypeError(f"solver is an object such as GradientDescent(), got {solver!r}")
     if nan_policy not in NAN_POLICIES:
         raise ValueError(f"nan_policy is one of {NAN_POLICIES}, got {nan_policy!r}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is one of {PRECISIONS}, got {precision!r}")
     whole = isinstance(block_size, int | np.integer) and not isinstance(block_size, bool) and block_size > 0
     if block_size != "auto" and not whole:
         raise ValueError(f'block_size is "auto" or a number of data sets, got {block_size!r}')
+
+
+RETIRED = {
+    "precision": 'solver=ClosedForm(precision="{value}")',
+    "groups": "cov_type=Cluster(groups)",
+    "maxlags": "cov_type=HAC(maxlags={value})",
+}
+
+
+def check_retired(options: dict[str, Any]) -> None:
+    """Raise on keywords that `fit` does not take, with the new place of those that it once took."""
+    for name, value in options.items():
+        if name in RETIRED:
+            place = RETIRED[name].format(value=value)
+            raise TypeError(f"{name}= has moved: pass {place}")
+        raise TypeError(f"fit() got an unexpected keyword argument {name!r}")
 
 
 def check_shapes(x: Any, y: Any, ansatz: Ansatz) -> None:
@@ -48,7 +59,27 @@ def check_shapes(x: Any, y: Any, ansatz: Ansatz) -> None:
         allowed = f"({n},), shared, or {y.shape}, own"
         fits = x.shape in ((n,), y.shape)
     if not fits:
-        raise ValueError(f"x has shape {x.shape} and y {y.shape}: {ansatz} takes x of shape {allowed}")
+        hint = _hint(x.shape, y.shape, ansatz)
+        raise ValueError(
+            hint or f"x has shape {x.shape} and y {y.shape}: {ansatz} takes x of shape {allowed}"
+        )
+
+
+def _hint(x: tuple[int, ...], y: tuple[int, ...], ansatz: Ansatz) -> str | None:
+    """What to pass instead for the usual mistakes of shape."""
+    both = f"x has shape {x} and y {y}"
+    if len(y) == 2 and x and x[0] == y[1] and x[0] != y[0] and len(x) == 1 + ansatz.x_is_vector:
+        return f"{both}: axis 0 of y is the observation; pass y.T"
+    if ansatz.x_is_vector and len(x) == 1 and x[0] == y[0]:
+        return f"{both}: {ansatz} takes columns of x; pass x[:, None] for a single one"
+    if ansatz.x_is_vector and len(x) == 2 and x[1] == y[0] != x[0]:
+        return f"{both}: axis 0 of x is the observation; pass x.T"
+    if not ansatz.x_is_vector and len(y) == 1 and len(x) > 1 and x[0] == y[0]:
+        return (
+            f"{both}: for one y on each column of x pass np.broadcast_to(y[:, None], x.shape), which copies "
+            "nothing; for one regression on all columns ansatz=Linear(); x comes first, fit(x, y)"
+        )
+    return None
 
 
 def checked_weights(weights: Any, sigma: Any, y: Any) -> Any:

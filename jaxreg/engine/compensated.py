@@ -186,7 +186,7 @@ def _log_weight(weights: Array, valid: Array) -> Array:
 
 def _refined(ansatz: Ansatz, from_basis: FromBasis, rows: _Rows, least: Array, dtype: np.dtype) -> _Round:
     """The turning point of u, then that of what it leaves, until the error is small."""
-    p = len(ansatz.names(len(rows.t)))
+    p = len(ansatz.param_names(len(rows.t)))
 
     def refine(before: _Round) -> _Round:
         u, largest = _taken_off(ansatz, rows._replace(u=before.u), before.step)

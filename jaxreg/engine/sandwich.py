@@ -55,6 +55,11 @@ class Robust:
     cov_type: str = static()
     maxlags: int | None = static()
 
+    @property
+    def name(self) -> str:
+        """What `Fit.cov_type` says."""
+        return self.cov_type
+
 
 class _Known(NamedTuple):
     """What is known of the data sets, in float64.

@@ -74,7 +74,7 @@ def columns_of(ansatz: Ansatz, x: Array, axis: int) -> list[Array]:
 
 def size(ansatz: Ansatz, x: Array) -> int:
     """How many z_i there are."""
-    return 1 + len(ansatz.names(x.shape[1] if ansatz.x_is_vector else 1)) - ansatz.has_intercept
+    return 1 + len(ansatz.param_names(x.shape[1] if ansatz.x_is_vector else 1)) - ansatz.has_intercept
 
 
 def z_of(ansatz: Ansatz, raw: Raw | None, x: list[Array], y: Array) -> list[Array]:

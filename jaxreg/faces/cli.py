@@ -28,7 +28,8 @@ from jaxreg.ansatz import Line, Polynomial
 from jaxreg.faces.tour import Step, steps
 from jaxreg.fitting import fit
 from jaxreg.inference.result import Fit
-from jaxreg.solvers.gradient_descent import ClosedForm, GradientDescent
+from jaxreg.solvers.closed_form import ClosedForm
+from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.status import Status, counts
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)

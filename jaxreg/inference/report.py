@@ -31,11 +31,11 @@ LONG_NAMES = {
 OF_ESTIMATE = ("nobs", "status", "digits")
 
 
-def summary_of_one(fitted: Fitted, names: tuple[str, ...], alpha: float) -> str:
+def summary_of_one(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha: float) -> str:
     """The table that statsmodels prints for one regression."""
     e = fitted.estimate
     left = [
-        ("Ansatz", str(fitted.ansatz)),
+        ("Ansatz", ansatz),
         ("Status", status.Status(int(e.status)).name),
         ("No. observations", int(e.nobs)),
         ("Df residuals", int(fitted.df_resid)),
@@ -70,7 +70,7 @@ def summary_of_one(fitted: Fitted, names: tuple[str, ...], alpha: float) -> str:
     return "\n".join(["=" * WIDTH, *head, "-" * WIDTH, *table, "=" * WIDTH])
 
 
-def summary_of_batch(fitted: Fitted, names: tuple[str, ...], alpha: float) -> str:
+def summary_of_batch(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha: float) -> str:
     """Counts of each status, quantiles of params and errors, and counts of significant params."""
     e = fitted.estimate
     shape = e.status.shape
@@ -83,7 +83,7 @@ def summary_of_batch(fitted: Fitted, names: tuple[str, ...], alpha: float) -> st
     label = max(14, *(len(name) for name in rows))
     lines = [
         "=" * WIDTH,
-        f"{fitted.ansatz} fitted to {' × '.join(map(str, shape))} data sets, covariance {fitted.cov_type}",
+        f"{ansatz} fitted to {' × '.join(map(str, shape))} data sets, covariance {fitted.cov_type}",
         status.describe(e.status),
         "-" * WIDTH,
         f"{'quantile':<{label}}" + "".join(f"{q:>12.0%}" for q in QUANTILES),
@@ -123,7 +123,12 @@ def to_pandas(fitted: Fitted, names: tuple[str, ...], labels: Labels, index: Any
 
 
 def to_xarray(
-    fitted: Fitted, names: tuple[str, ...], labels: Labels, dims: tuple[str, ...] | str | None, coords: Any
+    fitted: Fitted,
+    ansatz: str,
+    names: tuple[str, ...],
+    labels: Labels,
+    dims: tuple[str, ...] | str | None,
+    coords: Any,
 ) -> Any:
     """A variable per statistic, with the data sets along `dims`."""
     try:
@@ -145,7 +150,7 @@ def to_xarray(
     for name, values in _variables(fitted, names).items():
         attrs: dict[str, Any] = {"long_name": LONG_NAMES[name]} if name in LONG_NAMES else {}
         variables[name] = (dims, np.asarray(values), attrs | (flags if name == "status" else {}))
-    attrs = {"ansatz": str(fitted.ansatz), "cov_type": fitted.cov_type}
+    attrs = {"ansatz": ansatz, "cov_type": fitted.cov_type}
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 
 
@@ -183,13 +188,13 @@ def _axis_labels(labels: Labels, dim: str | None, length: int) -> Any:
     return values if dims == (dim,) else range(length)
 
 
-def short_repr(fitted: Fitted, names: tuple[str, ...]) -> str:
+def short_repr(fitted: Fitted, ansatz: str, names: tuple[str, ...]) -> str:
     """One data set: a line per param with its standard error; a batch: status counts and quartiles."""
     e = fitted.estimate
     if fitted.is_traced:
-        return f"<Fit of {fitted.ansatz} to data sets {e.status.shape}, traced>"
+        return f"<Fit of {ansatz} to data sets {e.status.shape}, traced>"
     if e.status.shape == ():
-        head = f"Fit of {fitted.ansatz} to {int(e.nobs)} observations, {status.Status(int(e.status)).name}"
+        head = f"Fit of {ansatz} to {int(e.nobs)} observations, {status.Status(int(e.status)).name}"
         if e.cost is not None:
             head += "; this cost has no standard errors"
         errors = ["" if e.cost is not None else f" ± {error:.2g}" for error in np.asarray(e.bse)]
@@ -197,7 +202,7 @@ def short_repr(fitted: Fitted, names: tuple[str, ...]) -> str:
         return "\n".join([head, *(f"  {name:<9} {value: .6g}{error}" for name, value, error in rows)])
     counts = ", ".join(f"{n} {code.name}" for code, n in status.counts(e.status).items())
     shape = " × ".join(map(str, e.status.shape))
-    lines = [f"Fit of {fitted.ansatz} to {shape} data sets: {counts}"]
+    lines = [f"Fit of {ansatz} to {shape} data sets: {counts}"]
     for name, values in zip(names, np.asarray(e.params), strict=True):
         finite = values[np.isfinite(values)]
         if finite.size:

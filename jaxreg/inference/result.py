@@ -13,7 +13,7 @@ from jax.core import Tracer
 
 from jaxreg import status
 from jaxreg._typing import Array, Float, Int
-from jaxreg.ansatz import Ansatz
+from jaxreg.ansatz import Ansatz, Features, design
 from jaxreg.data.labels import Labels
 from jaxreg.inference import comparison, contrasts, prediction, report, statistics, storage
 from jaxreg.inference.contrasts import FTest, TTest
@@ -43,6 +43,7 @@ class Fit:
     """
 
     _fitted: Fitted
+    ansatz: Ansatz | Features = static()
     labels: Labels = static(default=Labels())
 
     @property
@@ -75,11 +76,6 @@ class Fit:
         return self._fitted.estimate.digits
 
     @property
-    def ansatz(self) -> Ansatz:
-        """The ansatz that was fitted."""
-        return self._fitted.ansatz
-
-    @property
     def cov_type(self) -> str:
         """The kind of covariance that bse and tests use, such as "nonrobust" or "HC3"."""
         return self._fitted.cov_type
@@ -102,9 +98,13 @@ class Fit:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the params."""
-        columns, intercept = self.labels.columns, ("intercept",) * self.ansatz.has_intercept
-        k = self._fitted.p - self.ansatz.has_intercept
-        return self.ansatz.names(k) if columns is None else (*intercept, *columns)
+        intercept = ("intercept",) * self._fitted.ansatz.has_intercept
+        columns = getattr(self.ansatz, "names", None) or self.labels.columns
+        return (
+            self.ansatz.param_names(self._fitted.p - len(intercept))
+            if columns is None
+            else (*intercept, *columns)
+        )
 
     @property
     def df_resid(self) -> Int[Array, "*batch"]:
@@ -306,11 +306,11 @@ class Fit:
         9.323
         """
         _ = self.shape
-        return prediction.predict(self._fitted, x, interval, alpha, weights)
+        return prediction.predict(self._fitted, design(self.ansatz, x), interval, alpha, weights)
 
     def fittedvalues(self, x: Any) -> Float[Array, "n *batch"]:
         """f(θ, x) at the x of the fit, which a fit does not keep: `predict` by its statsmodels name."""
-        return prediction.fittedvalues(self._fitted, x)
+        return prediction.fittedvalues(self._fitted, design(self.ansatz, x))
 
     def resid(self, x: Any, y: Any) -> Float[Array, "n *batch"]:
         """Residuals y − f(θ, x) of the data that are passed, which a fit does not keep; NaN in gaps.
@@ -321,7 +321,7 @@ class Fit:
         [0.167, -0.333, 0.167]
         """
         _ = self.shape
-        return prediction.residuals(self._fitted, x, y)
+        return prediction.residuals(self._fitted, design(self.ansatz, x), y)
 
     def summary(self, alpha: float = 0.05) -> str:
         """A table: of one data set as statsmodels prints it, of a batch quantiles and counts.
@@ -332,7 +332,7 @@ class Fit:
         """
         self._need_values("summary")
         table = report.summary_of_batch if self.shape else report.summary_of_one
-        return table(self._fitted, self.names, alpha)
+        return table(self._fitted, str(self.ansatz), self.names, alpha)
 
     def to_pandas(self, index: Any = None) -> Any:
         """A pandas table (extra `frame`): a row per param of one data set, or a row per data set of a batch.
@@ -351,7 +351,7 @@ class Fit:
             coords: their coordinates, as xarray takes them; those that came with y if both are omitted.
         """
         self._need_values("to_xarray")
-        return report.to_xarray(self._fitted, self.names, self.labels, dims, coords)
+        return report.to_xarray(self._fitted, str(self.ansatz), self.names, self.labels, dims, coords)
 
     def save(self, path: str | Path) -> None:
         """Write the fit to an .npz file that `jaxreg.load` reads; written whole or not at all.
@@ -361,7 +361,7 @@ class Fit:
             TypeError: if the ansatz is not one of jaxreg's own; pass it to `load` then.
         """
         self._need_values("save")
-        storage.save(Path(path), self._fitted, self.labels)
+        storage.save(Path(path), self._fitted, self.ansatz, self.labels)
 
     @classmethod
     def concatenate(cls, fits: Sequence[Fit], axis: int = -1) -> Fit:
@@ -378,7 +378,10 @@ class Fit:
         """
         if not fits or not all(isinstance(f, Fit) for f in fits):
             raise TypeError("concatenate takes a list of fits, not empty")
-        return cls(storage.concatenate([f._fitted for f in fits], len(fits[0].shape), axis))
+        if len({(f.ansatz, f.labels.columns) for f in fits}) > 1:
+            raise ValueError("concatenate joins fits of one ansatz with the same names")
+        joined = storage.concatenate([f._fitted for f in fits], len(fits[0].shape), axis)
+        return cls(joined, fits[0].ansatz, Labels(columns=fits[0].labels.columns))
 
     def describe(self) -> str:
         """How many data sets ended in which status, with a sentence of advice for each.
@@ -427,7 +430,8 @@ class Fit:
                 return leaf[(*index, *others)]
             return xp.moveaxis(xp.moveaxis(leaf, 0, -1)[(*index, *others, slice(None))], -1, 0)
 
-        return Fit(in_own_precision(jax.tree.map)(at, self._fitted), self.labels.at(index, self.shape))
+        fitted = in_own_precision(jax.tree.map)(at, self._fitted)
+        return Fit(fitted, self.ansatz, self.labels.at(index, self.shape))
 
     def __len__(self) -> int:
         if not self.shape:
@@ -442,10 +446,10 @@ class Fit:
         arrays = isinstance(params, jax.Array | np.ndarray) and isinstance(end, jax.Array | np.ndarray)
         if not arrays or params.shape[1:] != end.shape:
             return f"Fit(params={params!r}, …)"
-        return report.short_repr(self._fitted, self.names)
+        return report.short_repr(self._fitted, str(self.ansatz), self.names)
 
 
-def load(path: str | Path, ansatz: Ansatz | None = None) -> Fit:
+def load(path: str | Path, ansatz: Ansatz | Features | None = None) -> Fit:
     """The fit that `Fit.save` wrote; reads arrays and text, and never executes code from the file.
 
     Args:

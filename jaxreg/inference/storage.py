@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.ansatz import Ansatz, Line, Linear, Polynomial
+from jaxreg.ansatz import Ansatz, Features, Line, Linear, Polynomial, compiled_ansatz
 from jaxreg.data.labels import Labels
 from jaxreg.data.output import write_whole
 from jaxreg.engine.estimate import Estimate
@@ -27,11 +27,10 @@ FORMAT, VERSION = "jaxreg.Fit", 1
 ANSAETZE = {ansatz.__name__: ansatz for ansatz in (Line, Polynomial, Linear)}
 
 
-def save(path: Path, fitted: Fitted, labels: Labels) -> None:
+def save(path: Path, fitted: Fitted, ansatz: Ansatz | Features, labels: Labels) -> None:
     """Write a fit as an .npz file."""
     if path.suffix != ".npz":
         raise ValueError(f"the file of a fit is an .npz file, got {path}; pass {path.with_suffix('.npz')}")
-    ansatz = fitted.ansatz
     own = ANSAETZE.get(type(ansatz).__name__) is type(ansatz)
     header = {
         "format": FORMAT,
@@ -57,7 +56,7 @@ def save(path: Path, fitted: Fitted, labels: Labels) -> None:
     write_whole(path, write)
 
 
-def load(path: Path, ansatz: Ansatz | None) -> tuple[Fitted, Labels]:
+def load(path: Path, given: Ansatz | Features | None) -> tuple[Fitted, Ansatz | Features, Labels]:
     """Read what `save` wrote."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -71,15 +70,16 @@ def load(path: Path, ansatz: Ansatz | None) -> tuple[Fitted, Labels]:
             f"{FORMAT} up to version {VERSION}"
         )
     values = {field.name: _array(arrays, f"estimate.{field.name}") for field in fields(Estimate)}
+    ansatz = _ansatz(header["ansatz"], given)
     fitted = Fitted(
         Estimate(**values),
-        _ansatz(header["ansatz"], ansatz),
+        compiled_ansatz(ansatz),
         header["cov_type"],
         header["use_t"],
         header["constant"],
     )
     coords = {name: (tuple(dims), arrays[f"coord.{name}"]) for name, dims in header["coords"].items()}
-    return fitted, Labels(_tuple(header["dims"]), coords, _tuple(header["columns"]))
+    return fitted, ansatz, Labels(_tuple(header["dims"]), coords, _tuple(header["columns"]))
 
 
 def concatenate(fits: list[Fitted], axes: int, axis: int) -> Fitted:
@@ -110,7 +110,7 @@ def _options(ansatz: Any) -> dict[str, Any]:
     return asdict(ansatz) if is_dataclass(ansatz) and not isinstance(ansatz, type) else {}
 
 
-def _ansatz(stored: dict[str, Any], given: Ansatz | None) -> Ansatz:
+def _ansatz(stored: dict[str, Any], given: Ansatz | Features | None) -> Ansatz | Features:
     name, options = stored["name"], stored["options"]
     if options is None or name not in ANSAETZE:
         if given is None:

@@ -1,4 +1,4 @@
-"""The solvers that `fit` takes: small frozen objects, each a way to the turning point."""
+"""Gradient descent as a solver for `fit`: on the moments of least squares, on the data of other costs."""
 
 from __future__ import annotations
 
@@ -24,25 +24,6 @@ from jaxreg.status import Status
 DEFAULT_LEARNING_RATE = 0.1
 
 Optimizer = optax.GradientTransformation
-
-
-@pytree
-class ClosedForm:
-    """The turning point of the mean squared error itself, equations 14 and 15; what `fit` does if not told.
-
-    >>> import numpy as np
-    >>> from jaxreg import fit
-    >>> fit(np.arange(3.0), np.array([1.0, 3.0, 5.0]), solver=ClosedForm()).params.tolist()
-    [1.0, 2.0]
-    """
-
-    ends_at_turning_point = True
-
-    def on_moments(
-        self, ansatz: Ansatz, origin: Origin, point: TurningPoint, dtype: np.dtype
-    ) -> tuple[TurningPoint, Status]:
-        """The turning point is the solution."""
-        return point, Status.ok
 
 
 @pytree
@@ -77,6 +58,7 @@ class GradientDescent:
     """
 
     ends_at_turning_point = False
+    precision = "auto"
 
     optimizer: Optimizer | Callable[[Any], Optimizer] = static(default=optax.sgd)
     learning_rate: float | Array | None = None

@@ -35,8 +35,9 @@ from jaxreg.engine.tiles import Tile, between, cut, picked, tiled
 from jaxreg.numerics import small
 from jaxreg.numerics.precision import float64
 from jaxreg.numerics.vectors import over_batch
+from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.descent import Descent, in_slots, loop
-from jaxreg.solvers.gradient_descent import ClosedForm, GradientDescent
+from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.status import Status
 
 TILE = 4096  # data sets whose descents are one program

@@ -32,7 +32,7 @@ def _with_traced_constants(cost: Partial, ansatz: Ansatz, source: Source) -> Par
     """The cost with the traced numbers that its code mentions as leaves too: only these have derivatives."""
     if get_opaque_trace_state() == OUTSIDE:
         return cost
-    p = len(ansatz.names(source.x.shape[1] if ansatz.x_is_vector else 1))
+    p = len(ansatz.param_names(source.x.shape[1] if ansatz.x_is_vector else 1))
     n = source.y.shape[0]
     one = jax.ShapeDtypeStruct((n,), source.dtype)
     data = (
