@@ -1,7 +1,7 @@
 """The cost S(θ) as pure functions of (params, x, y, weights): equations 4 and 6.
 
-`jax.grad` of a cost is the momentum p = ∇S. Written for one data set; `jax.vmap` makes it many. Being
-pure, they follow JAX's own rules of dtypes: with its 64-bit switch off they compute in float32.
+`jax.grad` of a cost is the momentum p = ∇S. Written for one data set; `jax.vmap` applies them to many.
+They follow JAX's own dtype rules: with the 64-bit switch off they compute in float32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Cost(Protocol):
     def __call__(
         self, params: Array, x: Array, y: Array, weights: Array | None = None, *, ansatz: Ansatz
     ) -> Array:
-        """S(θ), a number."""
+        """S(θ), one number."""
         ...
 
 
@@ -56,14 +56,14 @@ def mean_squared_error(
 ) -> Float[Array, ""]:
     """S(θ) = Σ w ε(θ)² / Σ w over the valid observations, equation 6.
 
-    Without weights w = 1 and S = εᵀε / n, where n counts the observations at which neither x nor y is
-    NaN. An observation of weight 0 is not there. S carries units of y².
+    If weights are omitted, w = 1 and S = εᵀε / n with n the number of observations where neither x nor y is
+    NaN. An observation of weight 0 is ignored. S carries units of y².
 
     Args:
         params: θ, shape (p,).
         x: (n,) or, where the ansatz takes vectors, (n, k).
         y: (n,); NaN is a gap and gets gradient 0.
-        weights: inverse variances (n,), none negative.
+        weights: inverse variances (n,), 0 or positive.
 
     >>> x, y = jnp.array([0.0, 1.0, 2.0]), jnp.array([1.0, jnp.nan, 7.0])
     >>> float(mean_squared_error(jnp.array([1.0, 2.0]), x, y))
@@ -71,30 +71,31 @@ def mean_squared_error(
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
     weights = None if weights is None else jnp.asarray(weights)
-    seen = observed(x, y, weights, ansatz)
-    w = jnp.where(seen, jnp.ones(y.shape) if weights is None else weights, 0)
-    x = jnp.where(seen[:, None] if ansatz.x_is_vector else seen, x, 0)
-    y = jnp.where(seen, y, 0)
+    valid = observed(x, y, weights, ansatz)
+    w = jnp.where(valid, jnp.ones(y.shape) if weights is None else weights, 0)
+    x = jnp.where(valid[:, None] if ansatz.x_is_vector else valid, x, 0)
+    y = jnp.where(valid, y, 0)
     return jnp.sum(w * residuals(params, x, y, ansatz=ansatz) ** 2) / jnp.sum(w)
 
 
 def observed(
     x: Array, y: Array, weights: Array | None = None, ansatz: Ansatz = Line()
 ) -> Bool[Array, "n *batch"]:
-    """Which observations are there: x and y are not NaN and the weight is not 0.
+    """Which observations are valid: x and y are not NaN and the weight is not 0.
 
-    A weight is looked at only where x and y are there, so NaN weights may share the gaps of y.
+    Weights matter only where x and y are not NaN, so they may be NaN in the gaps of y.
     """
 
-    def facing(a: Array) -> Array:
+    def with_axes_of_y(a: Array) -> Array:
         return a.reshape(a.shape + (1,) * (y.ndim - a.ndim))
 
     columns = [x[:, j] for j in range(x.shape[1])] if ansatz.x_is_vector else [x]
-    return is_valid([facing(a) for a in columns], y, None if weights is None else facing(weights))
+    weights = None if weights is None else with_axes_of_y(weights)
+    return is_valid([with_axes_of_y(a) for a in columns], y, weights)
 
 
 def is_valid(x: list[Array], y: Array, weights: Array | None) -> Bool[Array, "*shape"]:
-    """`observed`, for columns of x and weights that face y."""
+    """`observed`, for columns of x and weights that broadcast against y."""
     missing = jnp.isnan(y)
     for column in x:
         missing |= jnp.isnan(column)

@@ -1,4 +1,4 @@
-"""What became of each data set: an integer code, and what the code says in words."""
+"""The status of each data set: an integer code, and its meaning in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Status(IntEnum):
-    """The end of a fit, one per data set; `Status(code).advice` says what it means and what to try.
+    """Outcome of a fit, one per data set; `Status(code).advice` says what it means and what to try.
 
     >>> Status(4).name
     'rank_deficient'
@@ -27,7 +27,7 @@ class Status(IntEnum):
 
     @property
     def has_params(self) -> bool:
-        """Whether a data set that ends so has params."""
+        """Whether a data set with this status has params."""
         return self in (Status.ok, Status.exact_fit, Status.not_converged)
 
     @property
@@ -36,7 +36,7 @@ class Status(IntEnum):
         return _ADVICE[self]
 
 
-MAX_NAMED = 10  # data sets of each kind in an error message
+MAX_NAMED = 10  # data sets listed per code in an error message
 
 _ADVICE = {
     Status.ok: "fitted.",
@@ -45,25 +45,25 @@ _ADVICE = {
     Status.too_few_observations: "fewer valid observations than parameters; fill the gaps, or "
     "choose an ansatz with fewer parameters.",
     Status.no_observations: "not one valid observation (all NaN, or all weights 0); nothing to fit.",
-    Status.rank_deficient: "x does not tell the parameters apart (constant x, or columns that depend "
-    "on each other); drop the redundant columns.",
+    Status.rank_deficient: "x does not determine the parameters (constant x, or linearly dependent columns); "
+    "drop the redundant columns.",
     Status.invalid_data: "an infinite x or y, a weight that is negative, infinite or NaN, or, with "
     'nan_policy="propagate", a NaN; mask these observations with NaN to leave them out.',
     Status.not_converged: "the descent ran out of steps above its tolerance and its last params are "
     "returned; take more steps or a larger learning rate.",
-    Status.diverged: "the descent left the finite numbers; take a smaller learning rate: in fit() any "
+    Status.diverged: "the descent diverged to infinity or NaN; take a smaller learning rate: in fit() any "
     "below 1/p converges for p params, in descend() any below jaxreg.learning_rates(...).largest.",
-    Status.out_of_range: "a param or its standard error is too large or too small for the dtype; use other "
-    "units of x or y, or float64.",
+    Status.out_of_range: "a param or its standard error overflows or underflows the dtype; use other units "
+    "of x or y, or float64.",
 }
 
 
 class FitError(ValueError):
-    """Some data sets could not be fitted; the message names how many, which and why."""
+    """Raised if data sets could not be fitted; the message says how many, which ones and why."""
 
 
 def raise_for(status: Any) -> None:
-    """Raise a `FitError` if a data set ended otherwise than `ok` or `exact_fit`."""
+    """Raise a `FitError` unless the status of every data set is `ok` or `exact_fit`."""
     status = np.asarray(status)
     failed = {code: n for code, n in counts(status).items() if code not in (Status.ok, Status.exact_fit)}
     if not failed:
@@ -78,7 +78,7 @@ def raise_for(status: Any) -> None:
 
 
 def describe(status: Any) -> str:
-    """How many data sets ended how, a line for each code that occurs.
+    """The number of data sets with each status, one line per code that occurs.
 
     >>> print(describe([0, 0, 3]))
     2 ok: fitted.
@@ -88,6 +88,6 @@ def describe(status: Any) -> str:
 
 
 def counts(status: Any) -> dict[Status, int]:
-    """How many data sets have each code that occurs, `ok` first."""
+    """The number of data sets with each code that occurs, `ok` first."""
     codes, numbers = np.unique(np.asarray(status), return_counts=True)
     return {Status(int(c)): int(n) for c, n in zip(codes, numbers, strict=True)}

@@ -11,7 +11,7 @@ from jaxreg import GradientDescent, Status, descend, fit, mean_squared_error
 
 ALPHA, STEPS = 0.1, 200
 SGD = optax.sgd(ALPHA)
-ADAM = optax.adam(optax.cosine_decay_schedule(0.05, 3000))  # at one rate it circles the minimum
+ADAM = optax.adam(optax.cosine_decay_schedule(0.05, 3000))  # with a constant rate it circles the minimum
 START = np.array([-1.0, 2.0])
 
 
@@ -28,18 +28,18 @@ def minimum(x, y):
 def test_every_step_is_that_of_equation_16(data, dtype):
     """Equation 16, θ ← θ − α∇S: on S = θᵀAθ − 2bᵀθ + … it is θ_k = θ* + (1 − 2αA)^k (θ₀ − θ*)."""
     x, y = data
-    found = descend(mean_squared_error, START.astype(dtype), x, y, optimizer=SGD, steps=STEPS, history=True)
+    descent = descend(mean_squared_error, START.astype(dtype), x, y, optimizer=SGD, steps=STEPS, history=True)
     design = np.stack([np.ones(20), x.astype("f8")], axis=1)
     best = minimum(x, y)
     step = np.eye(2) - 2 * ALPHA * design.T @ design / 20
     expected = [best + np.linalg.matrix_power(step, k) @ (START - best) for k in range(STEPS + 1)]
     eps = np.finfo(dtype).eps
-    np.testing.assert_allclose(found.history.params, expected, atol=40 * eps)
+    np.testing.assert_allclose(descent.history.params, expected, atol=40 * eps)
     costs = ((y[:, None] - design @ np.transpose(expected)) ** 2).mean(axis=0)
-    np.testing.assert_allclose(found.history.cost, costs, rtol=100 * eps)
-    np.testing.assert_array_equal(found.history.params[-1], found.params)
-    assert found.params.dtype == dtype
-    assert int(found.steps) == STEPS
+    np.testing.assert_allclose(descent.history.cost, costs, rtol=100 * eps)
+    np.testing.assert_array_equal(descent.history.params[-1], descent.params)
+    assert descent.params.dtype == dtype
+    assert int(descent.steps) == STEPS
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_every_step_is_that_of_equation_16(data, dtype):
 )
 def test_any_optimizer_reaches_the_minimum(data, tol, optimizer):
     x, y = data
-    found = descend(mean_squared_error, START.astype(x.dtype), x, y, optimizer=optimizer, steps=3000)
-    around = 1e-4 if optimizer is ADAM else tol
-    np.testing.assert_allclose(found.params, minimum(x, y), rtol=around)
-    assert bool(found.converged)
+    descent = descend(mean_squared_error, START.astype(x.dtype), x, y, optimizer=optimizer, steps=3000)
+    rtol = 1e-4 if optimizer is ADAM else tol
+    np.testing.assert_allclose(descent.params, minimum(x, y), rtol=rtol)
+    assert bool(descent.converged)
 
 
-def test_it_runs_in_jit_vmap_and_grad(rng):
+def test_jit_vmap_and_grad(rng):
     x = rng.normal(size=20).astype("f4")
     y = rng.normal(size=(20, 3)).astype("f4")
     start = np.zeros(2, "f4")
@@ -77,13 +77,13 @@ def test_params_may_be_a_pytree(data, tol):
 
     x, y = data
     start = {"a": np.zeros((), x.dtype), "b": np.zeros((), x.dtype)}
-    found = descend(S, start, x, y, optimizer=SGD).params
-    np.testing.assert_allclose([found["a"], found["b"]], minimum(x, y), rtol=tol)
+    descent = descend(S, start, x, y, optimizer=SGD).params
+    np.testing.assert_allclose([descent["a"], descent["b"]], minimum(x, y), rtol=tol)
 
 
-def test_at_the_tolerance_the_params_freeze(data, dtype):
+def test_params_freeze_at_the_tolerance(data, dtype):
     x, y = data
-    found = descend(
+    descent = descend(
         mean_squared_error,
         START.astype(dtype),
         x,
@@ -93,14 +93,14 @@ def test_at_the_tolerance_the_params_freeze(data, dtype):
         tol=0.01,
         history=True,
     )
-    taken = int(found.steps)
-    e = y - found.history.params @ np.stack([np.ones_like(x), x])
+    steps = int(descent.steps)
+    e = y - descent.history.params @ np.stack([np.ones_like(x), x])
     norm = 2 * np.hypot(e.mean(axis=1), (x * e).mean(axis=1))
-    assert 0 < taken < STEPS
-    assert norm[taken] <= 0.01 < norm[taken - 1]
-    assert np.all(np.asarray(found.history.params)[taken:] == np.asarray(found.params))
-    assert float(found.gradient_norm) == pytest.approx(norm[taken], rel=1e-4)
-    assert found.status == Status.ok
+    assert 0 < steps < STEPS
+    assert norm[steps] <= 0.01 < norm[steps - 1]
+    assert np.all(np.asarray(descent.history.params)[steps:] == np.asarray(descent.params))
+    assert float(descent.gradient_norm) == pytest.approx(norm[steps], rel=1e-4)
+    assert descent.status == Status.ok
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_at_the_tolerance_the_params_freeze(data, dtype):
         (10.0, 1e-9, Status.diverged),
     ],
 )
-def test_the_status_says_how_it_ended(data, dtype, alpha, tol, status):
+def test_status(data, dtype, alpha, tol, status):
     steps = 20 if status != Status.diverged else 1000
-    found = descend(
+    descent = descend(
         mean_squared_error,
         START.astype(dtype),
         *data,
@@ -122,19 +122,19 @@ def test_the_status_says_how_it_ended(data, dtype, alpha, tol, status):
         steps=steps,
         tol=tol,
     )
-    assert found.status == status
-    assert bool(found.converged) == (status == Status.ok)
-    assert np.isnan(found.params).all() == (status == Status.diverged)
+    assert descent.status == status
+    assert bool(descent.converged) == (status == Status.ok)
+    assert np.isnan(descent.params).all() == (status == Status.diverged)
 
 
-def test_no_steps_leave_the_start(data):
+def test_zero_steps_return_the_start(data):
     start = START.astype(data[0].dtype)
-    found = descend(mean_squared_error, start, *data, steps=0)
-    np.testing.assert_array_equal(found.params, start)
-    assert found.history is None
+    descent = descend(mean_squared_error, start, *data, steps=0)
+    np.testing.assert_array_equal(descent.params, start)
+    assert descent.history is None
 
 
-def test_new_data_compile_nothing_anew(rng):
+def test_new_data_do_not_recompile(rng):
     traces = []
 
     def S(theta, x, y):
@@ -149,30 +149,32 @@ def test_new_data_compile_nothing_anew(rng):
     assert len(traces) == once
 
 
-def test_a_number_of_steps_that_is_none_is_refused():
+def test_a_negative_number_of_steps_is_an_error():
     with pytest.raises(ValueError, match=r"steps.*-1"):
         descend(jnp.sum, jnp.zeros(2), steps=-1)
 
 
-def test_the_64_bit_switch_stays_where_it_is(data):
+def test_the_64_bit_switch_is_unchanged(data):
     before = jax.config.read("jax_enable_x64")
     descend(mean_squared_error, np.zeros(2), *(a.astype("f8") for a in data), optimizer=SGD)
     assert jax.config.read("jax_enable_x64") == before
 
 
 def _optimizers():
-    """Every optimizer of optax that a learning rate, or nothing, constructs."""
+    """Every optimizer of optax that needs no argument, or only a learning rate."""
     for name in dir(optax):
         make = getattr(optax, name)
         if not inspect.isfunction(make):
             continue
         parameters = inspect.signature(make).parameters.values()
-        needed = [a.name for a in parameters if a.default is a.empty]
-        if needed not in ([], ["learning_rate"]) or "GradientTransformation" not in str(make.__annotations__):
+        required = [a.name for a in parameters if a.default is a.empty]
+        if required not in ([], ["learning_rate"]) or "GradientTransformation" not in str(
+            make.__annotations__
+        ):
             continue
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a key that is not given
-            yield name, make(*[0.05] * len(needed))
+            warnings.simplefilter("ignore")  # about an omitted random key
+            yield name, make(*[0.05] * len(required))
 
 
 OPTIMIZERS = dict(_optimizers())
@@ -180,7 +182,7 @@ OPTIMIZERS = dict(_optimizers())
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_of_optax_runs(name):
-    """Traced, not compiled: a step that optax refuses, or whose state changes its type, is an error here."""
+    """Traced, not compiled: an error in the update or a change of the dtypes of the state raises here."""
     x, y = jnp.linspace(-1, 1, 8), jnp.linspace(0, 3, 8)
 
     def run(x, y):
@@ -195,7 +197,7 @@ def test_every_optimizer_of_optax_runs(name):
         assert jax.eval_shape(fitted, x, y).shape == (2,)
 
 
-def test_all_were_asked():
+def test_the_list_of_optimizers_is_complete():
     assert {"sgd", "adam", "lbfgs", "polyak_sgd", "noisy_sgd", "adafactor"} < set(OPTIMIZERS)
 
 
@@ -208,7 +210,7 @@ def test_all_were_asked():
     ],
     ids=["lbfgs", "polyak_sgd", "reduce_on_plateau"],
 )
-def test_optimizers_that_ask_for_the_cost_find_the_minimum(data, optimizer):
+def test_optimizers_that_evaluate_the_cost_reach_the_minimum(data, optimizer):
     x, _ = data
-    found = descend(mean_squared_error, np.zeros(2, x.dtype), x, 1 + 2 * x, optimizer=optimizer, steps=300)
-    np.testing.assert_allclose(found.params, [1, 2], atol=0.01)
+    descent = descend(mean_squared_error, np.zeros(2, x.dtype), x, 1 + 2 * x, optimizer=optimizer, steps=300)
+    np.testing.assert_allclose(descent.params, [1, 2], atol=0.01)

@@ -1,4 +1,4 @@
-"""The flow against matrix exponentials, an integrator, steps taken one by one, and ridge regression."""
+"""The flow against matrix exponentials, an integrator, single steps, and ridge regression."""
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def test_the_moments_give_the_momentum_of_equations_12_and_13(data, dtype):
 
 
 def test_momentum_is_zero_only_at_the_turning_point(data, dtype):
-    """Equation 7 by way of 8."""
+    """Equations 7 and 8."""
     x, y = data
     best = np.polyfit(x.astype("f8"), y.astype("f8"), 1)[::-1].astype(dtype)
     assert np.abs(momentum(mean_squared_error, best, x, y)).max() < 50 * np.finfo(dtype).eps
@@ -89,16 +89,16 @@ def test_learning_rates_of_no_data_are_nan(dtype):
 
 
 @pytest.mark.parametrize(("factor", "status"), [(0.97, Status.ok), (1.03, Status.diverged)])
-def test_the_largest_rate_parts_what_converges_from_what_diverges(data, dtype, factor, status):
+def test_descents_converge_below_the_largest_rate_and_diverge_above_it(data, dtype, factor, status):
     """Equation 16: 'too large one may just miss the minimum completely'."""
     x, y = data
     alpha = factor * float(learning_rates(moments(x, y)).largest)
     start = THETA.astype(dtype)
-    found = descend(mean_squared_error, start, x, y, optimizer=optax.sgd(alpha), steps=20_000)
-    assert found.status == status
+    descent = descend(mean_squared_error, start, x, y, optimizer=optax.sgd(alpha), steps=20_000)
+    assert descent.status == status
     if status == Status.ok:
         best = np.polyfit(x.astype("f8"), y.astype("f8"), 1)[::-1]
-        np.testing.assert_allclose(found.params, best, rtol=100 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(descent.params, best, rtol=100 * np.finfo(dtype).eps)
 
 
 def test_no_rate_shrinks_the_error_faster_than_the_best(rng):
@@ -122,7 +122,7 @@ ANSATZE = [Line(), pytest.param(Polynomial(3), marks=pytest.mark.slow), Linear(i
 
 
 class Quadratic:
-    """Three data sets with gaps, and for each H, θ* and S by numpy's dense algebra in float64."""
+    """Three data sets with gaps, and H, θ* and S of each by numpy in float64."""
 
     def __init__(self, rng, dtype, ansatz):
         self.x = rng.uniform(-1, 1, size=(40, 2) if ansatz.x_is_vector else 40).astype(dtype)
@@ -135,8 +135,8 @@ class Quadratic:
         self.start = rng.normal(size=len(self.flow.rates)).astype(dtype)
 
     def of(self, i):
-        there = ~np.isnan(self.y[:, i])
-        phi, y = self.features[there], self.y[there, i].astype("f8")
+        valid = ~np.isnan(self.y[:, i])
+        phi, y = self.features[valid], self.y[valid, i].astype("f8")
         H = 2 * phi.T @ phi / len(phi)
         return H, np.linalg.lstsq(phi, y)[0], lambda theta: np.mean((y - phi @ theta) ** 2)
 
@@ -147,7 +147,7 @@ def quadratic(request, rng, dtype):
 
 
 def test_the_flow_is_the_matrix_exponential(quadratic, tol):
-    """Equations 12 and 13 backwards in time: θ(t) = θ* + e^{−Ht}(θ₀ − θ*), with p = ∇S and S along it."""
+    """Equations 12 and 13: θ(t) = θ* + e^{−Ht}(θ₀ − θ*), with p = ∇S and S along it."""
     path = quadratic.flow.trajectory(quadratic.start, TIMES)
     for i in range(3):
         H, best, S = quadratic.of(i)
@@ -160,28 +160,28 @@ def test_the_flow_is_the_matrix_exponential(quadratic, tol):
     assert path.params.dtype == quadratic.x.dtype
 
 
-def test_the_iteration_is_where_the_steps_lead(quadratic, tol):
-    """Equation 16, k steps at once against k steps."""
+def test_the_iteration_is_that_of_single_steps(quadratic, tol):
+    """Equation 16: k steps in closed form against the power of the iteration matrix."""
     alpha = 0.9 * quadratic.flow.learning_rates.largest.min()
     steps = np.array([0, 1, 2, 7, 400])
     path = quadratic.flow.iteration(quadratic.start, alpha, steps)
     for i in range(3):
         H, best, _ = quadratic.of(i)
-        for k, taken in enumerate(steps):
-            P = np.linalg.matrix_power(np.eye(len(H)) - float(alpha) * H, taken)
+        for j, k in enumerate(steps):
+            P = np.linalg.matrix_power(np.eye(len(H)) - float(alpha) * H, k)
             expected = best + P @ (quadratic.start - best)
-            np.testing.assert_allclose(path.params[k, :, i], expected, rtol=0, atol=20 * tol)
+            np.testing.assert_allclose(path.params[j, :, i], expected, rtol=0, atol=20 * tol)
     np.testing.assert_allclose(path.times, alpha * steps, rtol=1e-6)
 
 
-def test_descend_takes_the_same_way(rng, dtype, tol):
+def test_descend_takes_the_same_steps(rng, dtype, tol):
     x, y = rng.normal(size=(2, 30)).astype(dtype)
-    found = descend(
+    descent = descend(
         mean_squared_error, np.zeros(2, dtype), x, y, optimizer=optax.sgd(0.1), steps=50, history=True
     )
     path = exact_flow(moments(x, y)).iteration(np.zeros(2, dtype), 0.1, np.arange(51))
-    np.testing.assert_allclose(path.params, found.history.params, rtol=0, atol=10 * tol)
-    np.testing.assert_allclose(path.cost, found.history.cost, rtol=10 * tol)
+    np.testing.assert_allclose(path.params, descent.history.params, rtol=0, atol=10 * tol)
+    np.testing.assert_allclose(path.cost, descent.history.cost, rtol=10 * tol)
 
 
 def test_the_step_error_is_the_iteration_less_the_flow(quadratic, tol):
@@ -190,15 +190,15 @@ def test_the_step_error_is_the_iteration_less_the_flow(quadratic, tol):
     error = quadratic.flow.step_error(quadratic.start, alpha, steps)
     for i in range(3):
         H, best, _ = quadratic.of(i)
-        for k, taken in enumerate(steps):
-            P = np.linalg.matrix_power(np.eye(len(H)) - float(alpha) * H, taken)
-            flow = scipy.linalg.expm(-H * float(alpha) * taken)
+        for j, k in enumerate(steps):
+            P = np.linalg.matrix_power(np.eye(len(H)) - float(alpha) * H, k)
+            flow = scipy.linalg.expm(-H * float(alpha) * k)
             expected = (P - flow) @ (quadratic.start - best)
-            np.testing.assert_allclose(error[k, :, i], expected, rtol=0, atol=20 * tol)
+            np.testing.assert_allclose(error[j, :, i], expected, rtol=0, atol=20 * tol)
 
 
 def test_the_step_error_falls_like_the_learning_rate(quadratic):
-    """To first order −½αt H²e^{−Ht}(θ₀ − θ*): digits that a difference of the two ways would not have."""
+    """To first order −½αt H²e^{−Ht}(θ₀ − θ*), which a difference of the two would lose to rounding."""
     H, best, _ = quadratic.of(0)
     for steps in (1_000, 1_000_000):
         alpha = 2.0 / steps
@@ -213,8 +213,8 @@ def test_the_oscillation_solves_newtons_equation(quadratic, tol, friction):
     if friction == "critical":
         friction = quadratic.flow.critical_friction[0]
     gamma = np.broadcast_to(np.asarray(friction), 3)
-    push = 0.5 * quadratic.start[::-1]
-    path = quadratic.flow.oscillation(quadratic.start, TIMES, friction, push)
+    velocity = 0.5 * quadratic.start[::-1]
+    path = quadratic.flow.oscillation(quadratic.start, TIMES, friction, velocity)
     for i in range(3):
         H, best, _ = quadratic.of(i)
         p = len(best)
@@ -222,27 +222,27 @@ def test_the_oscillation_solves_newtons_equation(quadratic, tol, friction):
         def newton(t, state, H=H, best=best, p=p, gamma=float(gamma[i])):
             return np.concatenate([state[p:], -H @ (state[:p] - best) - gamma * state[p:]])
 
-        start = np.concatenate([quadratic.start, push]).astype("f8")
+        start = np.concatenate([quadratic.start, velocity]).astype("f8")
         ends = scipy.integrate.solve_ivp(newton, (0, 15), start, "DOP853", TIMES, rtol=1e-12, atol=1e-12).y.T
         np.testing.assert_allclose(path.params[..., i], ends[:, :p], rtol=0, atol=20 * tol)
         np.testing.assert_allclose(path.velocity[..., i], ends[:, p:], rtol=0, atol=20 * tol)
 
 
-def test_descent_with_momentum_is_the_oscillation_in_steps(rng):
+def test_descent_with_momentum_discretizes_the_oscillation(rng):
     """optax.sgd(α, μ) at the times k√α with γ = (1 − μ)/√α: the error falls like √α."""
     x, y = rng.normal(size=(2, 30))
     flow, gamma = exact_flow(moments(x, y)), 0.8
     errors = []
     for h in (0.02, 0.01, 0.005):
         optimizer = optax.sgd(h**2, momentum=1 - gamma * h)
-        found = descend(mean_squared_error, np.zeros(2), x, y, optimizer=optimizer, steps=round(2 / h))
-        errors.append(np.abs(found.params - flow.oscillation(np.zeros(2), 2.0, gamma).params).max())
+        descent = descend(mean_squared_error, np.zeros(2), x, y, optimizer=optimizer, steps=round(2 / h))
+        errors.append(np.abs(descent.params - flow.oscillation(np.zeros(2), 2.0, gamma).params).max())
     assert errors[0] < 0.02
     np.testing.assert_allclose(np.divide(errors[:-1], errors[1:]), 2, rtol=0.05)
 
 
-def test_no_friction_is_sooner_than_the_critical_one(quadratic):
-    """What is left after long falls as the slowest root of s² + γs + λ."""
+def test_no_friction_converges_faster_than_the_critical_one(quadratic):
+    """At late times the error falls with the slowest root of s² + γs + λ."""
 
     def slowest(gamma, rates):
         return max(np.roots([1, gamma, rate]).real.max() for rate in rates)
@@ -276,7 +276,7 @@ def test_small_rates_keep_their_digits_next_to_large_ones(dtype):
 
 
 def test_early_stopping_is_shrinkage(quadratic, tol):
-    """The effective degrees of freedom are the trace of ∂ŷ/∂y, and ridge regression's shares its match."""
+    """The effective degrees of freedom are the trace of ∂ŷ/∂y; the shrinkage is close to that of ridge."""
     times = np.array([0.1, 1.0, 10.0])
     for i in range(3):
         H, _, _ = quadratic.of(i)
@@ -285,18 +285,18 @@ def test_early_stopping_is_shrinkage(quadratic, tol):
             to_params = (np.eye(len(H)) - scipy.linalg.expm(-H * t)) @ np.linalg.pinv(phi)
             dof = np.trace(phi @ to_params)
             assert float(quadratic.flow.effective_dof(times)[k, i]) == pytest.approx(dof, rel=10 * tol)
-    shares = quadratic.flow.shrinkage(times)
+    shrinkage = quadratic.flow.shrinkage(times)
     ridge = quadratic.flow.rates / (quadratic.flow.rates + 1 / times[:, None, None])
-    np.testing.assert_allclose(np.sum(shares, axis=1), quadratic.flow.effective_dof(times), rtol=10 * tol)
-    assert (shares >= ridge * (1 - tol)).all()  # 1 − e^{−s} ≥ s/(1 + s)
-    assert (shares < 1.3 * ridge).all()  # and never by more than 29.9 %
+    np.testing.assert_allclose(np.sum(shrinkage, axis=1), quadratic.flow.effective_dof(times), rtol=10 * tol)
+    assert (shrinkage >= ridge * (1 - tol)).all()  # 1 − e^{−s} ≥ s/(1 + s)
+    assert (shrinkage < 1.3 * ridge).all()  # and at most 29.9 % more
 
 
-def test_data_sets_without_moments_or_turning_point_are_nan_alone(dtype):
+def test_only_data_sets_without_moments_or_turning_point_are_nan(dtype):
     x = np.arange(6, dtype=dtype)
     y = np.ones((6, 4), dtype) * x[:, None]
     y[:, 1] = np.nan
-    y[1:, 2] = np.nan  # one observation: S has a valley, no turning point
+    y[1:, 2] = np.nan  # one observation: the minimum of S is a valley
     path = exact_flow(moments(x, y)).trajectory(np.zeros(2, dtype), 1.0)
     np.testing.assert_array_equal(np.isnan(path.params[0]), [False, True, True, False])
     np.testing.assert_array_equal(np.isnan(exact_flow(moments(x, y)).rates[0]), [False, True, False, False])
@@ -314,15 +314,15 @@ def test_a_single_param_has_a_flow(rng, dtype, tol, ansatz):
     np.testing.assert_allclose(end[0], best + np.exp(-0.3 * rate) * (1 - best), rtol=0, atol=5 * tol)
 
 
-def test_a_start_of_the_wrong_shape_is_refused(rng):
+def test_a_start_of_the_wrong_shape_is_an_error(rng):
     flow = exact_flow(moments(np.arange(5.0), rng.normal(size=(5, 3))))
-    with pytest.raises(ValueError, match=r"a point is \(2,\) or \(2, 3\) as the params are, got \(3,\)"):
+    with pytest.raises(ValueError, match=r"a point has shape \(2,\) or \(2, 3\), got \(3,\)"):
         flow.trajectory(np.zeros(3), 1.0)
 
 
 @pytest.mark.slow
 def test_gradients_through_the_flow(rng):
-    """Against a matrix exponential that JAX differentiates by itself, by either way of differentiation."""
+    """Against a matrix exponential that JAX differentiates, in forward and reverse mode."""
     x, y = rng.normal(size=(2, 12))
     start, mix = np.full(3, 0.3), np.array([1.0, -2.0, 0.5])
 
@@ -340,8 +340,8 @@ def test_gradients_through_the_flow(rng):
     with jax.enable_x64(True):
         x, y = jnp.asarray(x), jnp.asarray(y)
         expected = jax.grad(by_hand, (0, 1))(x, y)
-        for found in (jax.grad(end, (0, 1))(x, y), jax.jacfwd(end, (0, 1))(x, y)):
-            for a, b in zip(found, expected, strict=True):
+        for gradients in (jax.grad(end, (0, 1))(x, y), jax.jacfwd(end, (0, 1))(x, y)):
+            for a, b in zip(gradients, expected, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
@@ -366,7 +366,7 @@ SLOW_GAPS = [pytest.param(gap, marks=pytest.mark.slow) for gap in (1e-12, 1e-9, 
 
 @pytest.mark.parametrize("gap", [0.0, *SLOW_GAPS])
 def test_gradients_through_the_flow_where_eigenvalues_meet(gap):
-    """Eigenvectors have no derivative there, θ(t) has: against scipy and central differences in x."""
+    """θ(t) has a derivative where eigenvectors have none: against scipy and central differences in x."""
     x, y = np.array([-1.0, 1 + gap, -1, 1]), np.array([1.0, 2, 3, 5])
     start, t = np.array([0.3, 0.7]), 0.7
 
@@ -380,14 +380,14 @@ def test_gradients_through_the_flow_where_eigenvalues_meet(gap):
         return flow.trajectory(start, t).params, flow.oscillation(start, t, 0.0).params
 
     with jax.enable_x64(True):
-        by_flow, by_swing = jax.jacrev(ends)(jnp.asarray(x))
+        by_flow, by_oscillation = jax.jacrev(ends)(jnp.asarray(x))
     h = 1e-5
     numeric = np.stack([(oracle(x + h * e) - oracle(x - h * e)) / (2 * h) for e in np.eye(4)], axis=1)
     np.testing.assert_allclose(by_flow, numeric, rtol=0, atol=1e-7)
-    assert np.isfinite(by_swing).all()
+    assert np.isfinite(by_oscillation).all()
 
 
-def test_under_vmap_it_is_that_of_each(rng):
+def test_vmap_equals_many_data_sets_in_one_call(rng):
     x, y = np.linspace(0, 1, 9, dtype="f4"), rng.normal(size=(3, 9)).astype("f4")
     many = jax.vmap(lambda y: exact_flow(moments(x, y)).trajectory(jnp.zeros(2), 1.0).params)(y)
     expected = exact_flow(moments(x, y.T)).trajectory(np.zeros(2, "f4"), 1.0).params
@@ -398,23 +398,23 @@ def test_a_data_set_does_not_depend_on_its_neighbors(rng):
     x, y = rng.normal(size=(30, 64)), rng.normal(size=(30, 64))
     x[:, 7] = 2000 + np.arange(30)
     many = exact_flow(moments(x, y))
-    few = exact_flow(moments(x[:, 3:6], y[:, 3:6]))
-    np.testing.assert_array_equal(many.rates[:, 3:6], few.rates)
-    np.testing.assert_array_equal(many.directions[..., 3:6], few.directions)
+    subset = exact_flow(moments(x[:, 3:6], y[:, 3:6]))
+    np.testing.assert_array_equal(many.rates[:, 3:6], subset.rates)
+    np.testing.assert_array_equal(many.directions[..., 3:6], subset.directions)
 
 
 @pytest.mark.parametrize("friction", [3.0, 1e3, 1e5])
-def test_heavy_friction_costs_the_velocity_no_digits(rng, friction):
+def test_the_velocity_is_accurate_under_heavy_friction(rng, friction):
     x, y = rng.uniform(-1, 1, 30).astype("f4"), rng.normal(size=30).astype("f4")
-    push = np.array([0.3, 0.4], "f4")
+    velocity = np.array([0.3, 0.4], "f4")
     flow = exact_flow(moments(x, y))
-    found = flow.oscillation(np.zeros(2, "f4"), 5.0, friction, push).velocity
+    result = flow.oscillation(np.zeros(2, "f4"), 5.0, friction, velocity).velocity
     exact = exact_flow(moments(x.astype("f8"), y.astype("f8")))
-    expected = exact.oscillation(np.zeros(2), 5.0, friction, push.astype("f8")).velocity
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    expected = exact.oscillation(np.zeros(2), 5.0, friction, velocity.astype("f8")).velocity
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
-def test_what_is_no_number_of_steps_or_per_data_set_is_refused(rng):
+def test_fractional_steps_and_frictions_of_the_wrong_shape_are_errors(rng):
     flow = exact_flow(moments(np.arange(5.0), rng.normal(size=5)))
     with pytest.raises(ValueError, match="steps are whole numbers"):
         flow.iteration(np.zeros(2), 0.1, 2.5)

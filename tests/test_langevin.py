@@ -1,4 +1,4 @@
-"""Walks against Laplace, quadrature, and another sampler."""
+"""Chains against Laplace, quadrature, and another sampler."""
 
 import blackjax
 import jax
@@ -11,7 +11,7 @@ from jax import lax
 from jaxreg import fit, laplace, mean_squared_error, sample
 
 X = np.array([-1.5, -0.4, 0.3, 0.7, 1.2, 2.0])
-SEEN = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+OUTCOMES = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 1.0])
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def double_well(q):
 
 
 def logistic(q):
-    return sum(jnp.logaddexp(0, q[0] * x) - s * q[0] * x for x, s in zip(X, SEEN, strict=True)) / len(X)
+    return sum(jnp.logaddexp(0, q[0] * x) - s * q[0] * x for x, s in zip(X, OUTCOMES, strict=True)) / len(X)
 
 
 def standard_error(draws):
@@ -39,32 +39,34 @@ def standard_error(draws):
 
 
 def assert_same_mean(draws, expected):
-    """Within six standard errors: on another machine it is another walk, and four happen once in 2,000."""
+    """Within six standard errors: chains differ between machines, and four are exceeded once in 2,000."""
     draws = np.asarray(draws, float)
     assert (np.abs(draws.mean(axis=0) - expected) < 6 * standard_error(draws)).all()
 
 
-def test_the_walk_has_the_moments_of_laplace(line):
+def test_the_chain_has_the_moments_of_laplace(line):
     x, y = line
-    found = laplace(mean_squared_error, np.zeros(2), x, y, temperature=0.3)
-    walk = sample(mean_squared_error, np.zeros(2), x, y, temperature=0.3, key=jax.random.key(3), steps=60_000)
-    assert 0.5 < walk.acceptance < 0.95
-    off = np.asarray(walk.params) - found.mean
-    assert_same_mean(walk.params, found.mean)
-    assert_same_mean(off[:, :, None] * off[:, None], found.covariance)
-    assert_same_mean(walk.cost, found_cost(x, y) + 2 * 0.3 / 2)  # equipartition: T/2 a param
-    assert np.max(standard_error(off**2)) < 0.03 * np.diag(found.covariance).max()
+    gaussian = laplace(mean_squared_error, np.zeros(2), x, y, temperature=0.3)
+    chain = sample(
+        mean_squared_error, np.zeros(2), x, y, temperature=0.3, key=jax.random.key(3), steps=60_000
+    )
+    assert 0.5 < chain.acceptance < 0.95
+    deviation = np.asarray(chain.params) - gaussian.mean
+    assert_same_mean(chain.params, gaussian.mean)
+    assert_same_mean(deviation[:, :, None] * deviation[:, None], gaussian.covariance)
+    assert_same_mean(chain.cost, least_squares_cost(x, y) + 2 * 0.3 / 2)  # equipartition: T/2 per param
+    assert np.max(standard_error(deviation**2)) < 0.03 * np.diag(gaussian.covariance).max()
 
 
-def found_cost(x, y):
-    found = fit(x, y)
-    return float(found.ssr / found.nobs)
+def least_squares_cost(x, y):
+    line = fit(x, y)
+    return float(line.ssr / line.nobs)
 
 
 @pytest.mark.parametrize("time_step", [0.02, 0.1])
-def test_the_walk_is_exact_at_any_step_where_s_is_not_quadratic(time_step):
+def test_the_density_is_exact_for_any_time_step_and_any_cost(time_step):
     """⟨q⁴⟩ in a double well against quadrature: without the Metropolis step it would depend on h."""
-    walk = sample(
+    chain = sample(
         double_well,
         np.zeros(1),
         temperature=0.5,
@@ -75,11 +77,11 @@ def test_the_walk_is_exact_at_any_step_where_s_is_not_quadratic(time_step):
     norm, fourth = (
         scipy.integrate.quad(lambda q, k=k: q**k * np.exp(-((q**2 - 1) ** 2) / 0.5), -4, 4)[0] for k in (0, 4)
     )
-    assert_same_mean(walk.params[:, 0] ** 4, fourth / norm)
+    assert_same_mean(chain.params[:, 0] ** 4, fourth / norm)
 
 
 @pytest.mark.slow
-def test_the_walk_agrees_with_nuts():
+def test_the_chain_agrees_with_nuts():
     """blackjax's sampler on the same logistic cost."""
     temperature = 0.02
 
@@ -88,36 +90,38 @@ def test_the_walk_agrees_with_nuts():
 
     kernel = blackjax.nuts(logdensity, step_size=0.5, inverse_mass_matrix=jnp.array([0.3]))
 
-    def one(state, key):
+    def step(state, key):
         state, _ = kernel.step(key, state)
         return state, state.position
 
     keys = jax.random.split(jax.random.key(5), 10_000)
-    _, theirs = jax.jit(lambda: lax.scan(one, kernel.init(jnp.zeros(1)), keys))()
-    ours = sample(logistic, jnp.zeros(1), temperature=temperature, key=jax.random.key(2), steps=40_000).params
+    _, reference = jax.jit(lambda: lax.scan(step, kernel.init(jnp.zeros(1)), keys))()
+    samples = sample(
+        logistic, jnp.zeros(1), temperature=temperature, key=jax.random.key(2), steps=40_000
+    ).params
     for power in (1, 2):
-        a, b = np.asarray(theirs, float) ** power, np.asarray(ours, float) ** power
-        room = 6 * np.hypot(standard_error(a), standard_error(b))
-        assert np.abs(a.mean() - b.mean()) < room
-        assert room < 0.1 * np.abs(b).mean()
+        a, b = np.asarray(reference, float) ** power, np.asarray(samples, float) ** power
+        tolerance = 6 * np.hypot(standard_error(a), standard_error(b))
+        assert np.abs(a.mean() - b.mean()) < tolerance
+        assert tolerance < 0.1 * np.abs(b).mean()
 
 
-def test_walks_from_many_keys():
+def test_chains_from_many_keys():
     keys = jax.random.split(jax.random.key(0), 3)
-    walks = jax.vmap(lambda key: sample(quartic, jnp.zeros(1), temperature=0.1, key=key, steps=50, warmup=0))(
-        keys
-    )
-    assert walks.params.shape == (3, 50, 1)
-    assert len(np.unique(walks.params[:, -1])) == 3
+    chains = jax.vmap(
+        lambda key: sample(quartic, jnp.zeros(1), temperature=0.1, key=key, steps=50, warmup=0)
+    )(keys)
+    assert chains.params.shape == (3, 50, 1)
+    assert len(np.unique(chains.params[:, -1])) == 3
 
 
 def test_many_params_take_shorter_steps():
     def cost(q):
         return q @ q / 2
 
-    walk = sample(cost, jnp.zeros(100), temperature=1.0, key=jax.random.key(0), steps=4000)
-    assert walk.acceptance > 0.4
-    assert float(jnp.var(walk.params)) == pytest.approx(1, rel=0.05)
+    chain = sample(cost, jnp.zeros(100), temperature=1.0, key=jax.random.key(0), steps=4000)
+    assert chain.acceptance > 0.4
+    assert float(jnp.var(chain.params)) == pytest.approx(1, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,7 @@ def test_many_params_take_shorter_steps():
         ({"temperature": np.ones(2), "time_step": 0.1}, "temperature is one number"),
     ],
 )
-def test_what_makes_no_walk_is_refused(options, message):
+def test_bad_arguments_are_errors(options, message):
     def flat(q):
         return jnp.sum(q**4)
 

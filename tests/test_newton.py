@@ -1,4 +1,4 @@
-"""Where Newton's method ends, on functions whose points are known."""
+"""Newton's method on functions with known stationary points."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def inflection(q):
     return jnp.sum(q**3)
 
 
-def test_the_minimum_at_the_end_of_a_bent_valley(dtype):
+def test_the_minimum_of_a_curved_valley(dtype):
     end = MINIMUM(rosenbrock, np.array([-1.2, 1.0], dtype))
     np.testing.assert_allclose(end, [1, 1], rtol=100 * np.finfo(dtype).eps)
 
@@ -43,7 +43,7 @@ def test_a_descent_leaves_a_saddle_and_a_maximum():
         np.testing.assert_allclose(np.abs(MINIMUM(wells, np.array(start))), [1, 1], rtol=1e-12)
 
 
-def test_a_search_for_turning_points_stays_at_them(dtype):
+def test_the_search_for_turning_points_converges_to_a_saddle(dtype):
     end = TURNING_POINT(saddle, np.array([0.2, -0.3], dtype))
     np.testing.assert_allclose(end, [0, 0], atol=10 * np.finfo(dtype).eps)
 
@@ -53,14 +53,14 @@ def test_a_search_for_turning_points_stays_at_them(dtype):
 )
 def test_points_without_curvature_are_recognized(cost, singular, dtype):
     start = np.array([0.9, 0.8], dtype)
-    found = EXAMINE(cost, start, TURNING_POINT(cost, start))
-    assert found.singular == singular
-    assert found.converged
+    diagnosis = EXAMINE(cost, start, TURNING_POINT(cost, start))
+    assert diagnosis.singular == singular
+    assert diagnosis.converged
 
 
-def test_on_a_slope_newtons_step_leads_on_forever():
-    def slope(q):
+def test_newtons_method_does_not_converge_on_a_plane():
+    def plane(q):
         return q[0] + 0 * q[1]
 
-    here = np.array([0.3, 0.4])
-    assert not EXAMINE(slope, here, here).converged
+    start = np.array([0.3, 0.4])
+    assert not EXAMINE(plane, start, start).converged

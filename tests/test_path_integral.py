@@ -1,4 +1,4 @@
-"""Amplitudes against quadrature along contours of our own, evidence against scipy."""
+"""Amplitudes against quadrature along complex contours, evidence against scipy."""
 
 import itertools
 
@@ -27,12 +27,12 @@ HBARS = 1 / (2 * np.pi * np.array([4, 8, 16, 32]))  # e^{iS/ħ} = 1 wherever S i
 
 
 def parabola(q, A, b):
-    """½qᵀAq − bᵀq, for JAX and for complex numpy arrays (..., p) alike."""
+    """½qᵀAq − bᵀq, for JAX and for complex numpy arrays (..., p)."""
     return ((q @ A) * q).sum(-1) / 2 - q @ b
 
 
 def by_steepest_descent(S, A, hbar, center):
-    """∫dθ e^{iS/ħ} along θ = center + Q e^{±iπ/4} s, where the integrand falls as a Gaussian; trapezoids."""
+    """∫dθ e^{iS/ħ} along θ = center + Q e^{±iπ/4} s, where the integrand is Gaussian; trapezoidal rule."""
     rates, Q = np.linalg.eigh(A)
     turned = Q * np.exp(1j * np.pi / 4 * np.sign(rates))
     axes = []
@@ -53,16 +53,16 @@ def test_stationary_phase_is_exact_for_quadratic_actions(rng, rates):
     Q = np.linalg.qr(rng.normal(size=(p, p)))[0]
     A, b = Q * np.array(rates) @ Q.T, rng.normal(size=p)
     hbars = np.array([2.0, 0.3, 0.05])
-    found = stationary_phase(parabola, np.zeros(p), A, b, hbar=hbars)
-    assert found.points.shape == (1, p)
-    np.testing.assert_allclose(found.points[0], np.linalg.solve(A, b), rtol=1e-10)
-    assert found.negative_eigenvalues.tolist() == [sum(rate < 0 for rate in rates)]
-    off = 0.1 * rng.normal(size=p)
-    for hbar, amplitude in zip(hbars, found.amplitude, strict=True):
-        exact = by_steepest_descent(lambda q: parabola(q, A, b), A, hbar, found.points[0] + off)
+    result = stationary_phase(parabola, np.zeros(p), A, b, hbar=hbars)
+    assert result.points.shape == (1, p)
+    np.testing.assert_allclose(result.points[0], np.linalg.solve(A, b), rtol=1e-10)
+    assert result.negative_eigenvalues.tolist() == [sum(rate < 0 for rate in rates)]
+    offset = 0.1 * rng.normal(size=p)
+    for hbar, amplitude in zip(hbars, result.amplitude, strict=True):
+        exact = by_steepest_descent(lambda q: parabola(q, A, b), A, hbar, result.points[0] + offset)
         assert abs(amplitude - exact) < 1e-8 * abs(exact)
     same = stationary_phase(parabola, np.zeros(p), A, b, hbar=hbars, order=1)
-    np.testing.assert_allclose(same.amplitude, found.amplitude, rtol=1e-13)
+    np.testing.assert_allclose(same.amplitude, result.amplitude, rtol=1e-13)
 
 
 @pytest.mark.parametrize("ansatz", [Linear(intercept=False), Polynomial(1), Polynomial(2)], ids=repr)
@@ -75,18 +75,18 @@ def test_stationary_phase_is_exact_for_least_squares(rng, ansatz):
     def cost(theta, x, y):
         return mean_squared_error(theta, x, y, ansatz=ansatz)
 
-    found = stationary_phase(cost, np.zeros(len(A)), x, y, hbar=0.1)
+    result = stationary_phase(cost, np.zeros(len(A)), x, y, hbar=0.1)
     theta = np.asarray(fit(x, y, ansatz=ansatz).params)
-    np.testing.assert_allclose(found.points, theta[None], rtol=1e-10)
+    np.testing.assert_allclose(result.points, theta[None], rtol=1e-10)
     exact = by_steepest_descent(lambda q: np.mean((y - q @ phi.T) ** 2, axis=-1), A, 0.1, theta + 0.05)
-    assert abs(found.amplitude - exact) < 1e-8 * abs(exact)
+    assert abs(result.amplitude - exact) < 1e-8 * abs(exact)
 
 
-# --- other S: wrong by O(ħ), with the next order by O(ħ²) ----------------------------------------
+# --- other S: errors O(ħ), with the next order O(ħ²) ----------------------------------------
 
 Y = np.array([-0.8, 0.1, 0.5, 1.1])
 X = np.array([-1.5, -0.4, 0.3, 0.7, 1.2, 2.0])
-SEEN = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+OUTCOMES = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 1.0])
 
 
 def quartic(q):
@@ -102,7 +102,7 @@ def pseudo_huber(q):
 
 
 def logistic(q):
-    return sum(jnp.logaddexp(0, q[0] * x) - s * q[0] * x for x, s in zip(X, SEEN, strict=True)) / len(X)
+    return sum(jnp.logaddexp(0, q[0] * x) - s * q[0] * x for x, s in zip(X, OUTCOMES, strict=True)) / len(X)
 
 
 def complex_pseudo_huber(q):
@@ -115,29 +115,29 @@ def complex_logistic(q):
             z.real > 0, z + np.log1p(np.exp(-z * np.sign(z.real))), np.log1p(np.exp(z * -np.sign(z.real)))
         )
 
-    return np.mean([softplus(q * x) - s * q * x for x, s in zip(X, SEEN, strict=True)], axis=0)
+    return np.mean([softplus(q * x) - s * q * x for x, s in zip(X, OUTCOMES, strict=True)], axis=0)
 
 
 def ray(angle):
-    """The straight line through 0 that is turned by the angle, and its slope."""
+    """The straight line through 0 turned by the angle, and its derivative."""
     return lambda s: (np.exp(1j * angle) * s, np.exp(1j * angle))
 
 
 def wave(s):
     """A contour above the real line where the double well rises, below it where it falls."""
-    up, slope = s**3 - s, 3 * s**2 - 1
-    return s + 0.4j * up / (1 + s**2), 1 + 0.4j * (slope * (1 + s**2) - 2 * s * up) / (1 + s**2) ** 2
+    up, derivative = s**3 - s, 3 * s**2 - 1
+    return s + 0.4j * up / (1 + s**2), 1 + 0.4j * (derivative * (1 + s**2) - 2 * s * up) / (1 + s**2) ** 2
 
 
 def along(contour, S, hbar):
-    """∫dθ e^{iS/ħ} along a contour in the complex plane; trapezoids."""
+    """∫dθ e^{iS/ħ} along a contour in the complex plane; trapezoidal rule."""
     s = np.linspace(-12, 12, 400_001)
-    theta, slope = contour(s)
-    return np.sum(np.exp(1j * S(theta) / hbar) * slope) * (s[1] - s[0])
+    theta, derivative = contour(s)
+    return np.sum(np.exp(1j * S(theta) / hbar) * derivative) * (s[1] - s[0])
 
 
 SMOOTH = {
-    # cost, the same for complex numbers, a contour that no singularity bars, points
+    # cost, its continuation to complex numbers, a contour that crosses no singularity, number of points
     "quartic": (quartic, lambda q: q**2 / 2 + q**3 / 5 + q**4 / 4, ray(np.pi / 8), 1),
     "double well": (double_well, lambda q: (q**2 - 1) ** 2, wave, 3),
     "pseudo-Huber": (pseudo_huber, complex_pseudo_huber, ray(np.pi / 9), 1),
@@ -151,9 +151,9 @@ def test_the_error_falls_like_hbar_and_with_the_next_order_like_its_square(name)
     exact = np.array([along(contour, complex_cost, hbar) for hbar in HBARS])
     errors = []
     for order in (0, 1):
-        found = stationary_phase(cost, np.zeros(1), hbar=HBARS, order=order)
-        assert len(found.points) == points
-        errors.append(np.abs(found.amplitude / exact - 1))
+        result = stationary_phase(cost, np.zeros(1), hbar=HBARS, order=order)
+        assert len(result.points) == points
+        errors.append(np.abs(result.amplitude / exact - 1))
     np.testing.assert_allclose(errors[0][:-1] / errors[0][1:], 2, rtol=0.25)
     np.testing.assert_allclose(errors[1][:-1] / errors[1][1:], 4, rtol=0.35)
     assert errors[1][-1] < 0.1 * errors[0][-1]
@@ -167,12 +167,12 @@ def test_the_airy_function_has_two_points():
 
     hbars = np.array([0.1, 0.03, 0.01])
     exact = 2 * np.pi * hbars ** (1 / 3) * scipy.special.airy(-(hbars ** (-2 / 3)))[0]
-    found = stationary_phase(cubic, np.zeros(1), hbar=hbars, order=1)
-    np.testing.assert_allclose(found.points.ravel(), [1, -1], rtol=1e-12)
-    assert found.negative_eigenvalues.tolist() == [0, 1]
+    result = stationary_phase(cubic, np.zeros(1), hbar=hbars, order=1)
+    np.testing.assert_allclose(result.points.ravel(), [1, -1], rtol=1e-12)
+    assert result.negative_eigenvalues.tolist() == [0, 1]
     # The next term is 385/4608 ζ⁻² with ζ = 2/(3ħ), beside 2√(πħ).
     next_term = 385 / 4608 * (1.5 * hbars) ** 2 * 2 * np.sqrt(np.pi * hbars)
-    assert (np.abs(found.amplitude - exact) < 1.1 * next_term).all()
+    assert (np.abs(result.amplitude - exact) < 1.1 * next_term).all()
 
 
 KINKED = np.array([-0.4, 0.1, 0.5, 0.7])
@@ -211,39 +211,39 @@ def _piece(a, b, c, low, high):
     return np.exp(1j * (c - b**2 / (4 * a))) * np.sqrt(np.pi) / (2 * root) * (ends[1] - ends[0])
 
 
-def test_kinks_of_the_curvature_are_what_is_missing_with_huber():
-    """S is exactly quadratic around the point: what is wrong are the kinks of S'', each O(ħ²)."""
+def test_the_error_of_huber_comes_from_kinks_of_the_curvature():
+    """S is exactly quadratic around the point: the error comes from the kinks of S'', each O(ħ²)."""
     hbars = HBARS / 4
-    found = stationary_phase(huber, np.zeros(1), hbar=hbars)
-    assert len(found.points) == 1
-    error = np.abs(found.amplitude - np.array([exact_huber(hbar) for hbar in hbars]))
+    result = stationary_phase(huber, np.zeros(1), hbar=hbars)
+    assert len(result.points) == 1
+    error = np.abs(result.amplitude - np.array([exact_huber(hbar) for hbar in hbars]))
     np.testing.assert_array_less(error, 10 * hbars**2)
     assert error[-1] < error[0] / 16
-    np.testing.assert_array_less(error / np.abs(found.amplitude), hbars)  # less than O(ħ)
+    np.testing.assert_array_less(error / np.abs(result.amplitude), hbars)  # less than O(ħ)
 
 
-def test_points_of_every_kind_are_found_and_told_apart():
-    found = stationary_phase(double_well, np.zeros(2), hbar=0.1)
+def test_points_of_every_kind_are_found_once():
+    result = stationary_phase(double_well, np.zeros(2), hbar=0.1)
     expected = {(a, b): (a == 0) + (b == 0) for a in (-1, 0, 1) for b in (-1, 0, 1)}
     points = {
         tuple(np.round(q).astype(int)): int(nu)
-        for q, nu in zip(found.points, found.negative_eigenvalues, strict=True)
+        for q, nu in zip(result.points, result.negative_eigenvalues, strict=True)
     }
     assert points == expected
-    assert len(found.points) == 9
-    np.testing.assert_allclose(found.points, np.round(found.points), rtol=0, atol=1e-12)
-    np.testing.assert_allclose(found.actions, found.negative_eigenvalues, rtol=0, atol=1e-12)
+    assert len(result.points) == 9
+    np.testing.assert_allclose(result.points, np.round(result.points), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.actions, result.negative_eigenvalues, rtol=0, atol=1e-12)
     one = stationary_phase(double_well, np.zeros(1), hbar=0.1)
-    assert found.amplitude == pytest.approx(one.amplitude**2, rel=1e-12)  # S is a sum: 𝒜 is a product
+    assert result.amplitude == pytest.approx(one.amplitude**2, rel=1e-12)  # S is a sum: 𝒜 is a product
 
 
-def test_starts_of_your_own_are_where_it_searches():
-    found = stationary_phase(double_well, np.array([[0.9], [1.2], [5.0]]), hbar=0.1)
-    np.testing.assert_allclose(found.points, [[1.0]], rtol=1e-12)
+def test_the_search_begins_at_the_starts():
+    result = stationary_phase(double_well, np.array([[0.9], [1.2], [5.0]]), hbar=0.1)
+    np.testing.assert_allclose(result.points, [[1.0]], rtol=1e-12)
 
 
-def test_no_point_gives_nothing_and_a_valley_is_nan():
-    def slope(q):
+def test_the_amplitude_is_0_without_points_and_nan_in_a_valley():
+    def plane(q):
         return q[0] + 0 * q[1]
 
     def valley(q):
@@ -255,32 +255,34 @@ def test_no_point_gives_nothing_and_a_valley_is_nan():
     def flat_bottom(q):
         return jnp.sum(q**4)
 
-    nothing = stationary_phase(slope, np.zeros(2), hbar=0.1)
-    assert nothing.points.shape == (0, 2)
-    assert nothing.amplitude == 0
+    empty = stationary_phase(plane, np.zeros(2), hbar=0.1)
+    assert empty.points.shape == (0, 2)
+    assert empty.amplitude == 0
     assert np.isnan(stationary_phase(valley, np.zeros(2), hbar=0.1).amplitude)
     assert np.isnan(stationary_phase(flat_bottom, np.zeros(1), hbar=0.1).amplitude)
-    assert np.isnan(stationary_phase(flat_bottom, np.full(1, 0.3), hbar=0.1).amplitude)  # ends beside it
+    assert np.isnan(
+        stationary_phase(flat_bottom, np.full(1, 0.3), hbar=0.1).amplitude
+    )  # the search ends next to it
     assert np.isnan(stationary_phase(inflection, np.full(1, 0.3), hbar=0.1).amplitude)
 
 
-def test_within_jit_and_vmap_points_are_as_many_as_said():
+def test_jit_and_vmap_return_the_given_number_of_points():
     A, b = jnp.eye(2), jnp.array([[1.0, 2.0], [3.0, -1.0]])
 
     def amplitude(b):
         return stationary_phase(parabola, jnp.zeros(2), A, b, hbar=0.5, size=2)
 
-    found = jax.jit(jax.vmap(amplitude))(b)
-    np.testing.assert_allclose(found.points[:, 0], b, rtol=1e-6)
-    assert np.isnan(found.points[:, 1]).all()
+    result = jax.jit(jax.vmap(amplitude))(b)
+    np.testing.assert_allclose(result.points[:, 0], b, rtol=1e-6)
+    assert np.isnan(result.points[:, 1]).all()
     expected = [stationary_phase(parabola, jnp.zeros(2), A, row, hbar=0.5).amplitude for row in b]
-    np.testing.assert_allclose(found.amplitude, expected, rtol=1e-5)
-    with pytest.raises(ValueError, match="inside jit and vmap say how many points there are at most: size="):
+    np.testing.assert_allclose(result.amplitude, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="inside jit and vmap pass the maximum number of points as size="):
         jax.jit(lambda b: stationary_phase(parabola, jnp.zeros(2), A, b, hbar=0.5))(b[0])
 
 
 def test_amplitudes_can_be_differentiated(rng):
-    """d𝒜/dS data through the point that moves with them, against central differences."""
+    """Derivatives with respect to the data, which move the point, against central differences."""
     A = np.array([[1.0, 0.3], [0.3, 2.0]])
 
     def bent(q, A, b):
@@ -293,11 +295,11 @@ def test_amplitudes_can_be_differentiated(rng):
 
     with jax.enable_x64(True):
         A, b = jnp.asarray(A), jnp.array([0.4, -0.2])
-        slope = jax.grad(real_part)(b)
+        gradient = jax.grad(real_part)(b)
         for j in range(2):
             step = 1e-5 * jnp.eye(2)[j]
             numeric = (real_part(b + step) - real_part(b - step)) / 2e-5
-            assert float(slope[j]) == pytest.approx(float(numeric), rel=1e-6)
+            assert float(gradient[j]) == pytest.approx(float(numeric), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -305,10 +307,10 @@ def test_amplitudes_can_be_differentiated(rng):
     [
         ({"hbar": 0.0}, "hbar is above 0, got 0.0"),
         ({"hbar": 0.1, "order": 2}, "order is 0 or 1, got 2"),
-        ({"params": np.zeros((2, 2, 2)), "hbar": 1.0}, r"starts of your own; got shape \(2, 2, 2\)"),
+        ({"params": np.zeros((2, 2, 2)), "hbar": 1.0}, r"or starts \(starts, p\); got shape \(2, 2, 2\)"),
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments, message):
+def test_bad_arguments_are_errors(arguments, message):
     arguments = {"params": np.zeros(1)} | arguments
     with pytest.raises(ValueError, match=message):
         stationary_phase(double_well, **arguments)
@@ -327,24 +329,24 @@ def line(rng):
 def test_at_the_right_temperature_the_covariance_is_that_of_least_squares(line, statsmodels, dtype, tol):
     """T = 2σ²/Σw makes e^{−S/T} the likelihood."""
     x, y, w = (a.astype(dtype) for a in line)
-    found = statsmodels(np.vander(x, 3, increasing=True), y, w)
-    seen = ~np.isnan(y)
+    expected = statsmodels(np.vander(x, 3, increasing=True), y, w)
+    valid = ~np.isnan(y)
 
     def cost(theta, x, y, w):
         return mean_squared_error(theta, x, y, w, ansatz=Polynomial(2))
 
-    T = 2 * found.scale / w[seen].sum()
+    T = 2 * expected.scale / w[valid].sum()
     gaussian = laplace(cost, np.ones(3, dtype), x, y, w, temperature=T)
-    np.testing.assert_allclose(gaussian.mean, found.params, rtol=0, atol=10 * tol)
-    np.testing.assert_allclose(gaussian.covariance, found.cov_params(), rtol=0, atol=10 * tol)
+    np.testing.assert_allclose(gaussian.mean, expected.params, rtol=0, atol=10 * tol)
+    np.testing.assert_allclose(gaussian.covariance, expected.cov_params(), rtol=0, atol=10 * tol)
     assert gaussian.mean.dtype == gaussian.covariance.dtype == dtype
 
 
 def test_the_evidence_of_a_quadratic_is_exact(line):
     x, y, _ = line
     x, y = x[~np.isnan(y)], y[~np.isnan(y)]
-    found = laplace(mean_squared_error, np.zeros(2), x, y, temperature=0.2)
-    (b0, b1), (s0, s1) = found.mean, np.sqrt(np.diag(found.covariance))
+    gaussian = laplace(mean_squared_error, np.zeros(2), x, y, temperature=0.2)
+    (b0, b1), (s0, s1) = gaussian.mean, np.sqrt(np.diag(gaussian.covariance))
 
     def density(slope, intercept):
         return np.exp(-np.mean((y - intercept - slope * x) ** 2) / 0.2)
@@ -352,7 +354,7 @@ def test_the_evidence_of_a_quadratic_is_exact(line):
     exact, _ = scipy.integrate.dblquad(
         density, b0 - 9 * s0, b0 + 9 * s0, b1 - 9 * s1, b1 + 9 * s1, epsabs=1e-13, epsrel=1e-11
     )
-    assert float(found.log_evidence) == pytest.approx(np.log(exact), abs=1e-9)
+    assert float(gaussian.log_evidence) == pytest.approx(np.log(exact), abs=1e-9)
 
 
 SLOW_DEGREES = [pytest.param(degree, marks=pytest.mark.slow) for degree in (1, 2, 4, 5)]
@@ -366,7 +368,7 @@ def test_with_a_prior_the_evidence_is_the_marginal_likelihood(rng, degree):
     assert _evidence(x, y, degree, 0.3, 2.0) == pytest.approx(_marginal(x, y, degree, 0.3, 2.0), rel=1e-9)
 
 
-def test_the_evidence_finds_the_degree(rng):
+def test_the_evidence_selects_the_degree(rng):
     x = np.linspace(-1, 1, 40)
     y = 1 - 2 * x + 3 * x**3 + 0.3 * rng.normal(size=40)
     assert np.argmax([_evidence(x, y, degree, 0.3, 2.0) for degree in range(1, 7)]) == 2
@@ -378,9 +380,9 @@ def _evidence(x, y, degree, sigma, tau):
     def cost(theta, x, y):
         return mean_squared_error(theta, x, y, ansatz=Polynomial(degree)) + T * theta @ theta / (2 * tau**2)
 
-    found = laplace(cost, np.zeros(degree + 1), x, y, temperature=T)
+    gaussian = laplace(cost, np.zeros(degree + 1), x, y, temperature=T)
     norm = len(y) * np.log(2 * np.pi * sigma**2) + (degree + 1) * np.log(2 * np.pi * tau**2)
-    return float(found.log_evidence) - norm / 2
+    return float(gaussian.log_evidence) - norm / 2
 
 
 def _marginal(x, y, degree, sigma, tau):
@@ -394,8 +396,10 @@ def test_the_error_of_the_evidence_falls_like_t_and_with_the_next_order_like_its
     exact = np.log([_partition_function(T) for T in temperatures])
     errors = []
     for order in (0, 1):
-        found = [laplace(quartic, np.ones(1), temperature=T, order=order).log_evidence for T in temperatures]
-        errors.append(np.abs(np.array(found) - exact))
+        evidence = [
+            laplace(quartic, np.ones(1), temperature=T, order=order).log_evidence for T in temperatures
+        ]
+        errors.append(np.abs(np.array(evidence) - exact))
     np.testing.assert_allclose(errors[0][:-1] / errors[0][1:], 2, rtol=0.2)
     np.testing.assert_allclose(errors[1][:-1] / errors[1][1:], 4, rtol=0.4)
 
@@ -411,81 +415,81 @@ def test_many_data_sets_at_once_and_gradients(rng):
     x = np.linspace(-1, 1, 20)
     y = rng.normal(size=(20, 5))
 
-    def gaussian(y):
+    def laplace_of(y):
         return laplace(mean_squared_error, jnp.zeros(2), x, y, temperature=0.1)
 
     with jax.enable_x64(True):
         x, y = jnp.asarray(x), jnp.asarray(y)
-        many = jax.vmap(gaussian, in_axes=1)(y)
+        many = jax.vmap(laplace_of, in_axes=1)(y)
         np.testing.assert_allclose(many.mean.T, fit(x, y).params, rtol=1e-9)
         for i in range(5):
-            np.testing.assert_allclose(many.log_evidence[i], gaussian(y[:, i]).log_evidence, rtol=1e-12)
-        slope = jax.grad(lambda y: gaussian(y).mean[1])(y[:, 0])
-        np.testing.assert_allclose(slope, jax.grad(lambda y: fit(x, y).params[1])(y[:, 0]), rtol=1e-9)
-        energy = jax.grad(lambda y: gaussian(y).log_evidence)(y[:, 0])
+            np.testing.assert_allclose(many.log_evidence[i], laplace_of(y[:, i]).log_evidence, rtol=1e-12)
+        gradient = jax.grad(lambda y: laplace_of(y).mean[1])(y[:, 0])
+        np.testing.assert_allclose(gradient, jax.grad(lambda y: fit(x, y).params[1])(y[:, 0]), rtol=1e-9)
+        energy = jax.grad(lambda y: laplace_of(y).log_evidence)(y[:, 0])
         residual = y[:, 0] - many.mean[0, 0] - many.mean[0, 1] * x
         np.testing.assert_allclose(energy, -2 * residual / 20 / 0.1, rtol=1e-9)
 
 
-def test_where_there_is_no_minimum_the_gaussian_is_nan():
+def test_the_gaussian_is_nan_without_a_minimum():
     def cubic(q):
         return jnp.sum(q**3)
 
-    found = laplace(cubic, np.ones(1), temperature=0.1)
-    assert np.isnan(found.covariance).all()
-    assert np.isnan(found.log_evidence)
+    gaussian = laplace(cubic, np.ones(1), temperature=0.1)
+    assert np.isnan(gaussian.covariance).all()
+    assert np.isnan(gaussian.log_evidence)
 
 
 @pytest.mark.parametrize(
     ("center", "width", "dtype"), [(1e6, 1.0, "f8"), (0.0, 1e-6, "f8"), (100.0, 0.1, "f4"), (0.0, 1e-3, "f4")]
 )
-def test_points_near_each_other_are_told_apart(center, width, dtype):
-    """Whatever the unit of the param: three of them, and a second param with three more."""
+def test_points_close_to_each_other_are_distinct(center, width, dtype):
+    """Three points in one param, in any unit, times three in another."""
 
     def wells(q):
         return (((q[0] - center) / width) ** 2 - 1) ** 2 + (q[1] ** 2 - 1) ** 2
 
-    near = np.array([[a, b] for a in (-1.1, 0.05, 0.9) for b in (-1.2, 0.1, 1.3)])
-    found = stationary_phase(wells, (center + near * [width, 1] - [0, center]).astype(dtype), hbar=0.1)
-    assert len(found.points) == 9
-    assert sorted(found.negative_eigenvalues.tolist()) == [0, 0, 0, 0, 1, 1, 1, 1, 2]
+    starts = np.array([[a, b] for a in (-1.1, 0.05, 0.9) for b in (-1.2, 0.1, 1.3)])
+    result = stationary_phase(wells, (center + starts * [width, 1] - [0, center]).astype(dtype), hbar=0.1)
+    assert len(result.points) == 9
+    assert sorted(result.negative_eigenvalues.tolist()) == [0, 0, 0, 0, 1, 1, 1, 1, 2]
 
 
-def test_the_default_starts_find_what_is_far_out_in_one_param():
+def test_the_default_starts_reach_points_far_out_in_one_param():
     def cost(q):
         return ((q[0] - 1e6) / 10) ** 2 + (q[1] ** 2 - 1) ** 2
 
-    found = stationary_phase(cost, np.array([1e6, 0.0]), hbar=0.1)
-    assert len(found.points) == 3
-    assert complex(found.amplitude) == pytest.approx(
+    result = stationary_phase(cost, np.array([1e6, 0.0]), hbar=0.1)
+    assert len(result.points) == 3
+    assert complex(result.amplitude) == pytest.approx(
         -1.86394829 + 1.9330816j, rel=1e-8
     )  # 10 √(iπħ) 𝒜 of a well
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
-def test_no_unit_of_a_param_costs_the_gaussian_its_digits(rng, dtype, unit):
+def test_the_gaussian_is_accurate_in_any_unit_of_x(rng, dtype, unit):
     x = (unit * np.linspace(0, 1, 20)).astype(dtype)
     y = (1 + 2 * np.linspace(0, 1, 20) + 0.1 * rng.normal(size=20)).astype(dtype)
     line = fit(x, y)
-    found = laplace(mean_squared_error, np.zeros(2, dtype), x, y, temperature=2 * line.scale / 20)
-    room = 1e-4 if dtype == np.float32 else 1e-9
-    np.testing.assert_allclose(found.mean, line.params, rtol=room)
-    np.testing.assert_allclose(np.sqrt(np.diag(found.covariance)), line.bse, rtol=room)
+    gaussian = laplace(mean_squared_error, np.zeros(2, dtype), x, y, temperature=2 * line.scale / 20)
+    rtol = 1e-4 if dtype == np.float32 else 1e-9
+    np.testing.assert_allclose(gaussian.mean, line.params, rtol=rtol)
+    np.testing.assert_allclose(np.sqrt(np.diag(gaussian.covariance)), line.bse, rtol=rtol)
 
 
-def test_no_offset_of_the_cost_hides_the_minimum(dtype):
+def test_the_minimum_is_accurate_with_a_large_offset_of_the_cost(dtype):
     offset = 1e4 if dtype == np.float32 else 1e10
 
     def cost(q):
         return offset + jnp.cosh(q[0] - 1)
 
-    found = laplace(cost, np.zeros(1, dtype), temperature=1.0)
-    assert float(found.mean[0]) == pytest.approx(1, rel=10 * float(np.finfo(dtype).eps))
-    assert float(found.covariance[0, 0]) == pytest.approx(1, rel=1e-5)
+    gaussian = laplace(cost, np.zeros(1, dtype), temperature=1.0)
+    assert float(gaussian.mean[0]) == pytest.approx(1, rel=10 * float(np.finfo(dtype).eps))
+    assert float(gaussian.covariance[0, 0]) == pytest.approx(1, rel=1e-5)
 
 
 def test_second_derivatives_of_the_gaussian():
-    """Of the minimum of cosh(q − b) + b q² and of its evidence, by mpmath."""
+    """Those of the minimum of cosh(q − b) + b q² and of its evidence, by mpmath."""
 
     def cost(q, b):
         return jnp.cosh(q[0] - b) + b * q[0] ** 2
@@ -503,6 +507,6 @@ def test_second_derivatives_of_the_gaussian():
         )
 
 
-def test_more_than_one_temperature_is_refused():
+def test_more_than_one_temperature_is_an_error():
     with pytest.raises(ValueError, match=r"temperature is one number, got shape \(2,\)"):
         laplace(quartic, np.zeros(1), temperature=np.array([0.1, 0.2]))

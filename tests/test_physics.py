@@ -1,4 +1,4 @@
-"""The flow of any cost, integrated, against closed forms and scipy."""
+"""The integrated flow of any cost against closed forms and scipy."""
 
 import jax
 import jax.numpy as jnp
@@ -50,44 +50,44 @@ def test_the_flow_of_a_logistic_cost_is_that_of_scipy(rng):
     path = integrate_flow(logistic, np.array([1.0, -2.0]), x, y, times=times)
 
     def velocity(t, theta):
-        over = 1 / (1 + np.exp(-theta[0] - theta[1] * x)) - y
-        return [-np.mean(over), -np.mean(x * over)]
+        excess = 1 / (1 + np.exp(-theta[0] - theta[1] * x)) - y
+        return [-np.mean(excess), -np.mean(x * excess)]
 
     exact = scipy.integrate.solve_ivp(velocity, (0, 50), [1.0, -2.0], "DOP853", times, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(path.params, exact.y.T, rtol=0, atol=1e-6)
 
 
-def test_late_on_it_falls_at_the_local_rate(rng):
-    """The slowest eigenvalue of ∇²S at the end is the rate at which the last of the error falls."""
+def test_the_error_decays_at_the_local_rate_at_late_times(rng):
+    """The slowest eigenvalue of ∇²S at the end is the rate at which the error decays at late times."""
     x = rng.normal(size=40)
     y = (rng.random(40) < 1 / (1 + np.exp(-x))).astype(float)
     path = integrate_flow(logistic, np.zeros(2), x, y, times=np.array([100.0, 110.0, 1000.0]), tol=1e-12)
     local = linearized_flow(logistic, path.params[-1], x, y)
-    left = np.linalg.norm(path.params[:2] - path.params[-1], axis=1)
-    assert np.log(left[0] / left[1]) / 10 == pytest.approx(float(local.rates[0]), rel=1e-3)
+    error = np.linalg.norm(path.params[:2] - path.params[-1], axis=1)
+    assert np.log(error[0] / error[1]) / 10 == pytest.approx(float(local.rates[0]), rel=1e-3)
 
 
-def test_what_leaves_the_finite_numbers_is_nan_from_there_on():
+def test_an_overflow_is_nan_from_there_on():
     path = integrate_flow(explosive, np.array([1.0]), times=np.array([0.0, 0.05, 4.0]))
     np.testing.assert_allclose(path.params[:2, 0], [1, 1 / np.sqrt(0.6)], rtol=1e-6)
     assert np.isnan(path.params[2]).all()
 
 
 @pytest.mark.slow
-def test_it_can_be_differentiated_and_mapped():
+def test_vmap_of_grad():
     def end(a):
         return integrate_flow(quartic, a[None], times=jnp.array([0.0, 1.0])).params[1, 0]
 
-    slopes = jax.vmap(jax.grad(end))(jnp.array([0.5, 1.0]))
-    np.testing.assert_allclose(slopes, (1 + 2 * np.array([0.25, 1.0])) ** -1.5, rtol=1e-3)
+    gradients = jax.vmap(jax.grad(end))(jnp.array([0.5, 1.0]))
+    np.testing.assert_allclose(gradients, (1 + 2 * np.array([0.25, 1.0])) ** -1.5, rtol=1e-3)
 
 
-def test_times_that_are_no_column_are_refused():
-    with pytest.raises(ValueError, match=r"times is \(times,\), one or more from 0 on and rising"):
+def test_times_of_the_wrong_shape_are_an_error():
+    with pytest.raises(ValueError, match=r"times has shape \(times,\) and at least one entry"):
         integrate_flow(quartic, jnp.ones(1), times=1.0)
 
 
 @pytest.mark.parametrize("times", [[2.0, 1.0, 0.0], [-1.0, 0.0]])
-def test_times_that_do_not_rise_from_0_are_refused(times):
-    with pytest.raises(ValueError, match="times are from 0 on and rising"):
+def test_negative_or_descending_times_are_an_error(times):
+    with pytest.raises(ValueError, match="times are 0 or later and ascending"):
         integrate_flow(quartic, jnp.ones(1), times=jnp.array(times))

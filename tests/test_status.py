@@ -6,12 +6,12 @@ from jaxreg import Status, describe, fit
 from jaxreg.status import counts
 
 
-def test_every_code_has_advice_that_ends_as_a_sentence():
+def test_every_code_has_its_own_sentence_of_advice():
     assert all(code.advice.endswith(".") for code in Status)
     assert len({code.advice for code in Status}) == len(Status)
 
 
-def test_codes_fit_where_they_are_kept():
+def test_codes_are_consecutive_and_fit_in_int8():
     assert [int(code) for code in Status] == list(range(len(Status)))  # an index into tables
     assert fit(np.arange(3.0), np.arange(3.0)).status.dtype == np.int8
 
@@ -25,7 +25,7 @@ def test_describe_counts_and_explains_each_code_that_occurs(make):
     assert Status.rank_deficient.advice in second
 
 
-def test_describe_takes_one_code_and_a_grid():
+def test_describe_accepts_one_code_and_a_grid():
     assert describe(Status.diverged).startswith("1 diverged: ")
     assert describe(np.zeros((3, 4), np.int8)) == "12 ok: fitted."
 
@@ -34,7 +34,7 @@ def test_counts_are_by_code():
     assert counts(np.array([5, 0, 5])) == {Status.ok: 1, Status.invalid_data: 2}
 
 
-def test_the_advice_on_descents_names_a_function_that_exists():
+def test_the_advice_on_descents_names_an_existing_function():
     import jaxreg
 
     for code in (Status.not_converged, Status.diverged):

@@ -1,4 +1,4 @@
-"""False discoveries among very many tests."""
+"""p-values adjusted for multiple testing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from jaxreg.numerics.precision import in_own_precision
 
 
 def false_discovery(pvalues: Any, method: str = "bh") -> Array:
-    """p-values adjusted so that among those at most q a share q or less is false, on the average.
+    """p-values adjusted for the false discovery rate, the expected fraction of false discoveries.
 
-    Sorted, p_(k) becomes min_{j ≥ k} p_(j) m / j, times Σ 1/j for "by".
+    Among m sorted p-values, p_(k) becomes min_{j ≥ k} p_(j) m / j, and at most 1; with "by", m is
+    multiplied by Σ_{j ≤ m} 1/j. Rejecting the adjusted p-values at most q keeps the false discovery rate at
+    most q.
 
     Args:
-        pvalues: of any shape, all of it one family; NaN is left out and stays NaN.
-        method: "bh", for independent or positively dependent tests, or "by" for any.
+        pvalues: an array of any shape, one family of tests; NaN is left out and stays NaN.
+        method: "bh" (Benjamini-Hochberg) for independent or positively dependent tests, or "by"
+            (Benjamini-Yekutieli) for any dependence.
 
     Returns:
-        Adjusted p-values of the same shape. `false_discovery(fit.pvalues[1]) < 0.05` are the discoveries.
+        Adjusted p-values of the same shape; the discoveries are `false_discovery(fit.pvalues[1]) < 0.05`.
 
     Source: Y. Benjamini and Y. Hochberg, J. R. Stat. Soc. B 57 (1995) 289; Y. Benjamini and D. Yekutieli,
     Ann. Statist. 29 (2001) 1165.
@@ -37,7 +40,7 @@ def false_discovery(pvalues: Any, method: str = "bh") -> Array:
     if not jnp.issubdtype(p.dtype, jnp.floating):
         raise TypeError(f"pvalues are floats between 0 and 1, got {p.dtype}")
     if not isinstance(p, Tracer) and bool(((p < 0) | (p > 1)).any()):
-        raise ValueError("pvalues lie between 0 and 1 (or are NaN), and some of these do not")
+        raise ValueError("pvalues must lie between 0 and 1 (or be NaN)")
     return _adjusted(p, method == "by")
 
 

@@ -1,7 +1,7 @@
-"""The flow θ̇ = −∇S of which gradient descent is the discretization (seed paper, equations 8, 12, 13).
+"""The flow θ̇ = −∇S, whose discretization is gradient descent (seed paper, equations 8, 12, 13).
 
-On a quadratic cost it is known for all times: along each eigenvector of H = ∇²S what is left of the
-error falls as e^{−λt}, in steps of α as (1 − αλ)ᵏ, and with inertia and friction as a damped oscillation.
+On a quadratic cost it has a closed form. Along each eigenvector of H = ∇²S the error θ − θ* decays as
+e^{−λt}, in steps of α as (1 − αλ)ᵏ, and with inertia and friction as a damped oscillation.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from jaxreg.solvers.closed_form import turning_point
 
 
 class LearningRates(NamedTuple):
-    """Two learning rates α of θ ← θ − α∇S, one pair per data set.
+    """Bounds on the learning rate α of θ ← θ − α∇S, for each data set.
 
     Attributes:
-        largest: 2 / λmax of ∇²S; the descent converges for every α below.
-        best: 2 / (λmin + λmax), at which the error shrinks fastest, by (κ − 1)/(κ + 1) a step.
+        largest: 2 / λmax of ∇²S; the descent converges for every α below it.
+        best: 2 / (λmin + λmax), the fastest: each step multiplies the error by (κ − 1)/(κ + 1) or less.
     """
 
     largest: Float[Array, "*batch"]
@@ -39,16 +39,17 @@ class LearningRates(NamedTuple):
 
 @pytree
 class Flow:
-    """θ̇ = −∇S around a turning point, for all data sets at once: exact where S is quadratic.
+    """The flow θ̇ = −∇S around the turning point of each data set; exact if S is quadratic.
 
-    Times carry units of 1 / rates. Methods take times of any shape and put their axes in front.
+    Times carry units of 1 / rates. Methods accept times of any shape, whose axes come first in the results.
 
     Attributes:
-        turning_point: θ* with ∇S(θ*) = 0, (p, *batch); NaN where there is not a single one.
+        turning_point: θ* with ∇S(θ*) = 0, (p, *batch); NaN where it does not exist or is not unique.
         cost: S(θ*), (*batch).
         rates: the eigenvalues λ of H = ∇²S, ascending, (p, *batch).
-        directions: their unit eigenvectors, `directions[:, k]` that of `rates[k]`, (p, p, *batch).
-        hessian: H, (p, p, *batch); of a κ above that of the dtype it has no digits, unlike the rates.
+        directions: their unit eigenvectors, (p, p, *batch); `directions[:, k]` belongs to `rates[k]`.
+        hessian: H, (p, p, *batch). If κ is above 1/ε of the dtype, its small eigenvalues are lost to
+            rounding; `rates` keeps them.
 
     >>> from jaxreg import moments
     >>> x, y = jnp.array([-1.0, 0.0, 0.0, 1.0]), jnp.array([-1.0, 0.0, 2.0, 3.0])
@@ -68,25 +69,25 @@ class Flow:
     @property
     @in_own_precision
     def half_lives(self) -> Float[Array, "p *batch"]:
-        """ln 2 / λ: the time in which the error along a direction halves; infinite where λ = 0."""
+        """ln 2 / λ, the time in which the error along a direction halves; infinite where λ = 0."""
         return math.log(2) / self.rates
 
     @property
     @in_own_precision
     def condition_number(self) -> Float[Array, "*batch"]:
-        """κ = λmax / λmin: how many times longer the slowest direction takes than the fastest."""
+        """κ = λmax / λmin, the ratio of the slowest half-life to the fastest."""
         return self.rates[-1] / self.rates[0]
 
     @property
     @in_own_precision
     def learning_rates(self) -> LearningRates:
-        """The largest α that converges and the one that does so fastest."""
+        """The upper bound on α for convergence, and the α of the fastest convergence."""
         return LearningRates(2 / self.rates[-1], 2 / (self.rates[0] + self.rates[-1]))
 
     @property
     @in_own_precision
     def critical_friction(self) -> Float[Array, "p *batch"]:
-        """γ = 2√λ: with less friction a direction swings, with more it creeps."""
+        """γ = 2√λ: below it a direction is underdamped, above it overdamped."""
         return 2 * jnp.sqrt(self.rates)
 
     @in_own_precision
@@ -99,11 +100,11 @@ class Flow:
             times: t.
         """
 
-        away = self._like_params(start) - self.turning_point
+        error = self._like_params(start) - self.turning_point
 
         def at(t: Array) -> Trajectory:
             return self._state(
-                t, self._apply(modes.decay, away, t), self._apply(modes.decay_and_rate, away, t)
+                t, self._apply(modes.decay, error, t), self._apply(modes.decay_times_rate, error, t)
             )
 
         return _at_each(at, self._number(times))
@@ -111,7 +112,7 @@ class Flow:
     @in_own_precision
     @jax.jit
     def iteration(self, start: Any, learning_rate: Any, steps: Any) -> Trajectory:
-        """θ_k = θ* + (1 − αH)ᵏ(θ₀ − θ*): where k steps θ ← θ − α∇S lead, without taking them.
+        """θ_k = θ* + (1 − αH)ᵏ(θ₀ − θ*), the result of k steps θ ← θ − α∇S in closed form.
 
         Args:
             start: θ₀, (p,) or (p, *batch).
@@ -119,21 +120,22 @@ class Flow:
             steps: k, whole numbers.
 
         Returns:
-            `Trajectory` at the times αk if α is one number, else at k.
+            `Trajectory` at the times αk if α is one number, else at the times k.
         """
         alpha, steps = self._per_data_set(learning_rate, "learning_rate"), _whole(steps)
-        away = self._like_params(start) - self.turning_point
+        error = self._like_params(start) - self.turning_point
 
         def after(k: Array) -> Trajectory:
-            left, momentum = (self._apply(f, away, alpha, k) for f in (modes.power, modes.power_and_rate))
-            return self._state(alpha * k if alpha.ndim == 0 else self._number(k), left, momentum)
+            new_error = self._apply(modes.power, error, alpha, k)
+            momentum = self._apply(modes.power_times_rate, error, alpha, k)
+            return self._state(alpha * k if alpha.ndim == 0 else self._number(k), new_error, momentum)
 
         return _at_each(after, steps)
 
     @in_own_precision
     @jax.jit
     def step_error(self, start: Any, learning_rate: Any, steps: Any) -> Float[Array, "*times p *batch"]:
-        """θ_k − θ(αk), by how much k steps of equation 16 miss the flow: −½αt H²e^{−Ht}(θ₀ − θ*) + O(α²).
+        """θ_k − θ(αk), the discretization error of k steps of equation 16: −½αt H²e^{−Ht}(θ₀ − θ*) + O(α²).
 
         Args:
             start: θ₀, (p,) or (p, *batch).
@@ -141,45 +143,49 @@ class Flow:
             steps: k, whole numbers.
         """
         alpha, steps = self._per_data_set(learning_rate, "learning_rate"), _whole(steps)
-        away = self._like_params(start) - self.turning_point
-        return _at_each(lambda k: self._apply(modes.error_of_steps, away, alpha, k), steps)
+        error = self._like_params(start) - self.turning_point
+        return _at_each(lambda k: self._apply(modes.step_error, error, alpha, k), steps)
 
     @in_own_precision
     @jax.jit
     def oscillation(self, start: Any, times: Any, friction: Any, velocity: Any = None) -> Trajectory:
-        """θ̈ + γθ̇ = −∇S: the flow with inertia, of which descent with momentum is the discretization.
+        """θ̈ + γθ̇ = −∇S, the flow with inertia, whose discretization is descent with momentum.
 
-        θ ← θ + v after v ← μv − α∇S, as in `optax.sgd(α, momentum=μ)`, takes time steps of √α under
-        γ = (1 − μ)/√α. γ = `critical_friction[0]` reaches the turning point soonest.
+        v ← μv − α∇S, θ ← θ + v, as in `optax.sgd(α, momentum=μ)`, corresponds to time steps of √α and
+        γ = (1 − μ)/√α. Convergence is fastest for γ = `critical_friction[0]`.
 
         Args:
             start: θ₀, (p,) or (p, *batch).
             times: t ≥ 0.
             friction: γ ≥ 0, a number or (*batch).
-            velocity: θ̇ at time 0; at rest without.
+            velocity: θ̇ at time 0; 0 if omitted.
 
         Source: B. T. Polyak, USSR Comp. Math. and Math. Phys. 4 (1964) 1.
         """
         gamma = self._per_data_set(friction, "friction")
-        away = self._like_params(start) - self.turning_point
-        push = jnp.zeros_like(away) if velocity is None else self._like_params(velocity)
+        error = self._like_params(start) - self.turning_point
+        velocity = jnp.zeros_like(error) if velocity is None else self._like_params(velocity)
 
         def at(t: Array) -> Trajectory:
-            def both(of_start: Callable[..., Array], of_push: Callable[..., Array]) -> Array:
-                return self._apply(of_start, away, gamma, t) + self._apply(of_push, push, gamma, t)
+            def response(to_error: Callable[..., Array], to_velocity: Callable[..., Array]) -> Array:
+                return self._apply(to_error, error, gamma, t) + self._apply(to_velocity, velocity, gamma, t)
 
-            left, momentum = both(modes.swing, modes.push), both(modes.swing_and_rate, modes.push_and_rate)
-            return self._state(t, left, momentum, both(modes.swing_velocity, modes.push_velocity))
+            return self._state(
+                t,
+                response(modes.swing, modes.kick),
+                response(modes.swing_times_rate, modes.kick_times_rate),
+                response(modes.swing_velocity, modes.kick_velocity),
+            )
 
         return _at_each(at, self._number(times))
 
     @in_own_precision
     @jax.jit
     def shrinkage(self, times: Any) -> Float[Array, "*times p *batch"]:
-        """1 − e^{−λt}: the share of the way from the start to the turning point that is behind at time t.
+        """1 − e^{−λt}, the fraction of the distance to the turning point covered at time t, per direction.
 
-        Stopping early at time t shrinks toward the start as a ridge penalty does, whose shares are
-        λ/(λ + 1/t).
+        Early stopping at time t shrinks the params toward the start much as a ridge penalty of strength
+        1/t does, for which the fraction is λ/(λ + 1/t).
 
         Source: A. Ali, J. Z. Kolter, R. J. Tibshirani, AISTATS 89 (2019) 1370.
         """
@@ -188,24 +194,24 @@ class Flow:
     @in_own_precision
     @jax.jit
     def effective_dof(self, times: Any) -> Float[Array, "*times *batch"]:
-        """Σ (1 − e^{−λt}), the trace of ∂ŷ/∂y: how many params are fitted when stopping at time t."""
+        """Σ (1 − e^{−λt}), the trace of ∂ŷ/∂y: the effective number of params when stopping at time t."""
         return _at_each(lambda t: -jnp.sum(jnp.expm1(-self.rates * t), axis=0), self._number(times))
 
-    def _state(self, t: Array, left: Array, momentum: Array, velocity: Array | None = None) -> Trajectory:
-        """Where θ − θ* is `left` and ∇S the momentum."""
+    def _state(self, t: Array, error: Array, momentum: Array, velocity: Array | None = None) -> Trajectory:
+        """The point with θ − θ* = error and ∇S = momentum; the velocity is −∇S if omitted."""
         return Trajectory(
             times=t,
-            params=self.turning_point + left,
+            params=self.turning_point + error,
             velocity=-momentum if velocity is None else velocity,
             momentum=momentum,
-            cost=self.cost + small.dot(momentum, left) / 2,
+            cost=self.cost + small.dot(momentum, error) / 2,
         )
 
     def _apply(self, function: Callable[..., Array], vector: Array, *others: Array) -> Array:
         return apply(function, self.hessian, self.rates, self.directions, vector, *others)
 
-    def _per_data_set(self, given: Any, name: str) -> Array:
-        a = self._number(given)
+    def _per_data_set(self, value: Any, name: str) -> Array:
+        a = self._number(value)
         if a.shape not in ((), self.cost.shape):
             raise ValueError(
                 f"{name} is a number or one per data set, {self.cost.shape}; got shape {a.shape}"
@@ -215,7 +221,7 @@ class Flow:
     def _like_params(self, vector: Any) -> Array:
         a, like = self._number(vector), self.turning_point
         if a.shape not in (like.shape, like.shape[:1]):
-            raise ValueError(f"a point is {like.shape[:1]} or {like.shape} as the params are, got {a.shape}")
+            raise ValueError(f"a point has shape {like.shape[:1]} or {like.shape}, got {a.shape}")
         return a if a.shape == like.shape else a.reshape(-1, *(1,) * (like.ndim - 1))
 
     def _number(self, a: Any) -> Array:
@@ -229,10 +235,10 @@ def momentum(cost: Callable[..., Array], params: Any, *data: Any) -> Any:
     Args:
         cost: S(params, *data).
         params: θ.
-        *data: what the cost reads.
+        *data: arrays passed on to the cost.
 
     Returns:
-        The gradient, of the shape of params.
+        The gradient, with the shape of the params.
 
     >>> from jaxreg import mean_squared_error
     >>> x, y = jnp.array([0.0, 1.0]), jnp.array([1.0, 3.0])
@@ -245,13 +251,13 @@ def momentum(cost: Callable[..., Array], params: Any, *data: Any) -> Any:
 @in_own_precision
 @jax.jit
 def exact_flow(moments: Moments) -> Flow:
-    """The flow of the mean squared error in the units of the data, where H = 2⟨φ φᵀ⟩.
+    """The flow of the mean squared error in the units of the data, with H = 2⟨φ φᵀ⟩.
 
     Args:
-        moments: of one data set or of many.
+        moments: those of one data set or of many.
 
     Returns:
-        `Flow`, NaN where there are no moments.
+        `Flow`; NaN for data sets without moments.
 
     Source: seed paper, equations 12 and 13.
     """
@@ -269,16 +275,16 @@ def exact_flow(moments: Moments) -> Flow:
 
 @in_own_precision
 def linearized_flow(cost: Callable[..., Array], turning_point: Any, *data: Any) -> Flow:
-    """The flow of any cost near a point with ∇S = 0, by H = ∇²S there: local rates and directions.
+    """The flow of any cost near a point with ∇S = 0, linearized with H = ∇²S at that point.
 
-    Negative rates are those of a saddle or a maximum, which the flow leaves: no learning rate converges
-    there, half-lives are times of doubling, and no friction is critical. Written for one data set;
-    `jax.vmap(..., out_axes=-1)` makes it many.
+    At a saddle or a maximum some rates are negative and the flow leaves the point along their directions:
+    no learning rate converges, half-lives are negative doubling times, and critical frictions are NaN.
+    Written for one data set; `jax.vmap(..., out_axes=-1)` applies it to many.
 
     Args:
         cost: S(params, *data).
-        turning_point: θ*, (p,), as `descend` or `stationary_phase` finds it.
-        *data: what the cost reads.
+        turning_point: θ*, (p,), for example from `descend` or `stationary_phase`.
+        *data: arrays passed on to the cost.
 
     >>> flow = linearized_flow(lambda q: (q[0] ** 2 - 1) ** 2 + q[1] ** 2, jnp.array([0.0, 0.0]))
     >>> flow.rates.tolist()
@@ -293,17 +299,17 @@ def linearized_flow(cost: Callable[..., Array], turning_point: Any, *data: Any) 
 @in_own_precision
 @jax.jit
 def learning_rates(moments: Moments) -> LearningRates:
-    """The learning rates that converge on the mean squared error in the units of the data.
+    """The largest and the best learning rate for the mean squared error in the units of the data.
 
     Each step multiplies the error along an eigenvector of H = ∇²S = 2⟨φ φᵀ⟩ by 1 − αλ.
 
     Args:
-        moments: of one data set or of many.
+        moments: those of one data set or of many.
 
     Returns:
-        `LearningRates`, NaN where there are no moments. Where the two agree to rounding, as for an
-        intercept beside a raw calendar year, λmin is next to 0 and the descent is hopeless in these
-        coordinates: center and scale x, as `GradientDescent` does.
+        `LearningRates`; NaN for data sets without moments. If the two agree to rounding, as for an intercept
+        and x in calendar years, λmin is close to 0 and no α converges in reasonable time: center and scale x,
+        as `GradientDescent` does.
 
     Source: B. T. Polyak, Introduction to Optimization (1987), section 1.4.
 
@@ -316,7 +322,7 @@ def learning_rates(moments: Moments) -> LearningRates:
 
 
 def _at_each(function: Callable[[Array], Any], times: Array) -> Any:
-    """The function of each time, with the axes of the times in front."""
+    """The function at each of the times, whose axes come first in the result."""
     flat = jax.vmap(function)(times.reshape(-1))
     return jax.tree.map(lambda a: a.reshape(times.shape + a.shape[1:]), flat)
 
@@ -324,5 +330,5 @@ def _at_each(function: Callable[[Array], Any], times: Array) -> Any:
 def _whole(steps: Any) -> Array:
     steps = jnp.asarray(steps)
     if not jnp.issubdtype(steps.dtype, jnp.integer):
-        raise ValueError(f"steps are whole numbers; got {steps.dtype}")
+        raise ValueError(f"steps are whole numbers, got {steps.dtype}")
     return steps

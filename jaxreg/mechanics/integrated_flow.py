@@ -32,22 +32,22 @@ def integrate_flow(
     tol: float | None = None,
     max_steps: int = 100_000,
 ) -> Trajectory:
-    """θ̇ = −∇S of any cost from `params` on, by an implicit method that stiff costs do not slow down.
+    """The flow θ̇ = −∇S of any cost from `params`, by an implicit method suited to stiff costs.
 
-    Written for one data set; `jax.vmap` makes it many. For a quadratic cost `exact_flow` needs no steps.
+    Written for one data set; `jax.vmap` applies it to many. For a quadratic cost use `exact_flow`.
 
     Args:
         cost: S(params, *data); compiled once per function object.
         params: θ at time 0, (p,).
-        *data: what the cost reads.
-        times: t, (times,), from 0 on and rising.
-        tol: the local error allowed, relative to θ and to 1; ε^⅔ of the dtype without.
-        max_steps: of the integration.
+        *data: arrays passed on to the cost.
+        times: t, (times,), 0 or later and ascending.
+        tol: the relative and absolute tolerance of the local error; ε^⅔ of the dtype if omitted.
+        max_steps: the maximum number of integration steps.
 
     Returns:
-        `Trajectory`; NaN from where `max_steps` did not suffice or the numbers ceased to be finite.
+        `Trajectory`; NaN once `max_steps` are used up or θ overflows.
 
-    Source: A. Kværnø, BIT 44 (2004) 489, method 5(4), as diffrax has it.
+    Source: A. Kværnø, BIT 44 (2004) 489, method 5(4), as implemented in diffrax.
 
     >>> path = integrate_flow(lambda q: (q**4).sum() / 4, jnp.array([1.0]), times=jnp.array([0.0, 4.0]))
     >>> print(path.params[:, 0].round(3))  # 1/√(1 + 2t)
@@ -56,9 +56,9 @@ def integrate_flow(
     theta = as_params(params)
     times = jnp.asarray(times, theta.dtype)
     if times.ndim != 1 or times.size < 1:
-        raise ValueError(f"times is (times,), one or more from 0 on and rising; got shape {times.shape}")
+        raise ValueError(f"times has shape (times,) and at least one entry; got shape {times.shape}")
     if not isinstance(times, Tracer) and not ((times[0] >= 0) & (times[1:] >= times[:-1]).all()):
-        raise ValueError(f"times are from 0 on and rising; got {times}")
+        raise ValueError(f"times are 0 or later and ascending; got {times}")
     check_steps(max_steps - 1)
     tol = float(jnp.finfo(theta.dtype).eps) ** (2 / 3) if tol is None else tol
     return _integrated(cost, theta, data, times, tol, max_steps)

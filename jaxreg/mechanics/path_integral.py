@@ -1,8 +1,8 @@
 """The amplitude ∫dθ e^{iS/ħ} and its Wick rotation ∫dθ e^{−S/T} (seed paper, equation 9).
 
-Both are dominated by points with ∇S = 0, around which S is quadratic. With ε = iħ or ε = T the leading
-order is (2πε)^{p/2} |H|^{−1/2} e^{−S/ε}, and the next one multiplies it by 1 + εc: exact where S is
-quadratic, and elsewhere wrong by O(ε) and O(ε²).
+Both are dominated by points with ∇S = 0, around which S is expanded. With ε = iħ or ε = T the leading order
+is (2πε)^{p/2} |H|^{−1/2} e^{−S/ε}, and the next order multiplies it by 1 + εc. The relative errors are O(ε)
+and O(ε²), and 0 if S is quadratic.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from jaxreg.numerics.precision import in_own_precision
 from jaxreg.numerics.pytrees import pytree
 from jaxreg.solvers import newton
 
-STARTS = 64  # of a search around one point
+STARTS = 64  # searches around a single given point
 
 
 @pytree
 class StationaryPhase:
-    """The amplitude and the points it comes from, in the order of their actions.
+    """The amplitude and the stationary points that contribute to it, sorted by action.
 
     Attributes:
         amplitude: 𝒜, complex, (*hbar).
         points: θ* with ∇S(θ*) = 0, (k, p).
         actions: S(θ*), (k).
-        negative_eigenvalues: ν of ∇²S(θ*), 0 at a minimum and p at a maximum, (k).
+        negative_eigenvalues: their number ν in ∇²S(θ*), 0 at a minimum and p at a maximum, (k).
     """
 
     amplitude: Complex[Array, "*hbar"]
@@ -45,7 +45,7 @@ class StationaryPhase:
 
 @pytree
 class Laplace:
-    """The Gaussian that e^{−S/T} resembles.
+    """Laplace's approximation of e^{−S/T} by a Gaussian.
 
     Attributes:
         mean: θ*, the minimum of S, (p).
@@ -67,82 +67,82 @@ def stationary_phase(
     order: int = 0,
     size: int | None = None,
 ) -> StationaryPhase:
-    """𝒜 = ∫dθ e^{iS(θ)/ħ} ≈ Σ (2πiħ)^{p/2} |det ∇²S|^{−1/2} e^{iS/ħ} e^{−iπν/2} (1 + iħc) over ∇S = 0.
+    """𝒜 = ∫dθ e^{iS(θ)/ħ} ≈ Σ (2πiħ)^{p/2} |det ∇²S|^{−1/2} e^{iS/ħ} e^{−iπν/2} (1 + iħc) over points ∇S = 0.
 
     With G = (∇²S)⁻¹ and S₃, S₄ the third and fourth derivatives,
     c = ⅛ S₃S₃(G_ij G_kl G_mn) + 1/12 S₃S₃(G_il G_jm G_kn) − ⅛ S₄(G_ij G_kl). A quadratic S has c = 0.
 
-    The points are searched from many starts, by damped Newton steps that lead to minima, maxima and saddles
-    alike; where S has many points, or none near the starts, pass more starts. What S does at its kinks,
-    edges and complex turning points is not in it.
+    The points are searched from many starts by damped Newton steps, which converge to minima, maxima and
+    saddles alike. If S has many stationary points, or none near the default starts, pass your own starts.
+    Contributions of kinks, boundaries and complex stationary points are not included.
 
     Args:
         cost: S(params, *data), three times differentiable, five times for order 1; compiled once per
             function object.
-        params: where to search: starts (starts, p), or (p,) for 64 starts that are normal around it with
-            max(1, |θ|) for a standard deviation, the same ones in every call.
-        *data: what the cost reads.
+        params: the starts of the search, (starts, p); or one point, (p,), for the point itself and 63 normal
+            draws around it with standard deviation max(1, |θ|), the same in every call.
+        *data: arrays passed on to the cost.
         hbar: ħ > 0 in units of S, of any shape.
-        order: 0 for the leading order, 1 for the next one as well.
-        size: how many points to return at most, filled with NaN; needed inside `jax.jit`.
+        order: 0 for the leading order, 1 to include the next order.
+        size: the maximum number of points to return, padded with NaN; required inside `jax.jit`.
 
     Returns:
-        `StationaryPhase`; with k = 0 and amplitude 0 if there is no point, and amplitude NaN if ∇²S
-        is singular at one of them. In float32 its phase has an error of 10⁻⁷ S/ħ.
+        `StationaryPhase`. Without a stationary point k = 0 and the amplitude is 0; if ∇²S is singular at one
+        of them the amplitude is NaN. In float32 the error of the phase is 10⁻⁷ S/ħ.
 
     Source: L. Hörmander, The Analysis of Linear Partial Differential Operators I (1990), theorem 7.7.5.
 
-    >>> found = stationary_phase(lambda q: q[0] ** 3 / 3 - q[0], jnp.zeros(1), hbar=0.1, order=1)
-    >>> print(found.points.ravel().round(3), found.negative_eigenvalues)
+    >>> airy = stationary_phase(lambda q: q[0] ** 3 / 3 - q[0], jnp.zeros(1), hbar=0.1, order=1)
+    >>> print(airy.points.ravel().round(3), airy.negative_eigenvalues)
     [ 1. -1.] [0 1]
-    >>> print(found.amplitude)  # 2π ħ^⅓ Ai(−ħ^−⅔) = 1.0263
+    >>> print(airy.amplitude)  # 2π ħ^⅓ Ai(−ħ^−⅔) = 1.0263
     (1.0271...)
     """
     theta = as_params(params)
     if theta.ndim not in (1, 2) or 0 in theta.shape:
-        raise ValueError(f"params is (p,), or (starts, p) for starts of your own; got shape {theta.shape}")
+        raise ValueError(f"params is one point (p,) or starts (starts, p); got shape {theta.shape}")
     _check_order(order)
     hbar = positive("hbar", hbar, theta)
     starts = theta if theta.ndim == 2 else _around(theta)
-    points, found, singular = _search(cost, starts, data)
+    points, valid, singular = _search(cost, starts, data)
     if size is None:
-        if isinstance(found, Tracer):
-            raise ValueError("inside jit and vmap say how many points there are at most: size=")
-        size = int(found.sum())
+        if isinstance(valid, Tracer):
+            raise ValueError("inside jit and vmap pass the maximum number of points as size=")
+        size = int(valid.sum())
     elif size < 0:
-        raise ValueError(f"size is how many points to return at most, got {size}")
-    return _amplitude(cost, points[:size], found[:size], ~singular[:size], data, hbar, order)
+        raise ValueError(f"size is the maximum number of points, 0 or more; got {size}")
+    return _amplitude(cost, points[:size], valid[:size], ~singular[:size], data, hbar, order)
 
 
 @in_own_precision
 def laplace(cost: Callable[..., Array], params: Any, *data: Any, temperature: Any, order: int = 0) -> Laplace:
     """∫dθ e^{−S/T} ≈ (2πT)^{p/2} |∇²S|^{−1/2} e^{−S(θ*)/T}, the amplitude at ħ = −iT, around a minimum.
 
-    With S = εᵀε/n and T = 2σ²/n, e^{−S/T} is the likelihood and the covariance that of the least-squares
-    estimator. The evidence knows no prior but what the cost has of it: to compare models, add T times minus
-    the log density of a proper one to the cost. Derivatives, up to the second, are those of the minimum that
-    moves with the data. Written for one data set; `jax.vmap` makes it many.
+    With S = εᵀε/n and T = 2σ²/n, e^{−S/T} is proportional to the likelihood and the covariance is that of
+    the least-squares estimator. A prior enters the evidence only through the cost: to compare models, add
+    −T times the log density of a normalized prior to it. First and second derivatives with respect to the
+    data account for the shift of the minimum. Written for one data set; `jax.vmap` applies it to many.
 
     Args:
         cost: S(params, *data), twice differentiable; compiled once per function object.
-        params: where to begin the descent to the minimum, (p,).
-        *data: what the cost reads.
+        params: the start of the descent to the minimum, (p,).
+        *data: arrays passed on to the cost.
         temperature: T > 0 in units of S.
         order: 1 to multiply the evidence by 1 + Tc, see `stationary_phase`.
 
     Returns:
-        `Laplace`; covariance and evidence are NaN where no minimum was found.
+        `Laplace`; covariance and evidence are NaN if the descent did not reach a minimum.
 
     Source: D. J. C. MacKay, Information Theory, Inference, and Learning Algorithms (2003), chapter 27.
 
-    >>> found = laplace(lambda q: q @ q / 2, jnp.ones(2), temperature=0.5)
-    >>> print(found.mean, found.covariance.ravel(), found.log_evidence)  # log 2πT
+    >>> gaussian = laplace(lambda q: q @ q / 2, jnp.ones(2), temperature=0.5)
+    >>> print(gaussian.mean, gaussian.covariance.ravel(), gaussian.log_evidence)  # log 2πT
     [0. 0.] [0.5 0.  0.  0.5] 1.1447...
     """
     _check_order(order)
     theta = as_params(params)
     if theta.ndim != 1 or not theta.size:
-        raise ValueError(f"params is (p,), where the descent begins; got shape {theta.shape}")
+        raise ValueError(f"params is the start of the descent, (p,); got shape {theta.shape}")
     return _gaussian(cost, theta, data, one_positive("temperature", temperature, theta), order)
 
 
@@ -152,39 +152,39 @@ def _check_order(order: Any) -> None:
 
 
 def _around(theta: Array) -> Array:
-    """θ and starts around it."""
+    """θ and normal draws around it."""
     cloud = jax.random.normal(jax.random.key(0), (STARTS - 1, *theta.shape), theta.dtype)
     return jnp.concatenate([theta[None], theta + cloud * jnp.maximum(1, jnp.abs(theta))])
 
 
 @partial(jax.jit, static_argnums=0)
 def _search(cost: Callable[..., Array], starts: Array, data: tuple) -> tuple[Array, Array, Array]:
-    """The ends of all searches, which of them are points of their own, and where ∇²S is singular.
+    """The ends of all searches, which of them are distinct stationary points, and where ∇²S is singular.
 
-    Points come first, by their actions.
+    The stationary points come first, sorted by action.
     """
     action = partial(_at, cost, lax.stop_gradient(data))
     starts = lax.stop_gradient(starts)
     ends = jax.vmap(partial(newton.turning_point, action))(starts)
     actions = jax.vmap(action)(ends)
-    examined = jax.vmap(partial(newton.examine, action))(starts, ends)
-    found = examined.converged & jnp.isfinite(actions)
+    diagnoses = jax.vmap(partial(newton.examine, action))(starts, ends)
+    stationary = diagnoses.converged & jnp.isfinite(actions)
 
-    order = jnp.lexsort([actions, ~found])
-    ends, found, singular = ends[order], found[order], examined.singular[order]
+    order = jnp.lexsort([actions, ~stationary])
+    ends, stationary, singular = ends[order], stationary[order], diagnoses.singular[order]
     size = jnp.max(jnp.abs(starts - starts[0]), axis=0)
-    one_by_one = jax.vmap(newton.same, in_axes=(None, None, 0, None))
-    same = jax.vmap(lambda theta: one_by_one(jax.hessian(action)(theta), theta, ends, size))(ends)
-    told_apart = found & ~jnp.any(jnp.tril((same | same.T) & found, -1), axis=1)
-    order = jnp.argsort(~told_apart, stable=True)
-    return ends[order], told_apart[order], singular[order]
+    same_as_each = jax.vmap(newton.same, in_axes=(None, None, 0, None))
+    same = jax.vmap(lambda theta: same_as_each(jax.hessian(action)(theta), theta, ends, size))(ends)
+    distinct = stationary & ~jnp.any(jnp.tril((same | same.T) & stationary, -1), axis=1)
+    order = jnp.argsort(~distinct, stable=True)
+    return ends[order], distinct[order], singular[order]
 
 
 @partial(jax.jit, static_argnums=(0, 6))
 def _amplitude(
     cost: Callable[..., Array],
     points: Array,
-    found: Array,
+    valid: Array,
     usable: Array,
     data: tuple,
     hbar: Array,
@@ -202,24 +202,24 @@ def _amplitude(
         next_order = 1 + 1j * hbar * correction(action, theta) if order else 1
         return theta, action(theta), negative, size * jnp.exp(1j * phase) * next_order
 
-    filled = jnp.where(found[:, None], points, points[:1])
-    theta, actions, negative, terms = jax.vmap(contribution)(filled, usable)
-    shown = found.reshape(-1, *(1,) * hbar.ndim)
+    points = jnp.where(valid[:, None], points, points[:1])
+    theta, actions, negative, terms = jax.vmap(contribution)(points, usable)
+    contributes = valid.reshape(-1, *(1,) * hbar.ndim)
     return StationaryPhase(
-        amplitude=jnp.sum(jnp.where(shown, terms, 0), axis=0),
-        points=jnp.where(found[:, None], theta, jnp.nan),
-        actions=jnp.where(found, actions, jnp.nan),
-        negative_eigenvalues=jnp.where(found, negative, 0),
+        amplitude=jnp.sum(jnp.where(contributes, terms, 0), axis=0),
+        points=jnp.where(valid[:, None], theta, jnp.nan),
+        actions=jnp.where(valid, actions, jnp.nan),
+        negative_eigenvalues=jnp.where(valid, negative, 0),
     )
 
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _gaussian(cost: Callable[..., Array], theta: Array, data: tuple, T: Array, order: int) -> Laplace:
     action = partial(_at, cost, data)
-    fixed, start = partial(_at, cost, lax.stop_gradient(data)), lax.stop_gradient(theta)
-    theta = newton.minimum(fixed, start)
-    end = newton.examine(fixed, start, theta)
-    is_minimum = end.converged & (end.rates[0] > 0) & ~end.singular
+    fixed_action, start = partial(_at, cost, lax.stop_gradient(data)), lax.stop_gradient(theta)
+    theta = newton.minimum(fixed_action, start)
+    diagnosis = newton.examine(fixed_action, start, theta)
+    is_minimum = diagnosis.converged & (diagnosis.rates[0] > 0) & ~diagnosis.singular
     theta = newton.implicit(action, theta, is_minimum)
     H = jnp.where(is_minimum, jax.hessian(action)(theta), jnp.eye(theta.size, dtype=theta.dtype))
     L = jnp.linalg.cholesky(H)
@@ -234,15 +234,15 @@ def _gaussian(cost: Callable[..., Array], theta: Array, data: tuple, T: Array, o
 
 
 def correction(action: Callable[[Array], Array], theta: Array) -> Array:
-    """c in ∫e^{−S/ε} = leading order × (1 + εc + O(ε²)), of the third and fourth derivatives at θ*."""
+    """c in ∫e^{−S/ε} = leading order × (1 + εc + O(ε²)), from the third and fourth derivatives at θ*."""
     second = jax.hessian(action)
     third = jax.jacfwd(second)
     G = jnp.linalg.inv(second(theta))
     S3, S4 = third(theta), jax.jacfwd(third)(theta)
-    pulled = jnp.einsum("ijk,jk->i", S3, G)
-    bubble = pulled @ G @ pulled / 8
+    tadpole = jnp.einsum("ijk,jk->i", S3, G)
+    dumbbell = tadpole @ G @ tadpole / 8
     sunset = jnp.einsum("ijk,lmn,il,jm,kn->", S3, S3, G, G, G) / 12
-    return bubble + sunset - jnp.einsum("ijkl,ij,kl->", S4, G, G) / 8
+    return dumbbell + sunset - jnp.einsum("ijkl,ij,kl->", S4, G, G) / 8
 
 
 def _at(cost: Callable[..., Array], data: tuple, theta: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Phase space: where a trajectory is, how fast it moves, what pulls at it, and what becomes of the energy."""
+"""Trajectories in phase space: position, velocity, momentum and energy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxreg.solvers.descent import check_steps
 
 @pytree
 class Trajectory:
-    """A way through phase space; one time has no axis of times.
+    """A trajectory in phase space; for a single time the axis of times is absent.
 
     Attributes:
         times: t, (times).
@@ -43,7 +43,7 @@ class Trajectory:
     @property
     @in_own_precision
     def energy(self) -> Float[Array, "*times *batch"]:
-        """½|θ̇|² + S, which friction γ lowers by γ|θ̇|² per time and which is conserved without."""
+        """½|θ̇|² + S; conserved without friction, falls at the rate γ|θ̇|² with friction γ."""
         return self.kinetic + self.cost
 
     @property
@@ -66,18 +66,18 @@ def leapfrog(
     steps: int,
     velocity: Any = None,
 ) -> Trajectory:
-    """Newton's θ̈ = −∇S without friction, by half a kick, a drift, half a kick.
+    """Newton's θ̈ = −∇S without friction, by the leapfrog method (kick, drift, kick).
 
-    Symplectic: the energy ½|θ̇|² + S does not drift but swings by O(time_step²), while
-    time_step < 2/√λ for the largest eigenvalue λ of ∇²S. Written for one data set; `jax.vmap` makes it many.
+    Symplectic: if time_step < 2/√λ for the largest eigenvalue λ of ∇²S, the energy ½|θ̇|² + S oscillates by
+    O(time_step²) and does not drift. Written for one data set; `jax.vmap` applies it to many.
 
     Args:
         cost: S(params, *data); compiled once per function object.
         params: θ at time 0, (p,).
-        *data: what the cost reads.
+        *data: arrays passed on to the cost.
         time_step: h.
-        steps: how many.
-        velocity: θ̇ at time 0, (p,); at rest without.
+        steps: the number of steps.
+        velocity: θ̇ at time 0, (p,); 0 if omitted.
 
     Returns:
         `Trajectory` of steps + 1 times.
@@ -93,7 +93,7 @@ def leapfrog(
     start = jnp.zeros_like(theta) if velocity is None else jnp.asarray(velocity, theta.dtype)
     if theta.ndim != 1 or start.shape != theta.shape:
         raise ValueError(
-            f"params and velocity are (p,), those of one data set; got {theta.shape}, {start.shape}"
+            f"params and velocity are (p,), those of one data set; got shapes {theta.shape}, {start.shape}"
         )
     return _leapfrog(cost, theta, start, data, jnp.asarray(time_step, theta.dtype), steps)
 
@@ -101,17 +101,17 @@ def leapfrog(
 def _leapfrog_loop(
     cost: Callable[..., Array], theta: Array, velocity: Array, data: tuple, h: float | Array, steps: int
 ) -> Trajectory:
-    slope = jax.value_and_grad(cost)
+    value_and_gradient = jax.value_and_grad(cost)
 
     def step(state: tuple, _: None) -> tuple[tuple, tuple]:
         theta, v, _, p = state
-        half = v - h / 2 * p
-        moved = theta + h * half
-        value_there, p_there = slope(moved, *data)
-        return (moved, half - h / 2 * p_there, value_there, p_there), state
+        v_half = v - h / 2 * p
+        new_theta = theta + h * v_half
+        new_value, new_p = value_and_gradient(new_theta, *data)
+        return (new_theta, v_half - h / 2 * new_p, new_value, new_p), state
 
-    last, before = lax.scan(step, (theta, velocity, *slope(theta, *data)), length=steps)
-    theta, velocity, value, p = jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), before, last)
+    last, path = lax.scan(step, (theta, velocity, *value_and_gradient(theta, *data)), length=steps)
+    theta, velocity, value, p = jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), path, last)
     times = h * jnp.arange(steps + 1, dtype=theta.dtype)
     return Trajectory(times, theta, velocity, p, value)
 

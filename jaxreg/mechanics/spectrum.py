@@ -16,16 +16,16 @@ from jaxreg.engine.moments import Moments
 from jaxreg.numerics import small
 from jaxreg.numerics.precision import float64, promoting
 
-ROUNDING = 2.0**-51  # of the cosine between two columns
-MAX_SWEEPS = 30  # of Jacobi's rotations, which converge quadratically: some ten do
+ROUNDING = 2.0**-51  # columns with a smaller cosine count as orthogonal
+MAX_SWEEPS = 30  # of Jacobi rotations; quadratic convergence makes about ten enough
 
 
 @jax.custom_jvp
 def spectrum(moments: Moments) -> tuple[Array, Array]:
     """Eigenvalues (p, *batch), ascending, and eigenvectors (p, p, *batch) of H = 2⟨φ φᵀ⟩.
 
-    From the singular values of a factor F with H = F Fᵀ: H itself, squared, has lost the small ones. Next to
-    an intercept, calendar years have κ = 10¹¹.
+    Computed from the singular values of a factor F with H = F Fᵀ, because in H itself the small eigenvalues
+    are lost to rounding: an intercept and x in calendar years have κ = 10¹¹.
     """
     dtype = moments.G.hi.dtype
     with float64():
@@ -41,7 +41,8 @@ def spectrum(moments: Moments) -> tuple[Array, Array]:
 def _spectrum_jvp(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[tuple, tuple]:
     """λ̇_k = v_kᵀḢv_k and v̇_k = Σ_j v_j v_jᵀḢv_k / (λ_k − λ_j) over the other λ_j.
 
-    Where two of them are equal eigenvectors have no derivative; what is made of them by `apply` has one.
+    Where two eigenvalues are equal, eigenvectors have no derivative, but functions of H made by `apply`
+    have one.
     """
     (moments,) = primals
     rates, V = spectrum(moments)
@@ -59,15 +60,15 @@ def apply(
 ) -> Array:
     """f(H) v = V f(λ) Vᵀv.
 
-    Its derivative in H is V (Φ ∘ VᵀḢV) Vᵀv with the divided differences Φ of f, f′ where two λ are equal.
+    The derivative in H is V (Φ ∘ VᵀḢV) Vᵀv, with Φ_ij the divided difference of f, or f′ if λ_i = λ_j.
 
     Args:
         function: f(λ, *others), elementwise.
-        H: a symmetric matrix, (p, p, *batch), for its tangent alone.
+        H: a symmetric matrix, (p, p, *batch); only its tangent is used.
         rates: its eigenvalues.
         V: its eigenvectors.
         vector: v, (p, *batch).
-        others: what else f reads; broadcast with the rates.
+        others: further arguments of f, broadcast against the rates.
     """
 
     @jax.custom_jvp
@@ -78,27 +79,27 @@ def apply(
     def jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
         _, rates, V, vector, others = primals
         dot_H, _, _, dot_vector, dot_others = tangents
-        to_V = jnp.swapaxes(V, 0, 1)
-        share = small.matvec(to_V, vector)
+        Vt = jnp.swapaxes(V, 0, 1)
+        components = small.matvec(Vt, vector)
         f, dot_f = jax.jvp(lambda *others: function(rates, *others), others, dot_others)
-        change = small.matmul(to_V, small.matmul(dot_H, V)) * _divided_differences(function, rates, others)
-        moved = f * small.matvec(to_V, dot_vector) + dot_f * share + small.matvec(change, share)
-        return small.matvec(V, f * share), small.matvec(V, moved)
+        change = small.matmul(Vt, small.matmul(dot_H, V)) * _divided_differences(function, rates, others)
+        tangent = f * small.matvec(Vt, dot_vector) + dot_f * components + small.matvec(change, components)
+        return small.matvec(V, f * components), small.matvec(V, tangent)
 
     applied.defjvp(jvp)
     return applied(H, rates, V, vector, others)
 
 
 def _divided_differences(function: Callable[..., Array], rates: Array, others: tuple) -> Array:
-    """(f(λ_i) − f(λ_j)) / (λ_i − λ_j), and f′ between them where that would cancel, (p, p, *batch)."""
+    """(f(λ_i) − f(λ_j)) / (λ_i − λ_j), or f′ at their mean where that would cancel, (p, p, *batch)."""
     a, b = rates[:, None], rates[None]
     f = function(rates, *others)
     near = jnp.abs(a - b) <= jnp.finfo(rates.dtype).eps ** (1 / 3) * jnp.maximum(jnp.abs(a), jnp.abs(b))
     near |= ~_off_diagonal(a - b)
     quotient = (f[:, None] - f[None]) / jnp.where(near, 1, a - b)
-    between = (a + b) / 2
-    _, slope = jax.jvp(lambda rates: function(rates, *others), (between,), (jnp.ones_like(between),))
-    return jnp.where(near, slope, quotient)
+    mean = (a + b) / 2
+    _, derivative = jax.jvp(lambda rates: function(rates, *others), (mean,), (jnp.ones_like(mean),))
+    return jnp.where(near, derivative, quotient)
 
 
 def _off_diagonal(a: Array) -> Any:
@@ -107,10 +108,10 @@ def _off_diagonal(a: Array) -> Any:
 
 
 def _features_in_basis(moments: Moments) -> Array:
-    """R with φ(x) = R ψ(t), in float64."""
+    """R with φ(x) = R ψ(t) for the scaled x, t; in float64."""
     with float64():
-        wide = jax.tree.map(lambda a: a.astype(jnp.float64), moments.scaling)
-        basis = scalings.between(wide, scalings.data_units(wide), moments.ansatz).value[:-1, :-1]
+        scaling = jax.tree.map(lambda a: a.astype(jnp.float64), moments.scaling)
+        basis = scalings.between(scaling, scalings.data_units(scaling), moments.ansatz).value[:-1, :-1]
         K = np.linalg.inv(moments.ansatz.basis_in_features(basis.shape[0]))
         return small.matmul(jnp.asarray(K.reshape(K.shape + (1,) * (basis.ndim - 2))), basis)
 
@@ -120,20 +121,20 @@ def _cholesky(A: Array) -> Array:
     rows = jnp.arange(len(A)).reshape(-1, *(1,) * (A.ndim - 2))
 
     def column(j: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        left, L = state
-        pivot = left[j, j]
+        remainder, L = state
+        pivot = remainder[j, j]
         usable = pivot > 0
-        c = jnp.where(usable & (rows >= j), left[:, j] / jnp.sqrt(jnp.where(usable, pivot, 1)), 0)
-        return left - c[:, None] * c[None], L.at[:, j].set(c)
+        c = jnp.where(usable & (rows >= j), remainder[:, j] / jnp.sqrt(jnp.where(usable, pivot, 1)), 0)
+        return remainder - c[:, None] * c[None], L.at[:, j].set(c)
 
     return lax.fori_loop(0, len(A), column, (A, jnp.zeros_like(A)))[1]
 
 
 def _left_singular(F: Array) -> tuple[Array, Array]:
-    """Left singular vectors, in columns, and singular values, ascending, by Jacobi's rotations of columns.
+    """Left singular vectors, in columns, and singular values, ascending, by one-sided Jacobi rotations.
 
-    Unlike LAPACK's, small ones keep their digits next to large ones, and many data sets go at once. The
-    vectors of values that are 0 are 0.
+    Unlike with LAPACK, small singular values keep their digits next to large ones, and all data sets are
+    computed together. The vectors of zero singular values are 0.
 
     Source: J. Demmel, K. Veselić, SIAM J. Matrix Anal. Appl. 13 (1992) 1204.
     """
@@ -146,24 +147,24 @@ def _left_singular(F: Array) -> tuple[Array, Array]:
         aa, bb, ab = small.dot(a, a), small.dot(b, b), small.dot(a, b)
         size = jnp.sqrt(aa) * jnp.sqrt(bb)
         cosine = jnp.abs(ab) / jnp.where(size > 0, size, 1)
-        turns = active & (cosine > ROUNDING)
-        zeta = (bb - aa) / jnp.where(turns, 2 * ab, 1)
-        t = jnp.where(turns, jnp.where(zeta < 0, -1, 1) / (jnp.abs(zeta) + jnp.hypot(1.0, zeta)), 0)
+        rotates = active & (cosine > ROUNDING)
+        zeta = (bb - aa) / jnp.where(rotates, 2 * ab, 1)
+        t = jnp.where(rotates, jnp.where(zeta < 0, -1, 1) / (jnp.abs(zeta) + jnp.hypot(1.0, zeta)), 0)
         c = 1 / jnp.sqrt(1 + t * t)
         F = F.at[:, i].set(c * (a - t * b)).at[:, j].set(c * (b + t * a))
         return F, active, jnp.maximum(worst, cosine)
 
     def sweep(state: tuple[Any, Array, Array]) -> tuple[Any, Array, Array]:
-        """One rotation of every pair, of the data sets that need it: none depends on its neighbors."""
+        """Rotate every pair of columns once, in active data sets only: none depends on its neighbors."""
         count, F, active = state
         F, _, worst = lax.fori_loop(0, len(first), rotate, (F, active, jnp.zeros_like(F[0, 0])))
         return count + 1, F, active & (worst > ROUNDING)
 
-    def goes_on(state: tuple[Any, Array, Array]) -> Array:
+    def continues(state: tuple[Any, Array, Array]) -> Array:
         return (state[0] < MAX_SWEEPS) & jnp.any(state[2])
 
     if len(first) > 0:
-        _, F, _ = lax.while_loop(goes_on, sweep, (0, F, jnp.isfinite(F).all(axis=(0, 1))))
+        _, F, _ = lax.while_loop(continues, sweep, (0, F, jnp.isfinite(F).all(axis=(0, 1))))
     roots = jnp.sqrt(small.dot(F, F))
     order = jnp.argsort(roots, axis=0)
     roots, F = jnp.take_along_axis(roots, order, axis=0), jnp.take_along_axis(F, order[None], axis=1)

@@ -1,7 +1,8 @@
 """Gradient descent θ ← θ − α∇S, the flow θ̇ = −∇S in steps of α (seed paper, equation 16).
 
-The only gradient-descent loops in the package: one `lax.scan` that knows no mathematics but the
-gradient, and the same step for many data sets that come and go.
+The package has two gradient-descent loops, and both know the cost only through its value and gradient:
+`loop` is one `lax.scan` over the steps of one data set, `in_slots` works through many data sets, a few at
+a time.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from jaxreg.numerics.precision import in_own_precision
 from jaxreg.numerics.pytrees import pytree
 from jaxreg.status import Status
 
-SLOT_ELEMENTS = 2**18  # observations in all slots together: they stay in cache for all steps
+SLOT_ELEMENTS = 2**18  # observations in all slots together, few enough to stay in cache
 MAX_SLOTS = 1024
-BURST = 32  # steps between two looks at which slots are done
+BURST = 32  # steps between two checks for finished slots
 
 
 @pytree
 class History:
-    """Every step of a descent; entry k is the state after k steps, entry 0 the start.
+    """Every step of a descent: entry 0 is the start, entry k the state after k steps.
 
     Attributes:
-        params: as the params, with a first axis of length steps + 1.
+        params: θ, with a first axis of length steps + 1.
         cost: S, (steps + 1,).
     """
 
@@ -42,15 +43,15 @@ class History:
 
 @pytree
 class Descent:
-    """Where a descent ended.
+    """The end of a descent.
 
     Attributes:
-        params: θ after the last step; NaN if the descent left the finite numbers.
+        params: θ after the last step; NaN if the descent diverged.
         cost: S(θ).
-        gradient_norm: |∇S(θ)|, the size of the momentum.
-        steps: how many steps were taken before the tolerance was met.
+        gradient_norm: |∇S(θ)|, the norm of the momentum.
+        steps: the number of steps taken.
         status: `ok`, `not_converged` (above `tol` after the last step) or `diverged`.
-        history: every step, if asked for.
+        history: every step with `history=True`, else None.
     """
 
     params: Any
@@ -76,24 +77,24 @@ def descend(
     tol: float | None = None,
     history: bool = False,
 ) -> Descent:
-    """Descend from `params` along −∇S: θ ← θ − α∇S for `optax.sgd(α)`, or as any optimizer has it.
+    """Gradient descent from `params`: θ ← θ − α∇S with `optax.sgd(α)`, or the update of any optax optimizer.
 
-    Written for one data set: `jax.vmap` makes it many, and it can be differentiated and compiled. It
-    descends in the coordinates of the params as they are; `jaxreg.learning_rates` tells which α converge
-    there, and a centered and scaled x lets α of 0.01 to 0.1 do so.
+    Written for one data set; `jax.vmap` applies it to many, and it can be compiled and differentiated. The
+    coordinates of the params are used as they are: `jaxreg.learning_rates` gives the α that converge for
+    the mean squared error, and with a centered and scaled x α of 0.01 to 0.1 does.
 
     Args:
-        cost: S(params, *data), a pure function to a number. Compiled once per function object, so
-            define it once.
-        params: θ₀, an array or any pytree of them.
-        *data: the arrays the cost reads; new data of one shape compile nothing anew.
-        optimizer: an optax gradient transformation, compiled once per object as well.
-        steps: how many steps at most.
-        tol: once |∇S| ≤ tol the params stay where they are. Without, every step is taken.
-        history: whether to keep params and cost of every step.
+        cost: S(params, *data), a pure function that returns one number. Compiled once per function object,
+            so define it once.
+        params: θ₀, an array or a pytree of arrays.
+        *data: arrays passed on to the cost; new data of the same shapes do not recompile.
+        optimizer: an optax gradient transformation, also compiled once per object.
+        steps: the maximum number of steps.
+        tol: the params are frozen as soon as |∇S| ≤ tol. If omitted, every step is taken.
+        history: whether to keep the params and the cost of every step.
 
     Returns:
-        `Descent`. Without `tol`, any finite end counts as `ok`.
+        `Descent`. If `tol` is omitted, any finite end is `ok`.
 
     Source: seed paper, equation 16.
 
@@ -115,26 +116,26 @@ def loop(
     tol: float | Array | None,
     history: bool,
 ) -> Descent:
-    """`descend` for callers that are compiled already; `tol` may be an array."""
+    """`descend` inside compiled code; `tol` may be an array."""
     params = jax.tree.map(jnp.asarray, params)
-    slope = jax.value_and_grad(cost)
+    value_and_gradient = jax.value_and_grad(cost)
 
     def step(state: tuple, _: None) -> tuple[tuple, tuple | None]:
-        theta, opt_state, taken = state
-        value, gradient = slope(theta, *data)
-        moved = (
-            *_moved(theta, opt_state, gradient, optimizer, value, lambda theta: cost(theta, *data)),
-            taken + 1,
+        theta, opt_state, steps_taken = state
+        value, gradient = value_and_gradient(theta, *data)
+        next_state = (
+            *_updated(theta, opt_state, gradient, optimizer, value, lambda theta: cost(theta, *data)),
+            steps_taken + 1,
         )
         if tol is not None:
-            moved = _choose(optax.tree.norm(gradient) <= tol, state, moved)
-        return moved, ((theta, value) if history else None)
+            next_state = _choose(optax.tree.norm(gradient) <= tol, state, next_state)
+        return next_state, ((theta, value) if history else None)
 
     start = (params, optimizer.init(params), jnp.int32(0))
-    (theta, _, taken), before = lax.scan(step, start, length=steps)
-    value, gradient = slope(theta, *data)
-    found = _ended(theta, value, optax.tree.norm(gradient), taken, tol)
-    return found if before is None else replace(found, history=_with_end(before, (theta, value)))
+    (theta, _, steps_taken), path = lax.scan(step, start, length=steps)
+    value, gradient = value_and_gradient(theta, *data)
+    descent = _ended(theta, value, optax.tree.norm(gradient), steps_taken, tol)
+    return descent if path is None else replace(descent, history=_with_end(path, (theta, value)))
 
 
 def in_slots(
@@ -146,30 +147,30 @@ def in_slots(
     steps: int,
     tol: float | Array | None,
 ) -> Descent:
-    """`loop` for many data sets, of which some at a time are in slots and their data in cache.
+    """`loop` for many data sets, a fixed number at a time, each in a slot whose data stay in cache.
 
-    A converged data set gives its slot to the next, so that none waits for the slowest of all.
+    A converged data set gives its slot to the next one, so that none waits for the slowest.
 
     Args:
         cost: S(params, *prepared) of one data set.
         params: (p, m).
         data: arrays with the data sets on their last axis.
-        prepare: what the cost reads, once per data set from its data.
+        prepare: the arguments of the cost from the data of one data set, computed once for all steps.
         optimizer: an optax gradient transformation.
-        steps: how many steps at most.
-        tol: once |∇S| ≤ tol a data set is done.
+        steps: the maximum number of steps.
+        tol: a data set is finished as soon as |∇S| ≤ tol.
 
     Returns:
         `Descent` with the data sets on the last axis of every array.
     """
     m = params.shape[-1]
     n = max(a.size // m for a in jax.tree.leaves(data))
-    slots = max(1, min(MAX_SLOTS, SLOT_ELEMENTS // n))  # of n alone: the last bits depend on it
+    slots = max(1, min(MAX_SLOTS, SLOT_ELEMENTS // n))  # depends on n alone, as the last bits depend on it
     burst = steps + 1 if tol is None else min(steps + 1, BURST)
     gradients = jax.vmap(jax.grad(cost))
 
-    def take_up(ids: Array) -> tuple[_Slot, tuple]:
-        def rows(a: Array) -> Array:  # slots in front, where vmap needs them to be fast
+    def load(ids: Array) -> tuple[_Slot, tuple]:
+        def rows(a: Array) -> Array:  # slots on axis 0, where vmap is fast
             return jnp.moveaxis(jnp.take(a, jnp.minimum(ids, m - 1), axis=-1), -1, 0)
 
         theta, own = jax.tree.map(rows, (params, data))
@@ -178,65 +179,64 @@ def in_slots(
             params=theta,
             gradient=gradients(theta, *prepared),
             opt_state=jax.vmap(optimizer.init)(theta),
-            taken=jnp.zeros(slots, jnp.int32),
+            steps_taken=jnp.zeros(slots, jnp.int32),
             done=ids >= m,
         )
         return slot, prepared
 
     def step(slot: _Slot, *prepared: Any) -> _Slot:
-        done = slot.done | (slot.taken >= steps)
+        done = slot.done | (slot.steps_taken >= steps)
         if tol is not None:
             done |= optax.tree.norm(slot.gradient) <= tol
 
         def value_of(theta: Array) -> Array:
             return cost(theta, *prepared)
 
-        value = value_of(slot.params)  # which most optimizers do not read, and which is then not computed
-        theta, opt_state = _moved(slot.params, slot.opt_state, slot.gradient, optimizer, value, value_of)
-        moved = replace(slot, params=theta, opt_state=opt_state, taken=slot.taken + 1)
-        return _choose(done, replace(slot, done=done), moved)
+        value = value_of(slot.params)  # dead code that XLA removes unless the optimizer reads it
+        theta, opt_state = _updated(slot.params, slot.opt_state, slot.gradient, optimizer, value, value_of)
+        next_slot = replace(slot, params=theta, opt_state=opt_state, steps_taken=slot.steps_taken + 1)
+        return _choose(done, replace(slot, done=done), next_slot)
 
-    # The gradient ends the body: what is computed from a sum in the same kernel keeps XLA from
-    # vectorizing the sum, and a step takes six times as long.
-    def steps_of(prepared: tuple, _: Any, slot: _Slot) -> _Slot:
+    # The gradient comes last in the body: if anything in the same kernel used its sums, XLA would not
+    # vectorize them and a step would take six times as long.
+    def step_all(prepared: tuple, _: Any, slot: _Slot) -> _Slot:
         slot = jax.vmap(step)(slot, *prepared)
         return replace(slot, gradient=gradients(slot.params, *prepared))
 
     def round_(state: tuple) -> tuple:
         ids, next_id, slot, prepared, ends = state
-        slot = lax.fori_loop(0, burst, partial(steps_of, prepared), slot)
+        slot = lax.fori_loop(0, burst, partial(step_all, prepared), slot)
         value = jax.vmap(cost)(slot.params, *prepared)
         norm = jax.vmap(optax.tree.norm)(slot.gradient)
-        place = jnp.where(slot.done, ids, m)
-        end = (slot.params.T, value, norm, slot.taken)
+        target = jnp.where(slot.done, ids, m)  # out of bounds, and dropped, while a slot is busy
+        end = (slot.params.T, value, norm, slot.steps_taken)
         ends = jax.tree.map(
-            lambda whole, a: whole.at[..., place].set(a.astype(whole.dtype), mode="drop"), ends, end
+            lambda whole, a: whole.at[..., target].set(a.astype(whole.dtype), mode="drop"), ends, end
         )
         ids = jnp.where(slot.done, next_id + jnp.cumsum(slot.done) - 1, ids)
         next_id += jnp.sum(slot.done)
-        fresh = take_up(ids)
-        return ids, next_id, *_choose(slot.done, fresh, (slot, prepared)), ends
+        return ids, next_id, *_choose(slot.done, load(ids), (slot, prepared)), ends
 
     ids = jnp.arange(slots)
-    nothing = jnp.zeros(m, params.dtype)
-    ends = (jnp.zeros_like(params), nothing, nothing, jnp.zeros(m, jnp.int32))
-    state = (ids, jnp.asarray(slots, ids.dtype), *take_up(ids), ends)
+    zeros = jnp.zeros(m, params.dtype)
+    ends = (jnp.zeros_like(params), zeros, zeros, jnp.zeros(m, jnp.int32))
+    state = (ids, jnp.asarray(slots, ids.dtype), *load(ids), ends)
     *_, ends = lax.while_loop(lambda state: jnp.any(state[0] < m), round_, state)
     return _ended(*ends, tol)
 
 
 @pytree
 class _Slot:
-    """Where a descent is."""
+    """The state of one descent."""
 
     params: Array
     gradient: Array
     opt_state: Any
-    taken: Array
+    steps_taken: Array
     done: Array
 
 
-def _moved(
+def _updated(
     theta: Any,
     opt_state: Any,
     gradient: Any,
@@ -244,13 +244,13 @@ def _moved(
     value: Array,
     value_of: Callable[[Any], Array],
 ) -> tuple:
-    """One step; line searches and learning rates that adapt ask for the cost, the others ignore it."""
+    """Params and optimizer state after one step; line searches also evaluate the cost."""
     update = optax.with_extra_args_support(optimizer).update
     updates, opt_state = update(gradient, opt_state, theta, value=value, grad=gradient, value_fn=value_of)
     return optax.apply_updates(theta, updates), opt_state
 
 
-def _ended(theta: Any, value: Array, norm: Array, taken: Array, tol: float | Array | None) -> Descent:
+def _ended(theta: Any, value: Array, norm: Array, steps_taken: Array, tol: float | Array | None) -> Descent:
     finite = jnp.isfinite(value) & jnp.isfinite(norm)
     above = False if tol is None else norm > tol
     status = jnp.where(finite, jnp.where(above, Status.not_converged, Status.ok), Status.diverged)
@@ -258,14 +258,14 @@ def _ended(theta: Any, value: Array, norm: Array, taken: Array, tol: float | Arr
         params=jax.tree.map(lambda a: jnp.where(finite, a, jnp.nan), theta),
         cost=value,
         gradient_norm=norm,
-        steps=taken,
+        steps=steps_taken,
         status=status.astype(jnp.int8),
         history=None,
     )
 
 
 def _choose(condition: Array, a: Any, b: Any) -> Any:
-    """`jnp.where` for trees, over the first axes of their arrays."""
+    """`jnp.where` for trees; the condition has the first axes of their arrays."""
 
     def where(a: Array, b: Array) -> Array:
         return jnp.where(condition.reshape(condition.shape + (1,) * (jnp.ndim(b) - condition.ndim)), a, b)
@@ -277,10 +277,10 @@ _compiled = jax.jit(loop, static_argnames=("cost", "optimizer", "steps", "histor
 
 
 def check_steps(steps: Any) -> None:
-    """Raise on a number of steps that is none."""
+    """Raise unless `steps` is a whole number, 0 or more."""
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
         raise ValueError(f"steps is a whole number, 0 or more; got {steps!r}")
 
 
-def _with_end(before: tuple, end: tuple) -> History:
-    return History(*jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), before, end))
+def _with_end(path: tuple, end: tuple) -> History:
+    return History(*jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), path, end))

@@ -1,4 +1,4 @@
-"""How the distributions take their arguments: float64 inside, the dtype that came in outside."""
+"""Argument handling of the distributions: computed in float64, returned in the dtype of the arguments."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from jaxreg.numerics.precision import float64, in_own_precision, promoting
 
 
 def in_float64(function: Callable[..., Array]) -> Callable[..., Array]:
-    """A function of float64 arrays, for numbers and arrays of any dtype, broadcast together.
+    """Extend a function of float64 arrays to numbers and arrays of any dtype, broadcast together.
 
-    Its result has the dtype of the first argument where that is a float, JAX's default where not. Its last
-    argument is "float64" or "float32", the digits asked for.
+    The result has the dtype of the first argument if that is a float, else JAX's default float dtype. The
+    last argument of the function is "float64" or "float32", the precision required of it.
     """
     compiled = jax.jit(function, static_argnums=-1)
 
     @in_own_precision
     @functools.wraps(function)
-    def of_any(*args: Any) -> Array:
-        given = [a if isinstance(a, jax.Array | np.ndarray | np.generic) else jnp.asarray(a) for a in args]
-        first = given[0].dtype
-        if any(jnp.issubdtype(a.dtype, jnp.complexfloating) for a in given):
-            raise TypeError("distributions are those of real numbers; got complex ones")
+    def converted(*args: Any) -> Array:
+        arrays = [a if isinstance(a, jax.Array | np.ndarray | np.generic) else jnp.asarray(a) for a in args]
+        first = arrays[0].dtype
+        if any(jnp.issubdtype(a.dtype, jnp.complexfloating) for a in arrays):
+            raise TypeError("distributions take real numbers; got complex numbers")
         dtype = first if jnp.issubdtype(first, jnp.floating) else jnp.result_type(float)
         with float64():
-            wide = [jnp.asarray(a).astype(jnp.float64) for a in given]
-            return compiled(*wide, "float64" if dtype == jnp.float64 else "float32").astype(dtype)
+            arrays = [jnp.asarray(a).astype(jnp.float64) for a in arrays]
+            return compiled(*arrays, "float64" if dtype == jnp.float64 else "float32").astype(dtype)
 
-    return of_any
+    return converted
 
 
-def by_its_density(slope: Callable[..., Array], value: Callable[..., Array]) -> Callable[..., Array]:
-    """`value(x, *parameters, dtype)` with `slope(result, x, *parameters)` as its derivative in x.
+def with_derivative(derivative: Callable[..., Array], value: Callable[..., Array]) -> Callable[..., Array]:
+    """`value(x, *parameters, dtype)` with `derivative(result, x, *parameters)` as its derivative in x.
 
-    The parameters are not differentiated: a tangent of theirs is an error, not a silent zero.
+    There is no derivative in the parameters: it raises an error rather than being silently zero.
     """
     _, *names, _ = inspect.signature(value).parameters
-    wrapped = functools.partial(jax.custom_jvp, nondiff_argnums=(len(names) + 1,))(value)
+    differentiable = functools.partial(jax.custom_jvp, nondiff_argnums=(len(names) + 1,))(value)
 
     @promoting
     def jvp(dtype: str, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
         for name, dot in zip(names, tangents[1:], strict=True):
             if not isinstance(dot, jax.custom_derivatives.SymbolicZero):
                 raise NotImplementedError(
-                    f"derivatives in {name} are not known; stop_gradient({name}) leaves them out"
+                    f"derivatives in {name} are not available; stop_gradient({name}) omits them"
                 )
         with float64():
-            result = wrapped(*primals, dtype)
+            result = differentiable(*primals, dtype)
             dot = tangents[0]
             if isinstance(dot, jax.custom_derivatives.SymbolicZero):
                 return result, jnp.zeros_like(result)
-            return result, slope(result, *primals) * dot
+            return result, derivative(result, *primals) * dot
 
-    wrapped.defjvp(jvp, symbolic_zeros=True)
-    return wrapped
+    differentiable.defjvp(jvp, symbolic_zeros=True)
+    return differentiable

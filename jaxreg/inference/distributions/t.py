@@ -1,12 +1,12 @@
-"""Student's t: P(T > t) for df degrees of freedom, from df = 1 to infinity, where it is the normal.
+"""Student's t for df degrees of freedom, from df = 1 to infinity, where it is the normal distribution.
 
-With r = 1/df and s = t² / (1 + t² r), the probability on both sides of zero is near it
+With r = 1/df and s = t² / (1 + t² r), near zero
 P(0 < T < t) = t f(t) Σ_k Π_{j<k} s (½ + (½ + j) r) / (3/2 + j), all terms positive, and in the tail
 P(T > t) = t f(t) / (2 K), where K is the even part of the continued fraction of the incomplete beta
-function (DLMF 8.17.22), written in r: it stays finite where df is not. Both have a fixed number of terms,
-which no data set waits for another to finish.
+function (DLMF 8.17.22), written in r so that it stays finite for infinite df. Both have a fixed number of
+terms, so that no data set has to wait for another.
 
-Source: DLMF 8.17; A. R. DiDonato and A. H. Morris, ACM Trans. Math. Softw. 18 (1992) 360; for the first
+Source: DLMF 8.17; A. R. DiDonato and A. H. Morris, ACM Trans. Math. Softw. 18 (1992) 360; for the initial
 guess of a quantile D. L. Wallace, Ann. Math. Statist. 30 (1959) 1124.
 """
 
@@ -19,14 +19,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg._typing import Array
-from jaxreg.inference.distributions._arguments import by_its_density, in_float64
+from jaxreg.inference.distributions._arguments import in_float64, with_derivative
 
 SERIES = {"float32": 22, "float64": 48}  # terms, for df ≥ 1
 FRACTION = {"float32": 9, "float64": 34}  # levels
-STEPS = {"float32": 3, "float64": 5}  # of Newton's, each of which doubles the digits
-LARGEST = 709.0  # whose exponential is a float64
-SHIFT = 12  # of the argument of Γ, behind which its asymptotic series holds
-RATIO = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432)  # of log Γ(a + ½) / (Γ(a) √a), by a^{-1-2k}
+STEPS = {"float32": 3, "float64": 5}  # of Newton's method, each of which doubles the digits
+MAX_EXPONENT = 709.0  # e^709 is still a finite float64
+SHIFT = 12  # added to the argument of Γ, so that its asymptotic series has all digits
+RATIO = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432)  # log Γ(a + ½) / (Γ(a) √a) in powers a^{-1-2k}
 
 
 def sf(x: Any, df: Any) -> Array:
@@ -70,8 +70,8 @@ def isf(q: Any, df: Any) -> Array:
     """The x with P(T > x) = q.
 
     Args:
-        q: probabilities; infinite x at 0 and 1, NaN outside.
-        df: degrees of freedom, from 1 on; NaN below.
+        q: probabilities; x is infinite at 0 and 1, and NaN outside of [0, 1].
+        df: degrees of freedom, 1 or more; x is NaN below 1.
 
     >>> import numpy as np
     >>> print(isf(np.array([0.025, 0.5, 1e-300]), np.array([10.0, 10.0, 3.0])))
@@ -81,7 +81,7 @@ def isf(q: Any, df: Any) -> Array:
 
 
 def ppf(q: Any, df: Any) -> Array:
-    """The x with P(T ≤ x) = q, minus that with P(T > x) = q.
+    """The x with P(T ≤ x) = q; minus isf(q, df).
 
     >>> import numpy as np
     >>> print(ppf(np.array([0.025, 0.975]), 10))
@@ -91,7 +91,7 @@ def ppf(q: Any, df: Any) -> Array:
 
 
 def log_p(x: Any, df: Any) -> Array:
-    """log P(|T| > |x|), of both tails: the p-value of a test of either sign.
+    """log P(|T| > |x|), the logarithm of the two-sided p-value.
 
     >>> import numpy as np
     >>> print(log_p(np.array([2.0, -2.0, 40.0]), 50))
@@ -122,31 +122,31 @@ def _logsf_of(x: Array, df: Array, dtype: str) -> Array:
 
 
 def _isf_of(q: Array, df: Array, dtype: str) -> Array:
-    """Newton on log P(T > t) against log t, which is concave, or on P(0 < T < t) against t near zero.
+    """Newton's method on log P(T > t) as a function of log t, or on P(0 < T < t) as a function of t near 0.
 
-    A step on a concave function ends on one side of the root whatever it starts from, and each further
-    one comes nearer.
+    Both are concave, so that from the first step on all iterates lie on the same side of the root and
+    approach it.
     """
     small = jnp.minimum(q, 1 - q)
     near, target = small > 0.25, 0.5 - small
     inside = (small > 0) & (small < 0.5)
     log_q = jnp.log(jnp.where(inside, small, 0.25))
-    t = _first_guess(jnp.where(inside, small, 0.25), df)
+    t = _initial_guess(jnp.where(inside, small, 0.25), df)
 
     def step(_: Any, t: Array) -> Array:
         log_p, center, log_pdf = _tails(t, df, dtype)
-        too_far = log_p - math.log(2) - log_q
-        further = too_far * jnp.exp(log_p - math.log(2) - log_pdf - jnp.log(t))
-        of_log = jnp.exp(jnp.minimum(jnp.log(t) + further, LARGEST))
-        return jnp.where(near, t - (center - target) * jnp.exp(-log_pdf), of_log)
+        excess = log_p - math.log(2) - log_q
+        change = excess * jnp.exp(log_p - math.log(2) - log_pdf - jnp.log(t))
+        in_tail = jnp.exp(jnp.minimum(jnp.log(t) + change, MAX_EXPONENT))
+        return jnp.where(near, t - (center - target) * jnp.exp(-log_pdf), in_tail)
 
-    t = lax.fori_loop(0, STEPS[dtype], step, t)  # unrolled, it takes five times as long to compile
+    t = lax.fori_loop(0, STEPS[dtype], step, t)  # unrolled, it would compile five times as long
     t = jnp.where(inside, t, jnp.where(small == 0.5, 0.0, jnp.inf))
     return jnp.where((small >= 0) & (df >= 1), jnp.where(q > 0.5, -t, t), jnp.nan)
 
 
-def _first_guess(q: Array, df: Array) -> Array:
-    """Wallace: (8 df + 1) / (8 df + 3) √(df log(1 + t² / df)) is nearly normal.
+def _initial_guess(q: Array, df: Array) -> Array:
+    """Wallace's approximation: (8 df + 1) / (8 df + 3) √(df log(1 + t² / df)) is nearly normal.
 
     The normal quantile is that of Abramowitz and Stegun 26.2.23, to 4.5e-4.
     """
@@ -156,12 +156,12 @@ def _first_guess(q: Array, df: Array) -> Array:
         1 + s * (1.432788 + s * (0.189269 + s * 0.001308))
     )
     w = jnp.square(normal * (8 + 3 * r) / (8 + r))
-    grown = jnp.expm1(jnp.minimum(w * r, LARGEST))
-    return jnp.sqrt(jnp.where(r > 0, grown / jnp.where(r > 0, r, 1), w))
+    exponential = jnp.expm1(jnp.minimum(w * r, MAX_EXPONENT))
+    return jnp.sqrt(jnp.where(r > 0, exponential / jnp.where(r > 0, r, 1), w))
 
 
 def _tails(t: Array, df: Array, dtype: str) -> tuple[Array, Array, Array]:
-    """log P(|T| > t), P(0 < T < t) and the logarithm of the density, for t ≥ 0."""
+    """log P(|T| > t), P(0 < T < t) and log f(t), for t ≥ 0."""
     r = 1 / df
     x, s = 1 / (1 + t * t * r), 1 / (1 / (t * t) + r)
     log_pdf = _log_pdf(t, r)
@@ -171,14 +171,14 @@ def _tails(t: Array, df: Array, dtype: str) -> tuple[Array, Array, Array]:
     log_far = jnp.where(t == jnp.inf, -jnp.inf, log_far)
     log_p = jnp.where(is_far, log_far, jnp.log1p(-2 * center))
     center = jnp.where(is_far, 0.5 - jnp.exp(log_far - math.log(2)), center)
-    known = (df > 0) & (t >= 0)
-    return jnp.where(known, log_p, jnp.nan), jnp.where(known, center, jnp.nan), log_pdf
+    valid = (df > 0) & (t >= 0)
+    return jnp.where(valid, log_p, jnp.nan), jnp.where(valid, center, jnp.nan), log_pdf
 
 
 def _log_pdf(t: Array, r: Array) -> Array:
     """log f(t) = log c − (df + 1)/2 · log(1 + t² / df)."""
     ratio = t * jnp.sqrt(r)
-    log = jnp.where(ratio > 1e9, 2 * jnp.log(ratio), jnp.log1p(ratio * ratio))  # where t² may overflow
+    log = jnp.where(ratio > 1e9, 2 * jnp.log(ratio), jnp.log1p(ratio * ratio))  # t² may overflow
     exponent = jnp.where(r > 0, log / jnp.where(r > 0, r, 1), t * t)
     return _log_constant(r) - (1 + r) / 2 * exponent
 
@@ -216,8 +216,8 @@ def _fraction(x: Array, s: Array, r: Array, levels: int) -> Array:
         return m + 2 * m * (0.5 - m) * r * x * inverse[m - 1] + first
 
     def a(m: int) -> Array:
-        both = (1 + 2 * (m - 1) * r) * (1 + (2 * m - 1) * r)
-        return -both * m * (m - 0.5) * jnp.square(x * inverse[m - 1])
+        product = (1 + 2 * (m - 1) * r) * (1 + (2 * m - 1) * r)
+        return -product * m * (m - 0.5) * jnp.square(x * inverse[m - 1])
 
     value = b(levels)
     for m in reversed(range(1, levels + 1)):
@@ -225,15 +225,15 @@ def _fraction(x: Array, s: Array, r: Array, levels: int) -> Array:
     return value
 
 
-def _slope_of_log(log_sf: Array, x: Array, df: Array) -> Array:
+def _logsf_derivative(log_sf: Array, x: Array, df: Array) -> Array:
     return -jnp.exp(_log_pdf(jnp.abs(x), 1 / df) - log_sf)
 
 
-def _slope_of_log_p(log_p: Array, x: Array, df: Array) -> Array:
+def _log_p_derivative(log_p: Array, x: Array, df: Array) -> Array:
     return -2 * jnp.sign(x) * jnp.exp(_log_pdf(jnp.abs(x), 1 / df) - log_p)
 
 
-_sf = in_float64(by_its_density(lambda _, x, df: -jnp.exp(_log_pdf(jnp.abs(x), 1 / df)), _sf_of))
-_logsf = in_float64(by_its_density(_slope_of_log, _logsf_of))
-_log_p = in_float64(by_its_density(_slope_of_log_p, _log_p_of))
-_isf = in_float64(by_its_density(lambda t, q, df: -jnp.exp(-_log_pdf(jnp.abs(t), 1 / df)), _isf_of))
+_sf = in_float64(with_derivative(lambda _, x, df: -jnp.exp(_log_pdf(jnp.abs(x), 1 / df)), _sf_of))
+_logsf = in_float64(with_derivative(_logsf_derivative, _logsf_of))
+_log_p = in_float64(with_derivative(_log_p_derivative, _log_p_of))
+_isf = in_float64(with_derivative(lambda t, q, df: -jnp.exp(-_log_pdf(jnp.abs(t), 1 / df)), _isf_of))
