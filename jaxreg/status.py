@@ -24,11 +24,12 @@ class Status(IntEnum):
     not_converged = 6
     diverged = 7
     out_of_range = 8
+    cost_increased = 9
 
     @property
     def has_params(self) -> bool:
         """Whether a data set with this status has params."""
-        return self in (Status.ok, Status.exact_fit, Status.not_converged)
+        return self in (Status.ok, Status.exact_fit, Status.not_converged, Status.cost_increased)
 
     @property
     def advice(self) -> str:
@@ -50,11 +51,13 @@ _ADVICE = {
     Status.invalid_data: "an infinite x or y, a weight that is negative, infinite or NaN, or, with "
     'nan_policy="propagate", a NaN; mask these observations with NaN to leave them out.',
     Status.not_converged: "the descent ran out of steps above its tolerance and its last params are "
-    "returned; take more steps or a larger learning rate.",
+    "returned; take more steps, or a larger learning rate if the cost falls and a smaller one if it rises.",
     Status.diverged: "the descent diverged to infinity or NaN; take a smaller learning rate: in fit() any "
     "below 1/p converges for p params, in descend() any below jaxreg.learning_rates(...).largest.",
     Status.out_of_range: "a param or its standard error overflows or underflows the dtype; use other units "
     "of x or y, or float64.",
+    Status.cost_increased: "the descent ended at a higher cost than it started from and its last params "
+    "are returned; take a smaller learning rate.",
 }
 
 
@@ -85,6 +88,20 @@ def describe(status: Any) -> str:
     1 no_observations: not one valid observation (all NaN, or all weights 0); nothing to fit.
     """
     return "\n".join(f"{count} {code.name}: {code.advice}" for code, count in counts(status).items())
+
+
+def named_counts(status: Any) -> str:
+    """The number of data sets with each status in one line; of a single data set the name alone.
+
+    >>> print(named_counts([0, 0, 3]), "/", named_counts(4))
+    2 ok, 1 no_observations / rank_deficient
+    """
+    names = {code.value: code.name for code in Status}
+    codes, numbers = np.unique(np.asarray(status), return_counts=True)
+    texts = [names.get(code, str(code)) for code in codes.tolist()]
+    if np.ndim(status) == 0:
+        return texts[0]
+    return ", ".join(f"{number} {text}" for number, text in zip(numbers, texts, strict=True))
 
 
 def counts(status: Any) -> dict[Status, int]:

@@ -3,6 +3,7 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -125,6 +126,121 @@ def test_status(data, dtype, alpha, tol, status):
     assert descent.status == status
     assert bool(descent.converged) == (status == Status.ok)
     assert np.isnan(descent.params).all() == (status == Status.diverged)
+
+
+def rising_rate(x, factor=1.05):
+    """A learning rate beyond 2/λmax of ∇²S by a factor."""
+    design = np.stack([np.ones_like(x), x], axis=1).astype("f8")
+    return factor * 2 / np.linalg.eigvalsh(2 * design.T @ design / len(x))[-1]
+
+
+@pytest.mark.parametrize("tol", [None, 1e-9])
+def test_a_cost_above_that_at_the_start_is_not_ok(data, dtype, tol):
+    """Beyond the largest learning rate the params stay finite for a while."""
+    x, y = data
+    descent = descend(
+        mean_squared_error, START.astype(dtype), x, y, optimizer=optax.sgd(rising_rate(x)), steps=60, tol=tol
+    )
+    assert descent.status == Status.cost_increased
+    assert not descent.converged
+    assert np.isfinite(descent.params).all()
+    assert descent.cost > mean_squared_error(START, x, y)
+
+
+def test_a_gradient_below_the_tolerance_is_ok_at_any_cost():
+    """One long step from the lower of two minima to the upper one."""
+
+    def wells(q):
+        return (q**2 - 1) ** 2 + 0.1 * q
+
+    upper = descend(wells, 1.0, optimizer=optax.sgd(0.1), steps=300).params
+    step = optax.sgd(float((-1.1 - upper) / jax.grad(wells)(-1.1)))
+    assert descend(wells, -1.1, optimizer=step, steps=1, tol=1e-3).status == Status.ok
+    assert descend(wells, -1.1, optimizer=step, steps=1, tol=1e-30).status == Status.cost_increased
+
+
+def test_a_cost_that_rises_in_between_is_ok(data):
+    """Adam with momentum overshoots, and its last steps circle the minimum."""
+    x, y = data
+    descent = descend(
+        mean_squared_error, START.astype(x.dtype), x, y, optimizer=optax.adam(0.5), history=True
+    )
+    assert (np.diff(descent.history.cost) > 0).any()
+    assert descent.status == Status.ok
+
+
+def test_a_start_at_the_minimum_is_ok(data):
+    x, y = data
+    best = minimum(x, y).astype(x.dtype)
+    for offset in np.linspace(-3, 3, 7, dtype=x.dtype) * np.finfo(x.dtype).eps:
+        assert descend(mean_squared_error, best + offset, x, y, optimizer=SGD, steps=20).converged
+
+
+def test_fits_with_a_tolerance_report_a_risen_cost(rng, dtype):
+    """The same status eagerly and within jit, where other loops run."""
+    x = rng.normal(size=20).astype(dtype)
+    y = (2 * x[:, None] + rng.normal(size=(20, 3)) ** 3).astype(dtype)
+    solver = GradientDescent(learning_rate=20.0, steps=10, tol=1e-9)
+
+    def run(x, y):
+        return fit(x, y, cost=smooth_absolute_error, solver=solver)
+
+    with jax.enable_x64(bool(dtype == np.float64)):
+        for result in (run(x, y), jax.jit(run)(x, y)):
+            assert (np.asarray(result.status) == Status.cost_increased).all()
+            assert np.isfinite(result.params).all()
+
+
+def smooth_absolute_error(params, x, y, weights=None, *, ansatz):
+    return jnp.mean(jnp.sqrt(1e-4 + (y - ansatz.predict(params, x)) ** 2))
+
+
+def test_the_history_of_a_divergence_keeps_its_numbers(data):
+    x, y = data
+    descent = descend(
+        mean_squared_error, START.astype(x.dtype), x, y, optimizer=optax.sgd(10.0), steps=1000, history=True
+    )
+    assert descent.status == Status.diverged
+    assert np.isnan(descent.params).all()
+    assert np.isfinite(descent.history.params[10]).all()
+    assert not np.isfinite(descent.history.cost[-1])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [(0.01, r"such as optax.sgd\(0.01\), got 0.01"), (optax.adam, "got the function adam itself: call it")],
+)
+def test_a_rate_or_a_function_in_place_of_an_optimizer_is_an_error(data, monkeypatch, optimizer, message):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # its check of the types comes first
+    with pytest.raises(TypeError, match=message):
+        descend(mean_squared_error, START, *data, optimizer=optimizer)
+
+
+def test_integer_params_are_converted_to_floats(data, dtype, tol):
+    def S(theta, x, y):
+        return jnp.mean((y - theta["a"] - theta["b"] * x) ** 2)
+
+    x, y = data
+    descent = descend(S, {"a": 0, "b": np.array(2)}, x, y, optimizer=SGD)
+    np.testing.assert_allclose([descent.params["a"], descent.params["b"]], minimum(x, y), rtol=tol)
+    assert descent.params["a"].dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [("ab", "params are numbers; got a str"), (np.ones(2, complex), "params are real numbers; got complex")],
+)
+def test_params_that_are_not_real_numbers_are_an_error(data, params, message):
+    with pytest.raises(TypeError, match=message):
+        descend(mean_squared_error, params, *data)
+
+
+def test_a_cost_of_many_numbers_is_an_error(data):
+    x, y = data
+    with pytest.raises(ValueError, match=r"a cost returns one number, .* got shape \(20,\)"):
+        descend(lambda theta, x, y: (y - theta * x) ** 2, 1.0, x, y)
+    with pytest.raises(ValueError, match="got a tuple"):
+        descend(lambda theta, x, y: (jnp.sum(x * theta), y), 1.0, x, y)
 
 
 def test_zero_steps_return_the_start(data):

@@ -55,6 +55,15 @@ def test_the_moments_give_the_momentum_of_equations_12_and_13(data, dtype):
     np.testing.assert_allclose(from_moments, expected, rtol=20 * np.finfo(dtype).eps)
 
 
+def test_momentum_of_integer_params_and_of_a_cost_of_many_numbers(data):
+    x, y = data
+    p = momentum(mean_squared_error, np.array([1, 2]), x, y)
+    np.testing.assert_array_equal(p, momentum(mean_squared_error, np.array([1, 2], x.dtype), x, y))
+    for of_params in (momentum, linearized_flow):
+        with pytest.raises(ValueError, match=r"a cost returns one number, .* got shape \(2,\)"):
+            of_params(lambda theta: theta**2, np.ones(2))
+
+
 def test_momentum_is_zero_only_at_the_turning_point(data, dtype):
     """Equations 7 and 8."""
     x, y = data

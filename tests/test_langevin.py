@@ -142,3 +142,9 @@ def test_bad_arguments_are_errors(options, message):
 
     with pytest.raises(ValueError, match=message):
         sample(flat, jnp.zeros(1), key=jax.random.key(0), **options)
+
+
+@pytest.mark.parametrize("time_step", [None, 0.1])
+def test_a_cost_of_many_numbers_is_an_error(time_step):
+    with pytest.raises(ValueError, match=r"a cost returns one number, .* got shape \(2,\)"):
+        sample(jnp.square, np.zeros(2), temperature=1.0, key=jax.random.key(0), time_step=time_step)

@@ -510,3 +510,10 @@ def test_second_derivatives_of_the_gaussian():
 def test_more_than_one_temperature_is_an_error():
     with pytest.raises(ValueError, match=r"temperature is one number, got shape \(2,\)"):
         laplace(quartic, np.zeros(1), temperature=np.array([0.1, 0.2]))
+
+
+@pytest.mark.parametrize("integral", [stationary_phase, laplace])
+def test_a_cost_of_many_numbers_is_an_error(integral):
+    scale = {"hbar": 0.1} if integral is stationary_phase else {"temperature": 0.1}
+    with pytest.raises(ValueError, match=r"a cost returns one number, .* got shape \(2,\)"):
+        integral(jnp.square, np.zeros(2), **scale)

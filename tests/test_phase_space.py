@@ -99,3 +99,14 @@ def test_leapfrog_under_vmap():
 def test_a_negative_number_of_steps_is_an_error():
     with pytest.raises(ValueError, match="steps is a whole number, 0 or more; got -1"):
         leapfrog(double_well, jnp.zeros(2), 1.0, time_step=0.1, steps=-1)
+
+
+def test_a_cost_of_many_numbers_is_an_error():
+    with pytest.raises(ValueError, match=r"a cost returns one number, .* got shape \(2,\)"):
+        leapfrog(jnp.square, jnp.zeros(2), time_step=0.1, steps=3)
+
+
+def test_integer_params_are_converted_to_floats():
+    path = leapfrog(double_well, [1, 0], 1.0, time_step=0.1, steps=3)
+    expected = leapfrog(double_well, jnp.array([1.0, 0.0]), 1.0, time_step=0.1, steps=3)
+    np.testing.assert_array_equal(path.params, expected.params)

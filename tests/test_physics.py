@@ -91,3 +91,8 @@ def test_times_of_the_wrong_shape_are_an_error():
 def test_negative_or_descending_times_are_an_error(times):
     with pytest.raises(ValueError, match="times are 0 or later and ascending"):
         integrate_flow(quartic, jnp.ones(1), times=jnp.array(times))
+
+
+def test_a_cost_of_many_numbers_is_an_error():
+    with pytest.raises(ValueError, match=r"a cost returns one number, .* got shape \(2,\)"):
+        integrate_flow(jnp.square, jnp.ones(2), times=jnp.array([0.0, 1.0]))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from jaxreg import Status, describe, fit
-from jaxreg.status import counts
+from jaxreg.status import counts, named_counts
 
 
 def test_every_code_has_its_own_sentence_of_advice():
@@ -30,6 +30,11 @@ def test_describe_accepts_one_code_and_a_grid():
     assert describe(np.zeros((3, 4), np.int8)) == "12 ok: fitted."
 
 
+def test_named_counts_accept_any_integers():
+    assert named_counts(np.int8(9)) == "cost_increased"
+    assert named_counts(np.array([[0, 9], [100, 0]])) == "2 ok, 1 cost_increased, 1 100"
+
+
 def test_counts_are_by_code():
     assert counts(np.array([5, 0, 5])) == {Status.ok: 1, Status.invalid_data: 2}
 
@@ -37,6 +42,6 @@ def test_counts_are_by_code():
 def test_the_advice_on_descents_names_an_existing_function():
     import jaxreg
 
-    for code in (Status.not_converged, Status.diverged):
+    for code in (Status.not_converged, Status.diverged, Status.cost_increased):
         assert "learning rate" in code.advice
     assert callable(jaxreg.learning_rates)

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 from jaxreg._typing import Array, Float
 from jaxreg.engine.moments import Moments
 from jaxreg.mechanics import modes
-from jaxreg.mechanics.arguments import as_params
 from jaxreg.mechanics.phase_space import Trajectory
 from jaxreg.mechanics.spectrum import apply, spectrum
 from jaxreg.numerics import small
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.numerics.pytrees import pytree
+from jaxreg.numerics.short_repr import short_repr
+from jaxreg.solvers.arguments import as_params, as_params_tree, scalar
 from jaxreg.solvers.closed_form import turning_point
 
 
@@ -65,6 +66,9 @@ class Flow:
     rates: Float[Array, "p *batch"]
     directions: Float[Array, "p p *batch"]
     hessian: Float[Array, "p p *batch"]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @property
     @in_own_precision
@@ -234,7 +238,7 @@ def momentum(cost: Callable[..., Array], params: Any, *data: Any) -> Any:
 
     Args:
         cost: S(params, *data).
-        params: θ.
+        params: θ, an array or a pytree of arrays; integers are converted to floats.
         *data: arrays passed on to the cost.
 
     Returns:
@@ -245,7 +249,7 @@ def momentum(cost: Callable[..., Array], params: Any, *data: Any) -> Any:
     >>> momentum(mean_squared_error, jnp.zeros(2), x, y).tolist()
     [-4.0, -3.0]
     """
-    return jax.grad(cost)(params, *data)
+    return jax.grad(scalar(cost))(as_params_tree(params), *data)
 
 
 @in_own_precision
@@ -290,10 +294,10 @@ def linearized_flow(cost: Callable[..., Array], turning_point: Any, *data: Any) 
     >>> flow.rates.tolist()
     [-4.0, 2.0]
     """
-    theta = as_params(turning_point)
+    theta, cost = as_params(turning_point), scalar(cost)
     H = jax.hessian(cost)(theta, *data)
     rates, directions = jnp.linalg.eigh(H)
-    return Flow(theta, cost(theta, *data), rates, directions, H)
+    return Flow(theta, jnp.asarray(cost(theta, *data)), rates, directions, H)
 
 
 @in_own_precision

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxreg._typing import Array
-from jaxreg.mechanics.arguments import as_params
 from jaxreg.mechanics.phase_space import Trajectory
 from jaxreg.numerics.precision import in_own_precision
+from jaxreg.solvers.arguments import as_params, scalar
 from jaxreg.solvers.descent import check_steps
 
 try:
@@ -67,6 +67,8 @@ def integrate_flow(
 def _integrate(
     cost: Callable[..., Array], theta: Array, data: tuple, times: Array, tol: float | Array, max_steps: int
 ) -> Trajectory:
+    cost = scalar(cost)
+
     def velocity(_: Any, theta: Array, data: tuple) -> Array:
         return -jax.grad(cost)(theta, *data)
 

@@ -12,9 +12,10 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxreg._typing import Array, Float
-from jaxreg.mechanics.arguments import as_params, one_positive
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.numerics.pytrees import pytree
+from jaxreg.numerics.short_repr import short_repr
+from jaxreg.solvers.arguments import as_params, one_positive, scalar
 from jaxreg.solvers.descent import check_steps
 
 
@@ -31,6 +32,9 @@ class Samples:
     params: Float[Array, "steps p"]
     cost: Float[Array, " steps"]
     acceptance: Float[Array, ""]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 @in_own_precision
@@ -83,7 +87,7 @@ def sample(
 
 
 def _time_step(cost: Callable[..., Array], theta: Array, data: tuple) -> Array:
-    largest = jnp.max(jnp.abs(jnp.linalg.eigvalsh(jax.hessian(cost)(theta, *data))))
+    largest = jnp.max(jnp.abs(jnp.linalg.eigvalsh(jax.hessian(scalar(cost))(theta, *data))))
     if not isinstance(largest, Tracer) and not 0 < largest < jnp.inf:
         raise ValueError(f"the cost has curvature {largest} at the start: pass a time_step, or another start")
     return theta.size ** (-1 / 3) / largest
@@ -100,7 +104,7 @@ def _chain(
     steps: int,
     warmup: int,
 ) -> Samples:
-    value_and_gradient = jax.value_and_grad(lambda theta: cost(theta, *data))
+    value_and_gradient = jax.value_and_grad(lambda theta: scalar(cost)(theta, *data))
 
     def step(state: tuple, key: Array) -> tuple[tuple, tuple]:
         theta, value, p = state

@@ -18,10 +18,11 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxreg._typing import Array, Complex, Float, Int
-from jaxreg.mechanics.arguments import as_params, one_positive, positive
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.numerics.pytrees import pytree
+from jaxreg.numerics.short_repr import short_repr
 from jaxreg.solvers import newton
+from jaxreg.solvers.arguments import as_params, one_positive, positive, scalar
 
 STARTS = 64  # searches around a single given point
 
@@ -42,6 +43,9 @@ class StationaryPhase:
     actions: Float[Array, " k"]
     negative_eigenvalues: Int[Array, " k"]
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 @pytree
 class Laplace:
@@ -56,6 +60,9 @@ class Laplace:
     mean: Float[Array, " p"]
     covariance: Float[Array, "p p"]
     log_evidence: Float[Array, ""]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 @in_own_precision
@@ -246,4 +253,4 @@ def correction(action: Callable[[Array], Array], theta: Array) -> Array:
 
 
 def _at(cost: Callable[..., Array], data: tuple, theta: Array) -> Array:
-    return cost(theta, *data)
+    return scalar(cost)(theta, *data)

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg._typing import Array, Float
-from jaxreg.mechanics.arguments import as_params
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.numerics.pytrees import pytree
+from jaxreg.numerics.short_repr import short_repr
+from jaxreg.solvers.arguments import as_params, scalar
 from jaxreg.solvers.descent import check_steps
 
 
@@ -33,6 +34,9 @@ class Trajectory:
     velocity: Float[Array, "*times p *batch"]
     momentum: Float[Array, "*times p *batch"]
     cost: Float[Array, "*times *batch"]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @property
     @in_own_precision
@@ -101,7 +105,7 @@ def leapfrog(
 def _leapfrog_loop(
     cost: Callable[..., Array], theta: Array, velocity: Array, data: tuple, h: float | Array, steps: int
 ) -> Trajectory:
-    value_and_gradient = jax.value_and_grad(cost)
+    value_and_gradient = jax.value_and_grad(scalar(cost))
 
     def step(state: tuple, _: None) -> tuple[tuple, tuple]:
         theta, v, _, p = state

@@ -21,7 +21,9 @@ from jax import lax
 from jaxreg._typing import Array, Bool, Float, Int
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.numerics.pytrees import pytree
-from jaxreg.status import Status
+from jaxreg.numerics.short_repr import short_repr
+from jaxreg.solvers.arguments import as_params_tree, scalar
+from jaxreg.status import Status, named_counts
 
 SLOT_ELEMENTS = 2**18  # observations in all slots together, few enough to stay in cache
 MAX_SLOTS = 1024
@@ -32,6 +34,8 @@ BURST = 32  # steps between two checks for finished slots
 class History:
     """Every step of a descent: entry 0 is the start, entry k the state after k steps.
 
+    The numbers are those of the descent itself, infinite or NaN from where it diverges.
+
     Attributes:
         params: θ, with a first axis of length steps + 1.
         cost: S, (steps + 1,).
@@ -39,6 +43,9 @@ class History:
 
     params: Any
     cost: Float[Array, " steps_and_start"]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 @pytree
@@ -50,7 +57,8 @@ class Descent:
         cost: S(θ).
         gradient_norm: |∇S(θ)|, the norm of the momentum.
         steps: the number of steps taken.
-        status: `ok`, `not_converged` (above `tol` after the last step) or `diverged`.
+        status: `ok`, `not_converged` (|∇S| above `tol` after the last step), `cost_increased` (S above that
+            at the start) or `diverged`.
         history: every step with `history=True`, else None.
     """
 
@@ -65,6 +73,9 @@ class Descent:
     def converged(self) -> Bool[Array, "*batch"]:
         """Whether the status is `ok`."""
         return self.status == Status.ok
+
+    def __repr__(self) -> str:
+        return short_repr(self, status=named_counts)
 
 
 @in_own_precision
@@ -86,7 +97,7 @@ def descend(
     Args:
         cost: S(params, *data), a pure function that returns one number. Compiled once per function object,
             so define it once.
-        params: θ₀, an array or a pytree of arrays.
+        params: θ₀, an array or a pytree of arrays; integers are converted to floats.
         *data: arrays passed on to the cost; new data of the same shapes do not recompile.
         optimizer: an optax gradient transformation, also compiled once per object.
         steps: the maximum number of steps.
@@ -94,7 +105,8 @@ def descend(
         history: whether to keep the params and the cost of every step.
 
     Returns:
-        `Descent`. If `tol` is omitted, any finite end is `ok`.
+        `Descent`. If `tol` is omitted, the status of a finite end is `ok`, or `cost_increased` if S has risen
+        from the start to the end by more than √ε of the dtype, relatively. In between it may rise.
 
     Source: seed paper, equation 16.
 
@@ -104,7 +116,8 @@ def descend(
     [1.0, 2.0]
     """
     check_steps(steps)
-    return _compiled(cost, params, data, optimizer, steps, tol, history)
+    _check_optimizer(optimizer)
+    return _compiled(cost, as_params_tree(params), data, optimizer, steps, tol, history)
 
 
 def loop(
@@ -117,7 +130,7 @@ def loop(
     history: bool,
 ) -> Descent:
     """`descend` inside compiled code; `tol` may be an array."""
-    params = jax.tree.map(jnp.asarray, params)
+    cost = scalar(cost)
     value_and_gradient = jax.value_and_grad(cost)
 
     def step(state: tuple, _: None) -> tuple[tuple, tuple | None]:
@@ -134,7 +147,8 @@ def loop(
     start = (params, optimizer.init(params), jnp.int32(0))
     (theta, _, steps_taken), path = lax.scan(step, start, length=steps)
     value, gradient = value_and_gradient(theta, *data)
-    descent = _ended(theta, value, optax.tree.norm(gradient), steps_taken, tol)
+    initial_value = jnp.asarray(cost(params, *data))
+    descent = _ended(theta, value, optax.tree.norm(gradient), steps_taken, initial_value, tol)
     return descent if path is None else replace(descent, history=_with_end(path, (theta, value)))
 
 
@@ -167,6 +181,7 @@ def in_slots(
     n = max(a.size // m for a in jax.tree.leaves(data))
     slots = max(1, min(MAX_SLOTS, SLOT_ELEMENTS // n))  # depends on n alone, as the last bits depend on it
     burst = steps + 1 if tol is None else min(steps + 1, BURST)
+    cost = scalar(cost)
     gradients = jax.vmap(jax.grad(cost))
 
     def load(ids: Array) -> tuple[_Slot, tuple]:
@@ -180,6 +195,7 @@ def in_slots(
             gradient=gradients(theta, *prepared),
             opt_state=jax.vmap(optimizer.init)(theta),
             steps_taken=jnp.zeros(slots, jnp.int32),
+            initial_value=jax.vmap(cost)(theta, *prepared),
             done=ids >= m,
         )
         return slot, prepared
@@ -209,7 +225,7 @@ def in_slots(
         value = jax.vmap(cost)(slot.params, *prepared)
         norm = jax.vmap(optax.tree.norm)(slot.gradient)
         target = jnp.where(slot.done, ids, m)  # out of bounds, and dropped, while a slot is busy
-        end = (slot.params.T, value, norm, slot.steps_taken)
+        end = (slot.params.T, value, norm, slot.steps_taken, slot.initial_value)
         ends = jax.tree.map(
             lambda whole, a: whole.at[..., target].set(a.astype(whole.dtype), mode="drop"), ends, end
         )
@@ -219,7 +235,7 @@ def in_slots(
 
     ids = jnp.arange(slots)
     zeros = jnp.zeros(m, params.dtype)
-    ends = (jnp.zeros_like(params), zeros, zeros, jnp.zeros(m, jnp.int32))
+    ends = (jnp.zeros_like(params), zeros, zeros, jnp.zeros(m, jnp.int32), zeros)
     state = (ids, jnp.asarray(slots, ids.dtype), *load(ids), ends)
     *_, ends = lax.while_loop(lambda state: jnp.any(state[0] < m), round_, state)
     return _ended(*ends, tol)
@@ -233,6 +249,7 @@ class _Slot:
     gradient: Array
     opt_state: Any
     steps_taken: Array
+    initial_value: Array
     done: Array
 
 
@@ -250,10 +267,22 @@ def _updated(
     return optax.apply_updates(theta, updates), opt_state
 
 
-def _ended(theta: Any, value: Array, norm: Array, steps_taken: Array, tol: float | Array | None) -> Descent:
+def _ended(
+    theta: Any,
+    value: Array,
+    norm: Array,
+    steps_taken: Array,
+    initial_value: Array,
+    tol: float | Array | None,
+) -> Descent:
     finite = jnp.isfinite(value) & jnp.isfinite(norm)
-    above = False if tol is None else norm > tol
-    status = jnp.where(finite, jnp.where(above, Status.not_converged, Status.ok), Status.diverged)
+    rounding = jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(initial_value)  # a warm start may rise by that
+    status = jnp.where(value - initial_value > rounding, Status.cost_increased, Status.not_converged)
+    if tol is None:
+        status = jnp.where(status == Status.cost_increased, status, Status.ok)
+    else:
+        status = jnp.where(norm > tol, status, Status.ok)
+    status = jnp.where(finite, status, Status.diverged)
     return Descent(
         params=jax.tree.map(lambda a: jnp.where(finite, a, jnp.nan), theta),
         cost=value,
@@ -280,6 +309,14 @@ def check_steps(steps: Any) -> None:
     """Raise unless `steps` is a whole number, 0 or more."""
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
         raise ValueError(f"steps is a whole number, 0 or more; got {steps!r}")
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        return
+    is_function = callable(optimizer) and hasattr(optimizer, "__name__")
+    value = f"the function {optimizer.__name__} itself: call it" if is_function else repr(optimizer)
+    raise TypeError(f"optimizer is an optax optimizer such as optax.sgd(0.01), got {value}")
 
 
 def _with_end(path: tuple, end: tuple) -> History:
