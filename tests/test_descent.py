@@ -160,7 +160,7 @@ def test_a_gradient_below_the_tolerance_is_ok_at_any_cost():
 
 
 def test_a_cost_that_rises_in_between_is_ok(data):
-    """Adam with momentum overshoots, and its last steps circle the minimum."""
+    """Adam overshoots, and its last steps circle the minimum."""
     x, y = data
     descent = descend(
         mean_squared_error, START.astype(x.dtype), x, y, optimizer=optax.adam(0.5), history=True
