@@ -105,8 +105,8 @@ def descend(
         history: whether to keep the params and the cost of every step.
 
     Returns:
-        `Descent`. If `tol` is omitted, the status of a finite end is `ok`, or `cost_increased` if S has risen
-        from the start to the end by more than √ε of the dtype, relatively. In between it may rise.
+        `Descent`. If `tol` is omitted, the status of a finite end is `ok`, or `cost_increased` if S is larger
+        than at the start by a factor above 1 + √ε of the dtype. A temporary rise in between is allowed.
 
     Source: seed paper, equation 16.
 
@@ -276,8 +276,10 @@ def _ended(
     tol: float | Array | None,
 ) -> Descent:
     finite = jnp.isfinite(value) & jnp.isfinite(norm)
-    rounding = jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(initial_value)  # a warm start may rise by that
-    status = jnp.where(value - initial_value > rounding, Status.cost_increased, Status.not_converged)
+    # At the minimum S may rise by rounding: its own, or that of params with a narrower dtype.
+    eps = max(float(jnp.finfo(a.dtype).eps) for a in (value, *jax.tree.leaves(theta)))
+    increased = value - initial_value > eps**0.5 * jnp.abs(initial_value)
+    status = jnp.where(increased, Status.cost_increased, Status.not_converged)
     if tol is None:
         status = jnp.where(status == Status.cost_increased, status, Status.ok)
     else:
