@@ -13,7 +13,7 @@ from jaxreg.cost import Cost, mean_squared_error, residuals
 from jaxreg.engine.moments import Moments
 from jaxreg.fitting import fit, moments
 from jaxreg.inference.covariance import HAC, HC0, HC1, HC2, HC3, Cluster, Covariance
-from jaxreg.inference.multiple_testing import false_discovery
+from jaxreg.inference.multiple_testing import false_discovery, familywise_error
 from jaxreg.inference.result import Fit, load
 from jaxreg.mechanics.flow import Flow, exact_flow, learning_rates, linearized_flow, momentum
 from jaxreg.mechanics.langevin import Samples, sample
@@ -61,6 +61,7 @@ __all__ = [  # noqa: RUF022 in reading order
     "Cluster",
     "HAC",
     "false_discovery",
+    "familywise_error",
     "distributions",
     # the moments, and the turning point
     "moments",
