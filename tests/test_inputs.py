@@ -30,7 +30,9 @@ MISTAKES = {
     "x of other data sets": (ValueError, r"\(5, 3\).*takes x of shape", (np.ones((5, 3)), Y), {}),
     "x a number": (ValueError, r"x has shape \(\)", (1.0, Y), {}),
     "vectors for a line": (ValueError, r"\(5, 2\) and y \(5,\)", (Y, X), {}),
-    "numbers for vectors": (ValueError, r"\(n, k\), shared", (X, Y), {"ansatz": Linear()}),
+    "numbers for vectors": (ValueError, r"pass x\[:, None\]", (X, Y), {"ansatz": Linear()}),
+    "y transposed": (ValueError, r"pass y.T", (X, Y[:, :2].T), {}),
+    "one y on many x": (ValueError, r"np.broadcast_to\(y\[:, None\], x.shape\)", (Y, X), {}),
     "y a number": (ValueError, r"y has shape \(\)", (X, 1.0), {}),
     "no observations": (ValueError, r"y has shape \(0,\).*not empty", (X[:0], X[:0]), {}),
     "no data sets": (ValueError, r"y has shape \(5, 0\)", (X, Y[:, :0]), {}),
@@ -113,7 +115,6 @@ def test_an_option_of_a_wrong_kind_is_named(option, message):
         "cost": other_cost,
         "solver": ClosedForm(),
         "nan_policy": "omit",
-        "precision": "auto",
         "block_size": "auto",
     }
     with pytest.raises(TypeError, match=message):
