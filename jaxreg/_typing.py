@@ -1,4 +1,4 @@
-"""The words for array shapes: jaxtyping's where it is installed (the tests), unchecked elsewhere."""
+"""Array annotations: those of jaxtyping where it is installed, as in the tests; plain arrays elsewhere."""
 
 from typing import TYPE_CHECKING, TypeVar
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from jax import Array
     from jaxtyping import Bool, Complex, Float, Int
 else:
-    Array = jax.Array | np.ndarray  # NumPy arrays may come in wherever JAX arrays do
+    Array = jax.Array | np.ndarray  # NumPy arrays are accepted wherever JAX arrays are
     try:
         from jaxtyping import Bool, Complex, Float, Int
     except ModuleNotFoundError:
 
         class Float:
-            """`Float[Array, "n"]` reads as `Array` when no one is there to check the shape."""
+            """`Float[Array, "n"]` is `Array`, with no check of the shape."""
 
             def __class_getitem__(cls, item):
                 return item[0]
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def not_none(a: T | None) -> T:
-    """What an option of the data has put there, for a checker of types that cannot know it."""
+    """Return a; for type checkers, where an option makes an optional value present."""
     assert a is not None
     return a
 
