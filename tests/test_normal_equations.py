@@ -29,7 +29,7 @@ def gram(Z):
 def solve_single(G, least):
     p = len(G) - 1
     lower = [G[i, j] for i in range(p + 1) for j in range(i + 1)]
-    found = solve(Symmetric.of_lower(lower, p + 1), vector([G[i, i] for i in range(p)]), least)
+    found = solve(Symmetric.from_lower(lower, p + 1), vector([G[i, i] for i in range(p)]), least)
     inverse = jnp.stack([jnp.stack([found.inverse[i, j] for j in range(p)]) for i in range(p)])
     coefs, inverse, rest = map(DoubleDouble.of, (jnp.stack([*found.coefs]), inverse, found.rest))
     return DoubleDoubleSolution(coefs, inverse, rest, found.share)
@@ -138,7 +138,7 @@ def test_no_change_of_G_moves_the_solution_further_than_the_bound(rng, p, kind):
             bound = double_double_coef_error(found, jnp.asarray(size), relative)
         else:
             lower = [G[i, j] for i in range(p + 1) for j in range(i + 1)]
-            single = solve(Symmetric.of_lower(lower, p + 1), vector([G[i, i] for i in range(p)]), 2.0**-46)
+            single = solve(Symmetric.from_lower(lower, p + 1), vector([G[i, i] for i in range(p)]), 2.0**-46)
             bound = jnp.stack(
                 [*coef_error(single, vector(list(size[:-1])), size[-1], jnp.asarray(relative))[0]]
             )

@@ -22,8 +22,8 @@ from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.features import Row, feature_rows, params_of, variance
 from jaxreg.engine.sums import columns_of
 from jaxreg.numerics.precision import float64, power_of_two, promoting
-from jaxreg.numerics.small import alike
-from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, each, triangle, vector
+from jaxreg.numerics.small import broadcast_arrays
+from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, elementwise, triangle, vector
 
 
 class Observations(NamedTuple):
@@ -143,8 +143,8 @@ def first_order(
     coefs = [c + s for c, s in zip(coefs, newton(e), strict=True)]
     near_V = V
     if not y_only:
-        V_A_V = V.around(lax.optimization_barrier(_gram(near.psi, near.share)))
-        near_V = Symmetric(each(lambda a, b: 2 * a - b, V.entries, V_A_V.entries), p)
+        V_A_V = V.sandwich(lax.optimization_barrier(_gram(near.psi, near.share)))
+        near_V = Symmetric(elementwise(lambda a, b: 2 * a - b, V.entries, V_A_V.entries), p)
     changes = near.quality(found, e)
     center, scale = (columns_of(ansatz, a, 0) for a in (found.x_center, found.x_scale))
     if found.x_origin is not None:
@@ -215,8 +215,8 @@ def _gram(psi: list[Array], share: Array) -> Symmetric:
         return Symmetric(
             [jnp.sum(share * (psi[i] * psi[j]), axis=0) for i in range(p) for j in range(i + 1)], p
         )
-    stacked = jnp.stack(alike(psi), axis=1)
-    return Symmetric(jnp.sum(share[:, None, None] * (stacked[:, :, None] * stacked[:, None]), axis=0), p)
+    psi_array = jnp.stack(broadcast_arrays(psi), axis=1)
+    return Symmetric(jnp.sum(share[:, None, None] * (psi_array[:, :, None] * psi_array[:, None]), axis=0), p)
 
 
 def _or_0(a: Array | None) -> Array | int:

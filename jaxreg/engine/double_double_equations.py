@@ -71,10 +71,10 @@ def solve_in_double_double(G: DoubleDouble, least: float | Array) -> DoubleDoubl
 def double_double_coef_error(found: DoubleDoubleSolution, size: Array, relative: float) -> Array:
     """`coef_error` where every G_ij is off by `relative` · size_i · size_j, (p, *batch)."""
     s, of_y = size[:-1], size[-1]
-    gain = small.stored(small.matvec(jnp.abs(found.inverse.hi), s))
+    gain = small.materialize(small.matvec(jnp.abs(found.inverse.hi), s))
     whole = of_y + small.dot(s, jnp.abs(found.coefs.hi))
     change = relative * small.dot(s, gain)
-    return small.stored(gain * (relative * whole) / jnp.where(change < MAX_CHANGE, 1 - change, 0))
+    return small.materialize(gain * (relative * whole) / jnp.where(change < MAX_CHANGE, 1 - change, 0))
 
 
 class FromBasis(NamedTuple):

@@ -13,7 +13,7 @@ from jaxreg.engine.shared_sums import SharedSums
 from jaxreg.engine.sums import Sums
 from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.numerics.pytrees import pytree
-from jaxreg.numerics.vectors import Vector, dot, each, every, largest, prepend
+from jaxreg.numerics.vectors import Vector, all_true, dot, elementwise, largest, prepend
 from jaxreg.status import Status
 
 MIN_TERMS = 2.0**24  # of the smallest normal number: below, what a param is the sum of has no digits
@@ -90,7 +90,7 @@ def estimate_of(
     nobs = sums.nobs + jnp.zeros_like(point.rest)  # of every data set, if a solver has several for each
     df = nobs - len(point.params)
     deviation = point.y_unit * jnp.sqrt(jnp.where(df > 0, point.rest / jnp.maximum(df, 1), jnp.nan))
-    bse = each(lambda a: a * deviation, point.unit_deviations)
+    bse = elementwise(lambda a: a * deviation, point.unit_deviations)
     code = _status(point, nobs, end, bse, dtype)
     solved = sum((code == s for s in Status if s.has_params), jnp.zeros((), bool))
     nothing = jnp.sqrt(jnp.where(solved, 0.0, -1.0))  # 0 or NaN, a root: XLA stores it for those that read it
@@ -170,12 +170,12 @@ def _in_range(point: TurningPoint, bse: Vector, dtype: np.dtype) -> Array:
         small = (noticed == 0) | (jnp.abs(theta) >= least) | (noticed >= MIN_TERMS * least)
         return (jnp.abs(theta) <= largest) & ~(error > largest) & small
 
-    return every(each(inside, point.params, point.param_terms, bse))
+    return all_true(elementwise(inside, point.params, point.param_terms, bse))
 
 
 def _digits(point: TurningPoint, solved: Array, dtype: np.dtype) -> Array:
     """−log₁₀ of a bound of the largest relative error of the params, rounded down."""
-    relative = each(lambda t, e: jnp.where(e > 0, e / jnp.abs(t), 0), point.params, point.param_errors)
+    relative = elementwise(lambda t, e: jnp.where(e > 0, e / jnp.abs(t), 0), point.params, point.param_errors)
     bound = largest(relative) + float(jnp.finfo(dtype).eps) / 2
     known = solved & (bound < 1)  # NaN and infinity: none
     return jnp.where(known, jnp.floor(-jnp.log10(jnp.where(known, bound, 1))), 0).astype(jnp.int8)

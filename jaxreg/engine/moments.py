@@ -23,7 +23,7 @@ from jaxreg.numerics import double_double
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import in_own_precision, power_of_two
 from jaxreg.numerics.pytrees import pytree, static
-from jaxreg.numerics.small import alike
+from jaxreg.numerics.small import broadcast_arrays
 from jaxreg.numerics.vectors import triangle
 
 
@@ -156,7 +156,7 @@ def moments_of_point(
         rows = [[one, *d[:k]], *([d[i], *row] for i, row in enumerate(rows))]
         b = [d[k], *b]
     rows = [*([*row, c] for row, c in zip(rows, b, strict=True)), [*b, square]]
-    G = jnp.stack([jnp.stack(alike(row)) for row in rows])
+    G = jnp.stack([jnp.stack(broadcast_arrays(row)) for row in rows])
 
     def of_x(columns: list[Array]) -> Array:
         columns = [jnp.broadcast_to(a, square.shape) for a in columns]

@@ -15,7 +15,7 @@ from jax import lax
 from jaxreg._typing import Array
 from jaxreg.engine.products import product
 from jaxreg.numerics.pytrees import pytree
-from jaxreg.numerics.vectors import Symmetric, Vector, dot, each
+from jaxreg.numerics.vectors import Symmetric, Vector, dot, elementwise
 
 MAX_CHANGE = 0.5  # of A, relative, at which there still is a bound
 
@@ -74,9 +74,9 @@ def coef_error(found: Solved, size: Vector, of_y: Array, relative: Array) -> tup
     """
     gain = found.inverse.map(jnp.abs).times(size)
     change = relative * dot(size, gain)
-    whole = of_y + dot(size, each(jnp.abs, found.coefs))
+    whole = of_y + dot(size, elementwise(jnp.abs, found.coefs))
     factor = relative * whole / jnp.where(change < MAX_CHANGE, 1 - change, 0)
-    return each(lambda g: g * factor, gain), change, whole
+    return elementwise(lambda g: g * factor, gain), change, whole
 
 
 def _by_cholesky(G: Symmetric, sizes: Vector, least: float | Array) -> Solved:

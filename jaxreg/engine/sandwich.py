@@ -33,7 +33,7 @@ from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import columns_of
 from jaxreg.numerics.precision import power_of_two
 from jaxreg.numerics.pytrees import pytree, static
-from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, Vector, dot, each, triangle, vector
+from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, Vector, dot, elementwise, triangle, vector
 
 WITH_LEVERAGE = ("HC2", "HC3")
 MIN_LEFT = 2.0**-36  # of 1 − h, which has four digits there
@@ -130,7 +130,7 @@ def with_robust_errors(
     enough = solved & (groups > 1) if robust.cov_type == "cluster" else solved
     df = jnp.maximum(nobs - p, 1)
     factor = _correction(robust, nobs, df, groups) * df / jnp.square(known.weight)
-    cov = V.around(meat).map(lambda a: factor * a)
+    cov = V.sandwich(meat).map(lambda a: factor * a)
     variances = [variance(row, cov) for row in feature_rows(ansatz, center, scale)]
     bse = jnp.stack([residual * unit * _root(a / df) for unit, a in variances])
     bse, unit_cov = (
@@ -206,12 +206,12 @@ def _outer(a: Vector, factor: Array) -> Symmetric:
 
 def _nothing(known: _Known, like: Array) -> tuple[Vector, Symmetric]:
     """A vector and a symmetric matrix of zeros."""
-    v = each(lambda c: jnp.zeros_like(like + c), known.coefs)
+    v = elementwise(lambda c: jnp.zeros_like(like + c), known.coefs)
     return v, _outer(v, like)
 
 
 def _add(a: Symmetric, b: Symmetric) -> Symmetric:
-    return Symmetric(each(jnp.add, a.entries, b.entries), a.k)
+    return Symmetric(elementwise(jnp.add, a.entries, b.entries), a.k)
 
 
 def _heteroscedastic(
@@ -318,7 +318,7 @@ def _clustered(
         meat = _add(meat, _outer(S, jnp.where(begin, jnp.ones_like(none), 0)))
         groups = groups + jnp.where(begin & any_valid, 1, 0).astype(none.dtype)
         row = row_of(*row_at(order[k]))
-        S = each(lambda s, a: jnp.where(begin, 0, s) + row.score * a, S, row.psi)
+        S = elementwise(lambda s, a: jnp.where(begin, 0, s) + row.score * a, S, row.psi)
         return meat, S, jnp.where(begin, False, any_valid) | row.valid, groups
 
     S, meat = _nothing(known, none)
@@ -358,14 +358,15 @@ def _lagged(
         meat, before = state
         for data in rows:
             row = row_of(*data)
-            s = each(partial(jnp.multiply, row.score), row.psi)
-            f = each(lambda a: a / 2, s)
+            s = elementwise(partial(jnp.multiply, row.score), row.psi)
+            f = elementwise(lambda a: a / 2, s)
             for weight, earlier in zip(kernel, before, strict=True):
-                f = each(jnp.add, f, each(partial(jnp.multiply, weight), earlier))
+                f = elementwise(jnp.add, f, elementwise(partial(jnp.multiply, weight), earlier))
             meat = _add(meat, _both(s, f))
             newest = [s, *before[:-1]] if before else []
             before = [
-                each(partial(jnp.where, row.valid), new, old) for new, old in zip(newest, before, strict=True)
+                elementwise(partial(jnp.where, row.valid), new, old)
+                for new, old in zip(newest, before, strict=True)
             ]
         return meat, before
 

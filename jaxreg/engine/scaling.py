@@ -15,7 +15,7 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import power_of_two
 from jaxreg.numerics.pytrees import pytree
-from jaxreg.numerics.small import alike
+from jaxreg.numerics.small import broadcast_arrays
 
 
 @pytree
@@ -81,7 +81,7 @@ def between(old: Scaling, new: Scaling, ansatz: Ansatz) -> DoubleDouble:
     p = basis.hi.shape[0]
 
     def bordered(block: Array, corner: Array, edge: Array) -> Array:
-        zero = jnp.zeros_like(alike([corner, block[0, 0]])[0])
+        zero = jnp.zeros_like(broadcast_arrays([corner, block[0, 0]])[0])
         R = jnp.broadcast_to(zero, (p + 1, p + 1, *zero.shape))
         R = R.at[:p, :p].set(block).at[p, p].set(corner)
         return R.at[p, 0].set(edge) if ansatz.has_intercept else R

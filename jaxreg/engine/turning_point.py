@@ -23,12 +23,12 @@ from jaxreg.numerics.vectors import (
     MAX_LISTED,
     Symmetric,
     Vector,
+    all_true,
+    as_array,
+    as_list,
     dot,
-    each,
-    every,
-    listed,
+    elementwise,
     prepend,
-    stacked,
     vector,
 )
 
@@ -118,14 +118,14 @@ class Covariances(NamedTuple):
     def of(cls, ansatz: Ansatz, sums: Sums, raw: Raw | None) -> Covariances:
         """From sums, which may have overflowed."""
         k = len(sums.first) - 1
-        squares = Symmetric.of_lower(sums.second, k + 1)
-        finite = jnp.isfinite(sums.weight) & every(each(jnp.isfinite, squares.diagonal))
+        squares = Symmetric.from_lower(sums.second, k + 1)
+        finite = jnp.isfinite(sums.weight) & all_true(elementwise(jnp.isfinite, squares.diagonal))
         weight = jnp.where(finite & (sums.weight > 0), sums.weight, 1)
-        first = sums.first if squares.is_list else stacked(sums.first)
-        of_z = each(lambda a: jnp.where(finite, a, 0) / weight, first)
+        first = sums.first if squares.is_list else as_array(sums.first)
+        of_z = elementwise(lambda a: jnp.where(finite, a, 0) / weight, first)
         means, mean = of_z[:-1], of_z[-1]
         squares = squares.map(lambda a: jnp.where(finite, a, 0) / weight)
-        sizes = each(jnp.sqrt, squares.diagonal)
+        sizes = elementwise(jnp.sqrt, squares.diagonal)
         sizes, y_size = sizes[:-1], sizes[-1]
         G = squares.with_outer(lambda s, a, b: s - a * b, of_z, of_z)
         variance = G[k, k]
@@ -221,7 +221,7 @@ def listed_point(point: TurningPoint) -> TurningPoint:
         "cross",
         "unit_deviations",
     )
-    return point._replace(**{name: listed(getattr(point, name)) for name in names})
+    return point._replace(**{name: as_list(getattr(point, name)) for name in names})
 
 
 def turning_point(
@@ -248,18 +248,18 @@ def turning_point(
     )
     k = len(cov.sizes)
     rounding = Rounding.of(ansatz, k + ansatz.has_intercept, jnp.minimum(sums.nobs, added), sums.weight)
-    found = solve(cov.G, each(jnp.square, cov.sizes), 16 * rounding.likely)
+    found = solve(cov.G, elementwise(jnp.square, cov.sizes), 16 * rounding.likely)
     errors, change, whole = coef_error(found, cov.sizes, cov.y_size, rounding.at_most)
     units = _units_of_data(k, sums.nobs.ndim) if raw is None else raw
     y_mean = cov.y_mean if origin.y is None else cov.y_mean + origin.y / units.y_scale
     of_mean = (y_mean, rounding.at_most * whole)
     x_center = _far(units.x_center, origin.x)
     in_data_units = _in_data_units(ansatz, x_center, units, cov, found, errors, of_mean)
-    params, off = (each(lambda a: a * units.y_scale, v) for v in in_data_units[:2])
-    terms = each(lambda a: at_least_normal(a, units.y_scale), in_data_units.terms)
+    params, off = (elementwise(lambda a: a * units.y_scale, v) for v in in_data_units[:2])
+    terms = elementwise(lambda a: at_least_normal(a, units.y_scale), in_data_units.terms)
     point = TurningPoint(
         params,
-        each(lambda e, t: e + 4 * UNIT * (k + 1) * t, off, terms),
+        elementwise(lambda e, t: e + 4 * UNIT * (k + 1) * t, off, terms),
         terms,
         *_around_the_means(ansatz, units, cov, found, dtype),
         unit_deviations=in_data_units.deviations,
@@ -304,8 +304,8 @@ def _in_data_units(
 ) -> _Params:
     """θ_j = Σ_k c_k M_kj where ψ_k(t(x)) = Σ_j M_kj φ_j(x); the constant takes what the means leave."""
     if ansatz.basis_is_x:
-        unit = each(lambda s: 1 / s, vector(raw.x_scale))
-        at_zero = each(lambda c, u: -c * u, vector(x_center), unit)
+        unit = elementwise(lambda s: 1 / s, vector(raw.x_scale))
+        at_zero = elementwise(lambda c, u: -c * u, vector(x_center), unit)
         behind = _by_units(unit, found, errors)
     else:
         M = ansatz.in_features(x_center, raw.x_scale)
@@ -313,11 +313,11 @@ def _in_data_units(
         behind = _by_powers(M, found, errors)
     if not ansatz.has_intercept:
         return behind
-    c, a = found.coefs, each(jnp.subtract, at_zero, cov.means)
+    c, a = found.coefs, elementwise(jnp.subtract, at_zero, cov.means)
     intercept = _Params(
         of_mean[0] + dot(c, a),
-        of_mean[1] + dot(errors, each(jnp.abs, a)),
-        jnp.abs(of_mean[0]) + dot(each(jnp.abs, c), each(jnp.abs, a)),
+        of_mean[1] + dot(errors, elementwise(jnp.abs, a)),
+        jnp.abs(of_mean[0]) + dot(elementwise(jnp.abs, c), elementwise(jnp.abs, a)),
         jnp.sqrt(1 + dot(a, found.inverse.times(a))),
     )
     return _Params(*(prepend(first, others) for first, others in zip(intercept, behind, strict=True)))
@@ -326,10 +326,10 @@ def _in_data_units(
 def _by_units(unit: Vector, found: Solved, errors: Vector) -> _Params:
     """Where every ψ_k is one feature in another unit."""
     return _Params(
-        each(jnp.multiply, found.coefs, unit),
-        each(jnp.multiply, errors, unit),
-        each(at_least_normal, each(jnp.abs, found.coefs), unit),
-        each(lambda v, u: _root(v) * u, found.inverse.diagonal, unit),
+        elementwise(jnp.multiply, found.coefs, unit),
+        elementwise(jnp.multiply, errors, unit),
+        elementwise(at_least_normal, elementwise(jnp.abs, found.coefs), unit),
+        elementwise(lambda v, u: _root(v) * u, found.inverse.diagonal, unit),
     )
 
 
@@ -362,22 +362,24 @@ def _around_the_means(
     x_center, x_scale = raw.x_center, raw.x_scale
     if ansatz.basis_is_x:
         center, unit = vector(raw.x_center), vector(raw.x_scale)
-        deviation = each(lambda a, u: _root(a) * u, A.diagonal, unit)
-        scale = each(lambda a: _power_of_two_in(dtype, a), deviation)
-        size = each(jnp.divide, scale, unit)
+        deviation = elementwise(lambda a, u: _root(a) * u, A.diagonal, unit)
+        scale = elementwise(lambda a: _power_of_two_in(dtype, a), deviation)
+        size = elementwise(jnp.divide, scale, unit)
         if ansatz.has_intercept:
-            near = each(lambda c, u, m: (c + u * m).astype(dtype).astype(jnp.float64), center, unit, offsets)
-            offsets = each(lambda m, new, old, u: m - (new - old) / u, offsets, near, center, unit)
+            near = elementwise(
+                lambda c, u, m: (c + u * m).astype(dtype).astype(jnp.float64), center, unit, offsets
+            )
+            offsets = elementwise(lambda m, new, old, u: m - (new - old) / u, offsets, near, center, unit)
             x_center = list(near)
         c, offsets, b = (
-            each(jnp.multiply, c, size),
-            each(jnp.divide, offsets, size),
-            each(jnp.divide, b, size),
+            elementwise(jnp.multiply, c, size),
+            elementwise(jnp.divide, offsets, size),
+            elementwise(jnp.divide, b, size),
         )
         A = A.with_outer(lambda a, s, t: a / (s * t), size, size)
         inverse = inverse.with_outer(lambda a, s, t: a * (s * t), size, size)
         x_scale = list(scale)
-    c = each(lambda a: a * raw.y_scale, c)
+    c = elementwise(lambda a: a * raw.y_scale, c)
     c0 = cov.y_mean * raw.y_scale - dot(c, offsets) if ansatz.has_intercept else None
     return c0, c, x_center, x_scale, offsets, A, inverse, b
 
@@ -415,7 +417,7 @@ def _accurate(
         noticed = jnp.maximum(jnp.abs(theta), deviation * unit_deviation)
         return error * rounding.share <= columns * worth.params * noticed
 
-    accurate = every(each(hidden, point.params, point.param_errors, point.unit_deviations))
+    accurate = all_true(elementwise(hidden, point.params, point.param_errors, point.unit_deviations))
     accurate &= (change * rounding.share <= columns * worth.condition) & point.full_rank
     accurate &= (rounding.likely * whole**2 <= worth.rest * point.rest) | (whole == 0) | (nobs <= p)
     may_overflow = dtype == np.float64  # sums of float32 numbers are finite unless these are infinite

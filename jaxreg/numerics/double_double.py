@@ -1,11 +1,11 @@
-"""Numbers as unevaluated sums hi + lo of two floats: twice the digits, in the data's own dtype.
+"""Double-double numbers, unevaluated sums hi + lo of two floats: twice the digits of their dtype.
 
-float32 pairs carry about 48 bits and float64 pairs about 106, on every platform, without a global
-64-bit switch. Every product below is either exact (of halves of a significand) or of second order,
-so a compiler that contracts a multiplication and an addition into one cannot change the result.
+A double-double of float32 has about 48 bits and one of float64 about 106, on every platform and without JAX's
+64-bit mode. Every product below is either exact (of halves of a significand) or of second order, so that
+contraction of a multiplication and an addition to a fused one does not change the result.
 
-XLA's fusion on the CPU computes a pair anew for each slice of it that is read, and the pairs behind it
-with it. Sums over an axis are therefore loops, whose operands have to be there before they start.
+On the CPU, XLA's fusion would recompute a double-double, and all that it depends on, for every slice of it.
+Sums over an axis are therefore loops: the operands of a loop are stored.
 
 Source: T. J. Dekker, Numer. Math. 18 (1971); N. Higham, Accuracy and Stability of Numerical
 Algorithms, 2nd ed., sections 4.3 and 27.9.
@@ -21,26 +21,27 @@ from jax import lax
 
 from jaxreg._typing import Array
 from jaxreg.numerics.pytrees import pytree
-from jaxreg.numerics.small import alike
+from jaxreg.numerics.small import broadcast_arrays
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """The rounded sum of a and b, and what the rounding lost: s + e = a + b exactly."""
+    """The rounded sum and its rounding error, s + e = a + b exactly."""
     s = a + b
-    b_seen = s - a
-    return s, (a - (s - b_seen)) + (b - b_seen)
+    b_rounded = s - a
+    return s, (a - (s - b_rounded)) + (b - b_rounded)
 
 
 def two_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """The rounded product of a and b, and what the rounding lost: p + e = a·b."""
-    a_hi, a_lo = _halves(a)
-    b_hi, b_lo = _halves(b)
-    cross, cross_lost = two_sum(a_hi * b_lo, a_lo * b_hi)
-    p, lost = two_sum(a_hi * b_hi, cross)
-    return _renormalize(p, lost + (cross_lost + a_lo * b_lo))
+    """The rounded product and its rounding error, p + e = a·b."""
+    a_hi, a_lo = _split(a)
+    b_hi, b_lo = _split(b)
+    cross, cross_error = two_sum(a_hi * b_lo, a_lo * b_hi)
+    p, p_error = two_sum(a_hi * b_hi, cross)
+    return _renormalize(p, p_error + (cross_error + a_lo * b_lo))
 
 
-def _halves(a: Array) -> tuple[Array, Array]:
+def _split(a: Array) -> tuple[Array, Array]:
+    """a as hi + lo, each with half of the significand."""
     info = jnp.finfo(a.dtype)
     hi = lax.reduce_precision(a, exponent_bits=info.nexp, mantissa_bits=info.nmant // 2 - 1)
     return hi, a - hi
@@ -53,7 +54,7 @@ def _renormalize(hi: Array, lo: Array) -> tuple[Array, Array]:
 
 @pytree
 class DoubleDouble:
-    """The number hi + lo, elementwise; `+ - * /` with pairs, arrays and Python numbers.
+    """The number hi + lo, elementwise, with `+ - * /` for double-doubles, arrays and Python numbers.
 
     >>> third = DoubleDouble.of(jnp.float32(1)) / 3
     >>> print(f"{float(third.hi):.10f} {float(third.lo):.1e}")
@@ -65,7 +66,7 @@ class DoubleDouble:
 
     @classmethod
     def of(cls, a: Any) -> DoubleDouble:
-        """The pair a + 0; a pair stays itself."""
+        """a + 0; a itself if it is a double-double."""
         if isinstance(a, DoubleDouble):
             return a
         a = jnp.asarray(a)
@@ -73,7 +74,7 @@ class DoubleDouble:
 
     @property
     def value(self) -> Array:
-        """The nearest single float."""
+        """hi + lo, rounded to one float."""
         return self.hi + self.lo
 
     @property
@@ -88,87 +89,87 @@ class DoubleDouble:
         return self.map(lambda a: -a)
 
     def __add__(self, other: Any) -> DoubleDouble:
-        other = self._like(other)
+        other = self._coerce(other)
         s, e = two_sum(self.hi, other.hi)
         return DoubleDouble(*_renormalize(s, e + (self.lo + other.lo)))
 
     def __sub__(self, other: Any) -> DoubleDouble:
-        return self + -self._like(other)
+        return self + -self._coerce(other)
 
     def __mul__(self, other: Any) -> DoubleDouble:
-        other = self._like(other)
+        other = self._coerce(other)
         p, e = two_product(self.hi, other.hi)
         return DoubleDouble(*_renormalize(p, e + (self.hi * other.lo + self.lo * other.hi)))
 
     def __truediv__(self, other: Any) -> DoubleDouble:
-        other = self._like(other)
+        other = self._coerce(other)
         q = self.hi / other.hi
-        rest = self - other * q
-        return DoubleDouble(*_renormalize(q, rest.value / other.hi))
+        remainder = self - other * q
+        return DoubleDouble(*_renormalize(q, remainder.value / other.hi))
 
     def scaled(self, power_of_two: Any) -> DoubleDouble:
-        """The product with a power of two, which rounds nothing."""
+        """The product with a power of two, which is exact."""
         return self.map(lambda a: a * power_of_two)
 
     def map(self, function: Callable[[Array], Array]) -> DoubleDouble:
-        """A function that rounds nothing, such as a slice, of both halves: no sum, which is for `+`."""
+        """Apply a function without rounding, such as a slice, to hi and to lo; sums need `+`."""
         return DoubleDouble(function(self.hi), function(self.lo))
 
     __radd__ = __add__
     __rmul__ = __mul__
 
-    def _like(self, other: Any) -> DoubleDouble:
+    def _coerce(self, other: Any) -> DoubleDouble:
         return (
             other if isinstance(other, DoubleDouble) else DoubleDouble.of(jnp.asarray(other, self.hi.dtype))
         )
 
 
 def narrow(a: DoubleDouble, dtype: Any) -> DoubleDouble:
-    """A pair of another dtype, such as that of the data."""
+    """a in another dtype, usually a narrower one."""
     hi = a.hi.astype(dtype)
     return DoubleDouble(hi, ((a.hi - hi.astype(a.hi.dtype)) + a.lo).astype(dtype))
 
 
 def ones_like(a: Any) -> Any:
-    """1 for each number, in an array or a pair."""
+    """`jnp.ones_like` of an array or a double-double."""
     if not isinstance(a, DoubleDouble):
         return jnp.ones_like(a)
     return DoubleDouble(jnp.ones_like(a.hi), jnp.zeros_like(a.lo))
 
 
 def at_set(a: DoubleDouble, index: Any, value: Any) -> DoubleDouble:
-    """`a.at[index].set(value)`, of a number or of a pair like a."""
+    """`a.at[index].set(value)` of a number, an array or a double-double."""
     value = value if isinstance(value, DoubleDouble) else DoubleDouble.of(jnp.asarray(value, a.hi.dtype))
     return DoubleDouble(a.hi.at[index].set(value.hi), a.lo.at[index].set(value.lo))
 
 
 def where(condition: Array, a: Any, b: Any) -> DoubleDouble:
-    """`jnp.where` for pairs."""
-    return _both(lambda a, b: jnp.where(condition, a, b), [DoubleDouble.of(a), DoubleDouble.of(b)])
+    """`jnp.where` for double-doubles."""
+    return _map_halves(lambda a, b: jnp.where(condition, a, b), [DoubleDouble.of(a), DoubleDouble.of(b)])
 
 
-def stack(pairs: list[DoubleDouble]) -> DoubleDouble:
-    """`jnp.stack` along a new first axis, each pair broadcast to the common shape."""
-    return _both(lambda *a: jnp.stack(alike(a)), pairs)
+def stack(arrays: list[DoubleDouble]) -> DoubleDouble:
+    """`jnp.stack` along a new first axis, after broadcasting to a common shape."""
+    return _map_halves(lambda *a: jnp.stack(broadcast_arrays(a)), arrays)
 
 
-def concatenate(pairs: list[DoubleDouble]) -> DoubleDouble:
+def concatenate(arrays: list[DoubleDouble]) -> DoubleDouble:
     """`jnp.concatenate` along the first axis."""
-    return _both(lambda *a: jnp.concatenate(a), pairs)
+    return _map_halves(lambda *a: jnp.concatenate(a), arrays)
 
 
-def _both(function: Callable[..., Array], pairs: list[DoubleDouble]) -> DoubleDouble:
-    """A function of the high halves and of the low halves, which rounds nothing."""
-    return DoubleDouble(function(*(p.hi for p in pairs)), function(*(p.lo for p in pairs)))
+def _map_halves(function: Callable[..., Array], arrays: list[DoubleDouble]) -> DoubleDouble:
+    """Apply a function without rounding to all hi and to all lo."""
+    return DoubleDouble(function(*(a.hi for a in arrays)), function(*(a.lo for a in arrays)))
 
 
 def matrix(rows: list[list[Any]]) -> DoubleDouble:
-    """The lower triangle given by its rows as a square matrix, entries broadcast to one shape."""
+    """A lower triangular matrix from its rows, with entries broadcast to one shape."""
     entries = [DoubleDouble.of(entry) for row in rows for entry in row]
     shape = jnp.broadcast_shapes(*(e.hi.shape for e in entries))
     zero = DoubleDouble.of(jnp.zeros(shape, entries[-1].hi.dtype))
-    full = [[*row, *[zero] * (len(rows) - len(row))] for row in rows]
-    return stack([stack([_broadcast(entry, shape) for entry in row]) for row in full])
+    square = [[*row, *[zero] * (len(rows) - len(row))] for row in rows]
+    return stack([stack([_broadcast(entry, shape) for entry in row]) for row in square])
 
 
 def _broadcast(a: Any, shape: tuple[int, ...]) -> DoubleDouble:
@@ -176,7 +177,7 @@ def _broadcast(a: Any, shape: tuple[int, ...]) -> DoubleDouble:
 
 
 def matmul(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
-    """The matrix product over the first two axes, Σ_k a[i, k] b[k, j], all further axes elementwise."""
+    """The matrix product over the first two axes, Σ_k a[i, k] b[k, j], elementwise in all others."""
     shape = jnp.broadcast_shapes(a.hi[:, 0, None].shape, b.hi[None, 0].shape)
     zero = DoubleDouble.of(jnp.zeros(shape, a.hi.dtype) + jnp.zeros_like(a.hi[0, 0] + b.hi[0, 0]))
     return lax.fori_loop(0, a.hi.shape[1], lambda k, s: s + a[:, k, None] * b[None, k], zero)
@@ -193,5 +194,5 @@ def congruence(R: DoubleDouble, G: DoubleDouble) -> DoubleDouble:
 
 
 def transpose(a: DoubleDouble) -> DoubleDouble:
-    """The first two axes exchanged."""
+    """Swap the first two axes."""
     return a.map(lambda half: jnp.swapaxes(half, 0, 1))

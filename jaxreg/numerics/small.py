@@ -1,7 +1,7 @@
-"""Products of small matrices, one per data set, with the data sets behind: (p, q, *batch).
+"""Products of small matrices, one per data set, with the axes of the data sets last: (p, q, *batch).
 
-Sums over a few terms are written out: XLA vectorizes an addition over the data sets, and not the
-reduction over a short first axis, which takes five times as long.
+Sums of a few terms are written out: XLA vectorizes additions over the data sets, but not a reduction over a
+short first axis, which takes five times as long.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ def largest(a: Array) -> Array:
     return reduce(jnp.maximum, list(a))
 
 
-def stored(a: Array) -> Array:
-    """a, kept: on the CPU, XLA computes what many read anew for each of them, but not what it scatters."""
+def materialize(a: Array) -> Array:
+    """Return a copy of a that XLA stores, by a scatter: on the CPU it would recompute a in every consumer."""
     return jnp.zeros_like(a).at[jnp.arange(a.shape[0])].set(a)
 
 
-def alike(arrays: Sequence[Array]) -> list[Array]:
-    """Arrays with their common shape, lying where the data sets lie on a mesh."""
+def broadcast_arrays(arrays: Sequence[Array]) -> list[Array]:
+    """`jnp.broadcast_arrays`, with the sharding of the data sets on a mesh."""
     if len(arrays) == 1:
         return list(arrays)
-    # Within `vmap` zeros_like is one zero for all data sets, which lies nowhere on a mesh.
+    # Within `vmap`, `zeros_like` makes a single zero for all data sets, which has no sharding.
     zero = _sum([jnp.where(jnp.zeros((), bool), a, 0) for a in arrays])
     return [a + zero for a in arrays]
 

@@ -1,7 +1,7 @@
 """Small vectors and symmetric matrices, one per data set.
 
-Few entries are a list of arrays (*batch), which XLA computes one by one; more are one array with the
-entries in front, (k, *batch) and (k, k, *batch), which is compiled in a time that does not grow with k².
+A few entries are a list of arrays (*batch), with which XLA makes the fastest programs; more are one array
+with the entries first, (k, *batch) or (k, k, *batch), whose compilation time does not grow with k².
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ import numpy as np
 
 from jaxreg._typing import Array
 from jaxreg.numerics.pytrees import pytree, static
-from jaxreg.numerics.small import alike
+from jaxreg.numerics.small import broadcast_arrays
 
-MAX_LISTED = 3  # entries of a vector; with four, a program of lists compiles twice as long
+MAX_LISTED = 3  # entries of a vector that is a list; with four, compilation takes twice as long
 
 Vector: TypeAlias = Any  # a list of arrays, or an array
 
 
-def each(function: Callable[..., Array], *vectors: Vector) -> Vector:
-    """A function of the entries of vectors of one kind."""
+def elementwise(function: Callable[..., Array], *vectors: Vector) -> Vector:
+    """Apply a function to the entries of vectors that are all lists or all arrays."""
     if isinstance(vectors[0], list):
         return [function(*entries) for entries in zip(*vectors, strict=True)]
     return function(*vectors)
 
 
 def dot(a: Vector, b: Vector) -> Array:
-    """Σ a_i b_i; 0 of no entries."""
+    """Σ a_i b_i; 0 for empty vectors."""
     if not isinstance(a, list):
         return jnp.sum(a * b, axis=0)
-    products = each(jnp.multiply, a, b)
+    products = elementwise(jnp.multiply, a, b)
     return reduce(jnp.add, products) if products else jnp.zeros(())
 
 
 def vector(entries: list[Array]) -> Vector:
-    """A list, or one array if they are many."""
-    return entries if len(entries) <= MAX_LISTED else stacked(entries)
+    """A list of up to MAX_LISTED entries, else an array."""
+    return entries if len(entries) <= MAX_LISTED else as_array(entries)
 
 
-def stacked(entries: Vector) -> Array:
-    """One array."""
-    return jnp.stack(alike(entries)) if isinstance(entries, list) else entries
+def as_array(entries: Vector) -> Array:
+    """A vector as one array."""
+    return jnp.stack(broadcast_arrays(entries)) if isinstance(entries, list) else entries
 
 
-def listed(a: Any) -> Any:
-    """A vector or a matrix of arrays as a list of its entries."""
+def as_list(a: Any) -> Any:
+    """A vector as a list of its entries, or a symmetric matrix as a list of its lower triangle."""
     if not isinstance(a, Symmetric):
         return list(a)
     return Symmetric([a[i, j] for i in range(a.k) for j in range(i + 1)], a.k)
 
 
 def prepend(first: Array | None, v: Vector) -> Vector:
-    """(first, v_1, …); v itself where there is no first."""
+    """(first, v_1, …); v if first is None."""
     if first is None:
         return v
     if isinstance(v, list):
@@ -64,7 +64,7 @@ def prepend(first: Array | None, v: Vector) -> Vector:
     return jnp.concatenate([jnp.broadcast_to(first, v.shape[1:])[None], v])
 
 
-def every(flags: Vector) -> Array:
+def all_true(flags: Vector) -> Array:
     """Whether all entries are true."""
     return reduce(jnp.logical_and, flags) if isinstance(flags, list) else flags.all(axis=0)
 
@@ -76,70 +76,70 @@ def largest(v: Vector) -> Array:
 
 @pytree
 class Symmetric:
-    """A symmetric matrix, k × k: the list of its lower triangle row by row, or an array (k, k, *batch)."""
+    """A symmetric matrix S, k × k: a list of its lower triangle row by row, or an array (k, k, *batch)."""
 
     entries: Any
     k: int = static()
 
     @classmethod
-    def of_lower(cls, lower: Vector, k: int) -> Symmetric:
+    def from_lower(cls, lower: Vector, k: int) -> Symmetric:
         """From the lower triangle row by row."""
         if k <= MAX_LISTED + 1:
             return cls(list(lower), k)
-        lower = stacked(lower)
-        rows = [lower[_at(i, 0) : _at(i, i) + 1] for i in range(k)]
+        lower = as_array(lower)
+        rows = [lower[_lower_index(i, 0) : _lower_index(i, i) + 1] for i in range(k)]
         L = jnp.stack([jnp.pad(row, ((0, k - len(row)), *((0, 0),) * (row.ndim - 1))) for row in rows])
         is_lower = np.tril(np.ones((k, k), bool)).reshape(k, k, *(1,) * (L.ndim - 2))
         return cls(jnp.where(is_lower, L, jnp.swapaxes(L, 0, 1)), k)
 
     def __getitem__(self, index: tuple[int, int]) -> Array:
-        return self.entries[_at(*index)] if self.is_list else self.entries[index]
+        return self.entries[_lower_index(*index)] if self.is_list else self.entries[index]
 
     @property
     def is_list(self) -> bool:
-        """Whether it is the list of its lower triangle."""
+        """Whether the entries are a list of the lower triangle."""
         return isinstance(self.entries, list)
 
     @property
     def diagonal(self) -> Vector:
-        """The entries (i, i)."""
+        """S_ii."""
         if self.is_list:
             return [self[i, i] for i in range(self.k)]
-        on_it = np.arange(self.k)
-        return self.entries[on_it, on_it]
+        index = np.arange(self.k)
+        return self.entries[index, index]
 
     @property
     def lower(self) -> list[Array]:
-        """The lower triangle row by row, in arrays (rows, *batch)."""
+        """The lower triangle row by row, in arrays (entries, *batch) to concatenate."""
         if self.is_list:
             return [a[None] for a in self.entries]
         return [self.entries[i, : i + 1] for i in range(self.k)]
 
     def map(self, function: Callable[[Array], Array]) -> Symmetric:
-        """A function of every entry."""
-        return Symmetric(each(function, self.entries), self.k)
+        """f(S_ij)."""
+        return Symmetric(elementwise(function, self.entries), self.k)
 
     def with_outer(self, function: Callable[..., Array], a: Vector, b: Vector) -> Symmetric:
-        """f(S_ij, a_i, b_j) of every entry; symmetric if f is, in a and b exchanged."""
+        """f(S_ij, a_i, b_j), which has to be symmetric."""
         if self.is_list:
-            pairs = [(i, j) for i in range(self.k) for j in range(i + 1)]
-            return Symmetric([function(self[i, j], a[i], b[j]) for i, j in pairs], self.k)
+            index = [(i, j) for i in range(self.k) for j in range(i + 1)]
+            return Symmetric([function(self[i, j], a[i], b[j]) for i, j in index], self.k)
         return Symmetric(function(self.entries, a[:, None], b[None]), self.k)
 
     def times(self, v: Vector) -> Vector:
-        """The product with a vector."""
+        """S v."""
         if self.is_list:
             return [dot([self[i, j] for j in range(self.k)], v) for i in range(self.k)]
         return jnp.sum(self.entries * v[None], axis=1)
 
-    def around(self, middle: Symmetric) -> Symmetric:
-        """S M S with another one in the middle."""
+    def sandwich(self, middle: Symmetric) -> Symmetric:
+        """S M S for a symmetric M."""
         k = self.k
         columns = [self.times(middle.column(j)) for j in range(k)]  # of S M
         if not self.is_list:
-            product = jnp.stack(columns, axis=1)
-            products = [product[:, i, None] * self.entries[i] for i in range(k)]
-            return Symmetric(sum(products[1:], products[0]), k)
+            SM = jnp.stack(columns, axis=1)
+            terms = [SM[:, i, None] * self.entries[i] for i in range(k)]
+            return Symmetric(sum(terms[1:], terms[0]), k)
         rows = [[columns[j][i] for j in range(k)] for i in range(k)]
         return Symmetric([dot(rows[i], self.column(j)) for i in range(k) for j in range(i + 1)], k)
 
@@ -148,22 +148,22 @@ class Symmetric:
         return [self[i, j] for i in range(self.k)] if self.is_list else self.entries[:, j]
 
     def leading(self) -> Symmetric:
-        """Without the last row and column."""
+        """S without its last row and column."""
         if self.is_list:
-            return Symmetric(self.entries[: _at(self.k - 1, 0)], self.k - 1)
+            return Symmetric(self.entries[: _lower_index(self.k - 1, 0)], self.k - 1)
         return Symmetric(self.entries[:-1, :-1], self.k - 1)
 
     def last_column(self) -> Vector:
         """The last column without its last entry."""
         if self.is_list:
-            return self.entries[_at(self.k - 1, 0) : -1]
+            return self.entries[_lower_index(self.k - 1, 0) : -1]
         return self.entries[:-1, -1]
 
 
 def over_batch(function: Callable, arguments: tuple, axes: int) -> Any:
-    """`function` of one data set for all, whose so many axes are the last of every array, in and out.
+    """`jax.vmap` over the last `axes` axes of all arrays, in arguments and results.
 
-    What has length 1 on an axis where others have more is shared.
+    An array whose length is 1 on an axis on which others are longer is shared along it.
     """
     if axes == 0:
         return function(*arguments)
@@ -173,18 +173,21 @@ def over_batch(function: Callable, arguments: tuple, axes: int) -> Any:
         return jnp.ndim(leaf) == 0 or (leaf.shape[-1] == 1 and length > 1)
 
     in_axes = jax.tree.map(lambda leaf: None if is_shared(leaf) else -1, arguments)
-    own = jax.tree.map(lambda leaf: leaf[..., 0] if jnp.ndim(leaf) and is_shared(leaf) else leaf, arguments)
+    squeezed = jax.tree.map(
+        lambda leaf: leaf[..., 0] if jnp.ndim(leaf) and is_shared(leaf) else leaf, arguments
+    )
     return jax.vmap(
         lambda *arguments: over_batch(function, arguments, axes - 1), in_axes, out_axes=-1, axis_size=length
-    )(*own)
+    )(*squeezed)
 
 
 def triangle(k: int) -> np.ndarray:
-    """Where the entries of a symmetric matrix are in its lower triangle, row by row, (k, k)."""
+    """The indices into the lower triangle, row by row, of all entries of a symmetric matrix, (k, k)."""
     i, j = np.indices((k, k))
     return np.maximum(i, j) * (np.maximum(i, j) + 1) // 2 + np.minimum(i, j)
 
 
-def _at(i: int, j: int) -> int:
+def _lower_index(i: int, j: int) -> int:
+    """The index into the lower triangle, row by row, of entry (i, j)."""
     i, j = max(i, j), min(i, j)
     return i * (i + 1) // 2 + j

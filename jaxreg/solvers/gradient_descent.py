@@ -16,7 +16,7 @@ from jaxreg.engine.sums import Origin
 from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.numerics import small
 from jaxreg.numerics.pytrees import pytree, static
-from jaxreg.numerics.vectors import Vector, dot, each, over_batch, prepend, vector
+from jaxreg.numerics.vectors import Vector, dot, elementwise, over_batch, prepend, vector
 from jaxreg.solvers.descent import Descent, check_steps, loop
 from jaxreg.solvers.iteration import iterated
 from jaxreg.status import Status
@@ -86,8 +86,8 @@ class GradientDescent:
             return point, Status.ok
         total = point.y_variance if ansatz.has_intercept else point.rest + point.explained
         y_deviation = point.y_unit * _root(total)
-        deviation = each(_root, point.gram.diagonal)
-        best = each(lambda c, s: c * s / y_deviation, point.coefs, deviation)
+        deviation = elementwise(_root, point.gram.diagonal)
+        best = elementwise(lambda c, s: c * s / y_deviation, point.coefs, deviation)
         R = point.gram.with_outer(lambda a, s, t: a / (s * t), deviation, deviation)
         R = jnp.stack([jnp.stack([R[i, j] for j in range(k)]) for i in range(k)]).astype(dtype)
         a, slope = self._descend(R, jnp.stack([*best]).astype(dtype))
@@ -134,7 +134,7 @@ class GradientDescent:
 
 def moved(ansatz: Ansatz, origin: Origin, point: TurningPoint, step: Vector) -> TurningPoint:
     """Another point of the parabola S, by what its coefs differ from the turning point; with fewer digits."""
-    unit_step = each(lambda a: a / point.y_unit, step)
+    unit_step = elementwise(lambda a: a / point.y_unit, step)
     more = dot(unit_step, point.gram.times(unit_step))
     c0, dc0 = point.c0, None
     if c0 is not None:
@@ -147,10 +147,10 @@ def moved(ansatz: Ansatz, origin: Origin, point: TurningPoint, step: Vector) -> 
     if not isinstance(point.params, list):
         away = jnp.stack([*away])
     return point._replace(
-        params=each(jnp.add, point.params, away),
-        param_errors=each(lambda e, a: e + jnp.abs(a), point.param_errors, away),
+        params=elementwise(jnp.add, point.params, away),
+        param_errors=elementwise(lambda e, a: e + jnp.abs(a), point.param_errors, away),
         c0=c0,
-        coefs=each(jnp.add, point.coefs, step),
+        coefs=elementwise(jnp.add, point.coefs, step),
         rest=point.rest + more,
         explained=point.explained - more,
     )

@@ -247,7 +247,7 @@ def _root(a: Array) -> Array:
 
 
 def _stack(arrays: list[Array]) -> Array:
-    return jnp.stack(small.alike(arrays))
+    return jnp.stack(small.broadcast_arrays(arrays))
 
 
 def _matrix(rows: list[list[Array]]) -> Array:
