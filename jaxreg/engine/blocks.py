@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.data.source import Columns, Source
-from jaxreg.engine.tiles import empty, one_if_shared, thread_context
+from jaxreg.engine.tiles import aligned_empty, thread_context, unbroadcast_columns
 from jaxreg.numerics.precision import float64
 
 BLOCK_BYTES = 2**26  # of data that are read: far more than a dispatch costs, far less than memory
@@ -37,7 +37,7 @@ def in_blocks(of_block: OfBlock, source: Source, block_size: int | np.integer | 
 
     def finished(a: Any) -> Any:
         of_batch = a.reshape((*a.shape[:-1], *source.batch)) if len(source.batch) != 1 else a
-        if isinstance(a, jax.Array) or one_if_shared(a) is not a:
+        if isinstance(a, jax.Array) or unbroadcast_columns(a) is not a:
             return of_batch
         stays = a.dtype == np.float64 and not jax.config.read("jax_enable_x64")
         return of_batch if stays else jax.device_put(of_batch)
@@ -57,7 +57,11 @@ def _put_together(of_block: OfBlock, source: Source, block_size: Any, progress: 
         return jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1), *parts)
     whole: Any = None
     for start, part in zip(starts, parts, strict=True):
-        whole = jax.tree.map(lambda a: empty((*a.shape[:-1], m), a.dtype), part) if whole is None else whole
+        whole = (
+            jax.tree.map(lambda a: aligned_empty((*a.shape[:-1], m), a.dtype), part)
+            if whole is None
+            else whole
+        )
         jax.tree.map(partial(_place, start), whole, part)
     return whole
 

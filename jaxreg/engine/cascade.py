@@ -23,7 +23,7 @@ from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.operation import Operands, SumsAndPoint, moments_of, result_of
 from jaxreg.engine.sandwich import Robust
 from jaxreg.engine.sums import size
-from jaxreg.engine.tiles import picked, rounded_up
+from jaxreg.engine.tiles import next_power_of_two, select_columns
 from jaxreg.numerics.precision import float64
 
 
@@ -74,10 +74,10 @@ def cascade(methods: list[Method], task: Task, columns: Columns, first: int, las
     if len(ids) == last - first:
         return cascade(methods[1:], task, columns, first, last)
     if isinstance(found.accurate, jax.Array):
-        ids = repeated(ids)
-    redone = cascade(methods[1:], task, picked(columns, first + ids), 0, max(len(ids), 2))
+        ids = pad_ids(ids)
+    redone = cascade(methods[1:], task, select_columns(columns, first + ids), 0, max(len(ids), 2))
     if isinstance(found.accurate, jax.Array):
-        return jax.tree.map(partial(placed_at, ids, last - first), found, redone)
+        return jax.tree.map(partial(set_columns, ids, last - first), found, redone)
 
     def placed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         a = a if a.flags.writeable else a.copy()
@@ -87,19 +87,19 @@ def cascade(methods: list[Method], task: Task, columns: Columns, first: int, las
     return jax.tree.map(placed, found, redone)
 
 
-def repeated(ids: np.ndarray) -> np.ndarray:
+def pad_ids(ids: np.ndarray) -> np.ndarray:
     """With the last again and again, to one of few lengths: each is a program on a device."""
-    return ids[np.minimum(np.arange(rounded_up(len(ids))), len(ids) - 1)]
+    return ids[np.minimum(np.arange(next_power_of_two(len(ids))), len(ids) - 1)]
 
 
 @partial(jax.jit, static_argnums=1)
-def placed_at(ids: Array, m: int, a: Array, b: Array) -> Array:
+def set_columns(ids: Array, m: int, a: Array, b: Array) -> Array:
     """a of m columns with b as some of them, on a device."""
     return jnp.broadcast_to(a, (*a.shape[:-1], m)).at[..., ids].set(b)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def compute_by(
+def solve_columns(
     locate: Callable[[Ansatz, Operands], SumsAndPoint],
     ansatz: Ansatz,
     finish: Callable,

@@ -14,10 +14,10 @@ from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.data.source import Columns
 from jaxreg.engine import operation
-from jaxreg.engine.cascade import BlockResult, Task, cascade, compute_by, methods_for, shares_design
+from jaxreg.engine.cascade import BlockResult, Task, cascade, methods_for, shares_design, solve_columns
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.sandwich import Robust
-from jaxreg.engine.tiles import between, picked, rounded_up
+from jaxreg.engine.tiles import next_power_of_two, select_columns, slice_columns
 from jaxreg.numerics.precision import float64
 
 AT_ONCE = 2**22  # of y in double-double at once, of some hundred numbers each
@@ -58,18 +58,18 @@ def _has_complete(y: Array) -> Array:
 def certified(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     """In double-double, as many at once as memory allows."""
     m = last - first
-    count = min(rounded_up(m), 1 << max(2, AT_ONCE // len(columns.y)).bit_length() - 1)
+    count = min(next_power_of_two(m), 1 << max(2, AT_ONCE // len(columns.y)).bit_length() - 1)
     ids = first + np.minimum(np.arange(-(-m // count) * count), m - 1).reshape(-1, count)
-    parts = [_found_by(operation.in_double_double, task, picked(columns, some)) for some in ids]
+    parts = [_found_by(operation.in_double_double, task, select_columns(columns, some)) for some in ids]
     return jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1)[..., :m], *parts)
 
 
 def _found_by(locate: Callable, task: Task, columns: Columns) -> BlockResult:
-    return BlockResult(*compute_by(locate, task.ansatz, task.finish, task.solver, columns))
+    return BlockResult(*solve_columns(locate, task.ansatz, task.finish, task.solver, columns))
 
 
 def _cut(columns: Columns, first: int, last: int) -> Columns:
-    return columns if (first, last) == (0, columns.y.shape[-1]) else between(columns, first, last)
+    return columns if (first, last) == (0, columns.y.shape[-1]) else slice_columns(columns, first, last)
 
 
 def robust_errors(task: Task, columns: Columns, found: BlockResult, first: int, last: int) -> Estimate:

@@ -14,7 +14,7 @@ from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.data.source import Columns
 from jaxreg.engine import matrix_sums, operation
-from jaxreg.engine.cascade import BlockResult, Task, cascade, compute_by, methods_for, shares_design
+from jaxreg.engine.cascade import BlockResult, Task, cascade, methods_for, shares_design, solve_columns
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.operation import Operands, SumsAndPoint
 from jaxreg.engine.products import TILE_COLUMNS
@@ -22,7 +22,15 @@ from jaxreg.engine.row_sums import row_sums
 from jaxreg.engine.rows import ROWS, few_lengths
 from jaxreg.engine.sandwich import Robust, most_lags, with_robust_errors
 from jaxreg.engine.sums import Raw, Sums, raw_units, size
-from jaxreg.engine.tiles import Tile, between, cut, one_if_shared, picked, seen_by_all, tiled
+from jaxreg.engine.tiles import (
+    Tile,
+    broadcast_columns,
+    map_tiles,
+    select_columns,
+    slice_columns,
+    unbroadcast_columns,
+    views,
+)
 from jaxreg.engine.turning_point import PADDED_ROWS, max_added, turning_point
 from jaxreg.numerics.precision import float64
 from jaxreg.numerics.vectors import MAX_LISTED
@@ -54,14 +62,14 @@ def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Blo
     ansatz, m = task.ansatz, last - first
     if not _has_complete(columns.y, first, last):
         return BlockResult(None, None, np.zeros(m, bool))
-    solve = partial(compute_by, ON_FILLED, ansatz, task.finish, task.solver)
+    solve = partial(solve_columns, ON_FILLED, ansatz, task.finish, task.solver)
 
     def of_tile(tile: Tile) -> BlockResult:
-        return BlockResult(*solve(cut(tile)))
+        return BlockResult(*solve(views(tile)))
 
     program = ("shared", ansatz, task.finish)
-    found = tiled(of_tile, columns, first, last, TILE_COLUMNS, program=program, fixed=True)
-    return jax.tree.map(partial(seen_by_all, m), found)
+    found = map_tiles(of_tile, columns, first, last, TILE_COLUMNS, program=program, fixed_width=True)
+    return jax.tree.map(partial(broadcast_columns, m), found)
 
 
 def _has_complete(y: np.ndarray, first: int, last: int) -> bool:
@@ -83,19 +91,23 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
 
     def of_tile(tile: Tile) -> BlockResult:
         return BlockResult(
-            *solve(*reader(tile._replace(data=tile.data[0])), cut(tile._replace(data=tile.data[1])))
+            *solve(*reader(tile._replace(data=tile.data[0])), views(tile._replace(data=tile.data[1])))
         )
 
     def of_sums(tile: Tile) -> BlockResult:
-        return BlockResult(*solve(*cut(tile)))
+        return BlockResult(*solve(*views(tile)))
 
     if q > MAX_LISTED + 1 or not task.solver.ends_at_turning_point:  # in the cache of a tile
         program = ("estimate", ansatz, task.finish, reader.masked)
-        return tiled(of_tile, (data, columns[3:]), first, last, width, program=program, fixed=by_products)
+        return map_tiles(
+            of_tile, (data, columns[3:]), first, last, width, program=program, fixed_width=by_products
+        )
     program = ("sums", ansatz, reader.masked)
-    sums, raw = tiled(reader, data, first, last, width, program=program, fixed=by_products, in_one_piece=True)
-    others = between(columns[3:], first, last)
-    return tiled(of_sums, (sums, raw, others), 0, last - first, SOLVED_COLUMNS, program=None, threads=1)
+    sums, raw = map_tiles(
+        reader, data, first, last, width, program=program, fixed_width=by_products, one_allocation=True
+    )
+    others = slice_columns(columns[3:], first, last)
+    return map_tiles(of_sums, (sums, raw, others), 0, last - first, SOLVED_COLUMNS, program=None, threads=1)
 
 
 def certified(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
@@ -105,17 +117,17 @@ def certified(task: Task, columns: Columns, first: int, last: int) -> BlockResul
     count = max(1, min(count, CERTIFIED_ELEMENTS // len(columns.y)))
     if m < count:
         ids = first + np.minimum(np.arange(count), m - 1)
-        columns, first, last = picked(columns, ids), 0, count
+        columns, first, last = select_columns(columns, ids), 0, count
 
     def of_tile(tile: Tile) -> BlockResult:
-        some = cut(tile)
+        some = views(tile)
         data = dict(zip(("x", "y", "weights"), _lengthened(some[:3]), strict=True))
         some = some._replace(**data)
         return BlockResult(
-            *compute_by(operation.in_double_double, task.ansatz, task.finish, task.solver, some)
+            *solve_columns(operation.in_double_double, task.ansatz, task.finish, task.solver, some)
         )
 
-    found = tiled(of_tile, columns, first, last, count, program=("certified", task.ansatz, task.finish))
+    found = map_tiles(of_tile, columns, first, last, count, program=("certified", task.ansatz, task.finish))
     return jax.tree.map(lambda a: a[..., :m], found)
 
 
@@ -195,19 +207,19 @@ def robust_errors(task: Task, columns: Columns, found: BlockResult, first: int, 
     if robust.cov_type == "HAC":
         numbers += 4 * p * (1 + most_lags(robust, len(columns.y)))
     width = TILE_COLUMNS if by_products else 1 << max(MIN_TILE, SUMS_IN_CACHE // numbers).bit_length() - 1
-    data = between(columns[:3], first, last)
+    data = slice_columns(columns[:3], first, last)
 
     def of_tile(tile: Tile) -> Estimate:
-        some, *known = cut(tile)
+        some, *known = views(tile)
         if by_products or tile.start is None:
             return _robust(ansatz, tile.width, robust, some, None, *known)
         return _robust(ansatz, tile.width, robust, tile.data[0], tile.start, *known)
 
-    known = jax.tree.map(one_if_shared, (data, found.estimate, found.exact))
+    known = jax.tree.map(unbroadcast_columns, (data, found.estimate, found.exact))
     program = ("robust", ansatz, robust.cov_type)
     m = last - first
-    estimate = tiled(of_tile, known, 0, m, width, program=program, fixed=by_products)
-    return jax.tree.map(partial(seen_by_all, m), estimate)
+    estimate = map_tiles(of_tile, known, 0, m, width, program=program, fixed_width=by_products)
+    return jax.tree.map(partial(broadcast_columns, m), estimate)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -1,7 +1,8 @@
-"""Tiles: some columns of NumPy arrays at a time through compiled programs of few shapes, on two threads.
+"""Tiles: columns of NumPy arrays, a few at a time, through compiled programs of few shapes on two threads.
 
-XLA runs a loop over rows on one core: two threads, each with a tile that stays in its cache, use both.
-Arrays that compiled code reads in place are not copied; of others a tile is copied to where the last one was.
+XLA runs a loop over rows on one core: two threads, each with a tile that stays in its cache, use two.
+Compiled code reads aligned contiguous arrays in place; tiles of others are copied to a buffer that each
+thread reuses.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ import numpy as np
 
 from jaxreg.numerics.precision import promotion
 
-ALIGNMENT = 64  # bytes: what XLA asks of an array that it reads in place
-MIN_WIDTH = 16  # columns: of fewer a compiler makes other code, with other last bits
-WORKERS = 2
-LARGE = 2**22  # bytes: from here on NumPy asks for large pages
+ALIGNMENT = 64  # bytes; of arrays that XLA reads in place
+MIN_WIDTH = 16  # columns; for fewer XLA generates other code, with other last bits
+THREADS = 2
+LARGE_ALLOCATION = 2**22  # bytes; from this size on NumPy asks for large pages
 
 Result = TypeVar("Result")
 
-_compiled: set[int] = set()  # hashes of programs and shapes; a stale one costs a second compilation, no more
+_compiled: set[int] = set()  # hashes of programs and shapes; a stale one costs at most a compilation
 
 
 class Tile(NamedTuple):
     """Some columns of a tree of arrays.
 
     Attributes:
-        data: arrays with the columns on their last axis, of length 1 where they are shared.
-        start: which is the first column, or None if these are all.
-        width: how many they are.
+        data: arrays with the columns on their last axis, of length 1 if shared.
+        start: the first column, or None if the tile is all of `data`.
+        width: the number of columns.
     """
 
     data: Any
@@ -44,11 +45,11 @@ class Tile(NamedTuple):
 
     @property
     def window(self) -> tuple[Any, int] | None:
-        """Start and width, if these are not all columns."""
+        """Start and width, or None if the tile is all of `data`."""
         return None if self.start is None else (self.start, self.width)
 
 
-def tiled(
+def map_tiles(
     function: Callable[[Tile], Result],
     data: Any,
     first: int,
@@ -56,105 +57,111 @@ def tiled(
     width: int,
     *,
     program: Hashable,
-    fixed: bool = False,
-    threads: int = WORKERS,
-    in_one_piece: bool = False,
+    fixed_width: bool = False,
+    threads: int = THREADS,
+    one_allocation: bool = False,
 ) -> Result:
-    """`function` of the columns first to last, put together in NumPy arrays along the last axis.
+    """`function` of the columns first to last, tile by tile, in NumPy arrays that concatenate the results.
 
     Args:
-        function: of a tile to a tree of arrays with its columns on their last axis, or of length 1 there.
+        function: from a tile to a tree of arrays with its columns on their last axis, or of length 1 there.
         data: a tree of NumPy arrays, (…, m) or (…, 1).
-        first: column.
-        last: column behind the last.
-        width: of a tile; fewer columns are rounded up to a power of two, with copies of the last.
-        fixed: whether they are rounded up to the width, where others give other last bits.
-        program: what `function` runs; of each the first tile runs alone, as two threads would compile twice.
-        threads: on how many.
-        in_one_piece: whether the arrays share their memory, for what lives and dies together.
+        first: the first column.
+        last: one past the last column.
+        width: of a tile; fewer columns are padded to a power of two with copies of the last.
+        fixed_width: whether to pad them to `width`, if other widths give other last bits.
+        program: identifies what `function` compiles; the first tile of each runs alone, as two threads would
+            compile it twice.
+        threads: number of threads.
+        one_allocation: whether the results share one allocation, if they have the same lifetime.
     """
     m = last - first
     if m <= width:
-        padded = width if fixed else rounded_up(m)
-        tile = Tile(jax.tree.map(partial(_padded, first=first, last=last, width=padded), data), None, padded)
-        return jax.tree.map(lambda a: np.asarray(a)[..., :m], function(tile))
-    in_place = all(_is_in_place(a) for a in jax.tree.leaves(data) if a.shape[-1] > 1)
+        return _map_one_tile(function, data, first, last, width if fixed_width else next_power_of_two(m))
+    in_place = all(_is_readable_in_place(a) for a in jax.tree.leaves(data) if a.shape[-1] > 1)
     starts = [min(start, last - width) for start in range(first, last, width)]
     buffers = threading.local()
-    whole: list[Any] = []
+    results: list[Any] = []
     lock = threading.Lock()
 
-    def work(start: int) -> None:
+    def run(start: int) -> None:
         if in_place:
             tile = Tile(data, np.int32(start), width)
         else:
-            tile = Tile(_staged(buffers, data, start, width), None, width)
-        part = jax.block_until_ready(function(tile))
+            tile = Tile(_copy_to_buffers(buffers, data, start, width), None, width)
+        tile_result = jax.block_until_ready(function(tile))
         with lock:
-            if not whole:
-                whole.append(_room_for(part, m, in_one_piece=in_one_piece))
+            if not results:
+                results.append(_allocate(tile_result, m, one_allocation=one_allocation))
 
-        def place(a: np.ndarray, b: Any) -> None:
+        def copy(a: np.ndarray, b: Any) -> None:
             if a.shape[-1] > 1:
                 a[..., start - first : start - first + width] = np.asarray(b)
 
-        jax.tree.map(place, whole[0], part)
+        jax.tree.map(copy, results[0], tile_result)
 
     if threads == 1:
         for start in starts:
-            work(start)
-        return whole[0]
-    compiled = hash((program, width, in_place, *((a.shape, str(a.dtype)) for a in jax.tree.leaves(data))))
-    if compiled not in _compiled:
-        work(starts.pop(0))
-        _compiled.add(compiled)
+            run(start)
+        return results[0]
+    key = hash((program, width, in_place, *((a.shape, str(a.dtype)) for a in jax.tree.leaves(data))))
+    if key not in _compiled:
+        run(starts.pop(0))
+        _compiled.add(key)
     context = thread_context()
 
-    def in_context(start: int) -> None:
+    def run_in_context(start: int) -> None:
         with context():
-            work(start)
+            run(start)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="jaxreg") as pool:
-        list(pool.map(in_context, starts))
-    return whole[0]
+        list(pool.map(run_in_context, starts))
+    return results[0]
 
 
-def cut(tile: Tile) -> Any:
+def _map_one_tile(function: Callable[[Tile], Result], data: Any, first: int, last: int, width: int) -> Result:
+    """`function` of the columns first to last, padded to a tile of this width."""
+    pad = partial(_pad_columns, first=first, last=last, width=width)
+    tile = Tile(jax.tree.map(pad, data), None, width)
+    return jax.tree.map(lambda a: np.asarray(a)[..., : last - first], function(tile))
+
+
+def views(tile: Tile) -> Any:
     """The columns of a tile, as views."""
     if tile.start is None:
         return tile.data
-    columns = slice(int(tile.start), int(tile.start) + tile.width)
-    return jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., columns], tile.data)
+    start = int(tile.start)
+    return slice_columns(tile.data, start, start + tile.width)
 
 
-def picked(data: Any, ids: np.ndarray) -> Any:
-    """Some columns of a tree of arrays; a single one twice, for an array of one column is a shared one."""
+def select_columns(data: Any, ids: np.ndarray) -> Any:
+    """Columns of a tree of arrays; a single one twice, since an array of one column would be a shared one."""
     ids = np.repeat(ids, 2) if len(ids) == 1 else ids
     return jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., ids], data)
 
 
-def between(data: Any, first: int, last: int) -> Any:
-    """The columns from first to last of a tree of arrays, in which one column is what all share."""
+def slice_columns(data: Any, first: int, last: int) -> Any:
+    """The columns first to last of a tree of arrays; arrays of one column are shared."""
     return jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., first:last], data)
 
 
-def seen_by_all(m: int, a: np.ndarray) -> np.ndarray:
-    """What is the same for all, in one place: of 32 columns the covariance is 2 KB."""
+def broadcast_columns(m: int, a: np.ndarray) -> np.ndarray:
+    """A view of m columns of an array that may have one, shared column; it takes no memory."""
     return a if a.shape[-1] == m else np.broadcast_to(a, (*a.shape[:-1], m))
 
 
-def one_if_shared(a: np.ndarray) -> np.ndarray:
-    """One column of an array in which all are the same memory."""
+def unbroadcast_columns(a: np.ndarray) -> np.ndarray:
+    """The inverse of `broadcast_columns`."""
     return a[..., :1] if a.shape[-1] > 1 and a.strides[-1] == 0 else a
 
 
-def rounded_up(count: int, least: int = MIN_WIDTH) -> int:
-    """The next power of two."""
-    return max(least, 1 << (count - 1).bit_length())
+def next_power_of_two(count: int) -> int:
+    """The smallest power of two ≥ count, at least MIN_WIDTH."""
+    return max(MIN_WIDTH, 1 << (count - 1).bit_length())
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array that compiled code reads in place."""
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """`np.empty` with the alignment of arrays that XLA reads in place."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
@@ -162,34 +169,40 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def thread_context() -> Callable[[], ExitStack]:
-    """JAX's settings belong to a thread: those of this one, for another."""
-    wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # pyright: ignore
+    """A context that gives another thread JAX's settings of this one; they are thread-local."""
+    x64, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # pyright: ignore
     rank, dtype = promotion()
 
     def enter() -> ExitStack:
-        entered = ExitStack()
-        entered.enter_context(jax.enable_x64(wide))
-        entered.enter_context(jax.default_device(device))
-        entered.enter_context(jax.numpy_rank_promotion(rank))
-        entered.enter_context(jax.numpy_dtype_promotion(dtype))
-        return entered
+        stack = ExitStack()
+        stack.enter_context(jax.enable_x64(x64))
+        stack.enter_context(jax.default_device(device))
+        stack.enter_context(jax.numpy_rank_promotion(rank))
+        stack.enter_context(jax.numpy_dtype_promotion(dtype))
+        return stack
 
     return enter
 
 
-def _room_for(part: Any, m: int, *, in_one_piece: bool) -> Any:
-    """Arrays for m columns like those of a part, and what is shared."""
-    leaves, tree = jax.tree.flatten(part)
-    arrays = [np.array(a) if a.shape[-1] == 1 else ((*a.shape[:-1], m), np.dtype(a.dtype)) for a in leaves]
-    missing = [a for a in arrays if isinstance(a, tuple)]
-    made = iter(_in_one_piece(missing) if in_one_piece else [empty(*a) for a in missing])
-    return jax.tree.unflatten(tree, [next(made) if isinstance(a, tuple) else a for a in arrays])
+def _allocate(tile_result: Any, m: int, *, one_allocation: bool) -> Any:
+    """Empty arrays like those of a tile, with m columns, and copies of shared ones."""
+    leaves, tree = jax.tree.flatten(tile_result)
+    is_shared = [a.shape[-1] == 1 for a in leaves]
+    own = [
+        ((*a.shape[:-1], m), np.dtype(a.dtype))
+        for a, shared in zip(leaves, is_shared, strict=True)
+        if not shared
+    ]
+    arrays = iter(_allocate_together(own) if one_allocation else [aligned_empty(*a) for a in own])
+    return jax.tree.unflatten(
+        tree, [np.array(a) if shared else next(arrays) for a, shared in zip(leaves, is_shared, strict=True)]
+    )
 
 
-def _in_one_piece(arrays: list[tuple[tuple[int, ...], np.dtype]]) -> list[np.ndarray]:
-    """Empty arrays in one allocation: large pages come ten times faster than as many small ones."""
+def _allocate_together(arrays: list[tuple[tuple[int, ...], np.dtype]]) -> list[np.ndarray]:
+    """Empty arrays in one allocation, on large pages, which are provided ten times faster than small ones."""
     sizes = [-(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT for shape, dtype in arrays]
-    memory = empty((max(sum(sizes), LARGE),), np.uint8)
+    memory = aligned_empty((max(sum(sizes), LARGE_ALLOCATION),), np.uint8)
     pieces = np.split(memory[: sum(sizes)], np.cumsum(sizes[:-1]))
     return [
         piece[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
@@ -197,26 +210,28 @@ def _in_one_piece(arrays: list[tuple[tuple[int, ...], np.dtype]]) -> list[np.nda
     ]
 
 
-def _is_in_place(a: np.ndarray) -> bool:
+def _is_readable_in_place(a: np.ndarray) -> bool:
     return a.flags.c_contiguous and a.ctypes.data % ALIGNMENT == 0
 
 
-def _padded(a: np.ndarray, first: int, last: int, width: int) -> np.ndarray:
-    """The columns from first to last, and copies of the last."""
+def _pad_columns(a: np.ndarray, first: int, last: int, width: int) -> np.ndarray:
+    """The columns first to last, padded to `width` with copies of the last."""
     if a.shape[-1] == 1:
         return a
     m = last - first
-    whole = empty((*a.shape[:-1], width), a.dtype)
-    whole[..., :m] = a[..., first:last]
-    whole[..., m:] = a[..., last - 1 : last]
-    return whole
+    padded = aligned_empty((*a.shape[:-1], width), a.dtype)
+    padded[..., :m] = a[..., first:last]
+    padded[..., m:] = a[..., last - 1 : last]
+    return padded
 
 
-def _staged(buffers: Any, data: Any, start: int, width: int) -> Any:
-    """Copies of some columns where those of the last tile of this thread were, which spares fresh pages."""
+def _copy_to_buffers(buffers: Any, data: Any, start: int, width: int) -> Any:
+    """Copy columns to the buffers of this thread, which are reused as fresh memory pages are slow."""
     leaves, tree = jax.tree.flatten(data)
     if not hasattr(buffers, "arrays"):
-        buffers.arrays = [a if a.shape[-1] == 1 else empty((*a.shape[:-1], width), a.dtype) for a in leaves]
+        buffers.arrays = [
+            a if a.shape[-1] == 1 else aligned_empty((*a.shape[:-1], width), a.dtype) for a in leaves
+        ]
     for buffer, a in zip(buffers.arrays, leaves, strict=True):
         if buffer is not a:
             np.copyto(buffer, a[..., start : start + width])

@@ -19,7 +19,7 @@ from jax.tree_util import Partial
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.data.source import Columns
-from jaxreg.engine.cascade import BlockResult, Task, placed_at, repeated
+from jaxreg.engine.cascade import BlockResult, Task, pad_ids, set_columns
 from jaxreg.engine.derivative import Observations, finite_or_1
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.features import feature_rows
@@ -31,7 +31,7 @@ from jaxreg.engine.operation import (
     operation,
     result_of,
 )
-from jaxreg.engine.tiles import Tile, between, cut, picked, tiled
+from jaxreg.engine.tiles import Tile, map_tiles, select_columns, slice_columns, views
 from jaxreg.numerics import small
 from jaxreg.numerics.precision import float64
 from jaxreg.numerics.vectors import over_batch
@@ -194,7 +194,7 @@ def _descend(
 
 
 def _near_minimum(
-    ansatz: Ansatz, operands: Operands, fixed: Operands, result: Minimum, y_only: bool
+    ansatz: Ansatz, operands: Operands, fixed_width: Operands, result: Minimum, y_only: bool
 ) -> Minimum:
     """By the implicit function theorem at ∇S = 0: a − H⁻¹∇S, where the data move ∇S and not H; and S at a."""
     found, axes = result.estimate, operands.y.ndim - 1
@@ -212,7 +212,7 @@ def _near_minimum(
         return jnp.where(ended, leaf, 0)
 
     value, slope = over_batch(lambda a, *data: jax.value_and_grad(of_a)(a, *data), (a, *data(operands)), axes)
-    H = over_batch(lambda a, *data: jax.hessian(of_a)(a, *data), (a, *data(fixed)), axes)
+    H = over_batch(lambda a, *data: jax.hessian(of_a)(a, *data), (a, *data(fixed_width)), axes)
     step = jnp.where(ended, over_batch(_newton_step, (H, slope), axes), 0).astype(a.dtype)
     change = small.matvec(standard.to_coefs, step)
     near = Observations.of(ansatz, found, jnp.zeros_like(found.coefs), operands.sigma_unit, operands[:3])
@@ -286,9 +286,9 @@ class AtOnce:
         ends = self._descend(task, own, dtype)
         far = np.flatnonzero(~_is_near(standard)) if dtype == np.float32 else np.array([], int)
         if len(far):
-            ids = repeated(far)
-            redone = self._descend(task, picked(own, ids), np.dtype(np.float64))
-            ends = jax.tree.map(lambda a, b: placed_at(ids, m, a.astype(b.dtype), b), ends, redone)
+            ids = pad_ids(far)
+            redone = self._descend(task, select_columns(own, ids), np.dtype(np.float64))
+            ends = jax.tree.map(lambda a, b: set_columns(ids, m, a.astype(b.dtype), b), ends, redone)
         return without_errors(_finished(dtype, estimate, standard, *ends), np)
 
     def _descend(self, task: Task, own: tuple, dtype: np.dtype) -> tuple:
@@ -313,14 +313,17 @@ class InTiles:
         """Descend in float32 where no offset costs float32 data digits, else in float64."""
         estimate, standard = found.estimate
         dtype = columns.y.dtype
-        own = (*between(columns[:3], first, last), standard)
+        own = (*slice_columns(columns[:3], first, last), standard)
         near = np.ones(last - first, bool) if dtype == np.float64 else _is_near(standard)
         groups = [(np.flatnonzero(near), dtype), (np.flatnonzero(~near), np.dtype(np.float64))]
         groups = [(ids, precision) for ids, precision in groups if len(ids)]
         if len(groups) == 1:
             ends = self._descend(task, own, groups[0][1], last - first)
         else:
-            parts = [self._descend(task, picked(own, ids), dtype, max(len(ids), 2)) for ids, dtype in groups]
+            parts = [
+                self._descend(task, select_columns(own, ids), dtype, max(len(ids), 2))
+                for ids, dtype in groups
+            ]
             order = np.argsort(np.concatenate([ids for ids, _ in groups]))
             cut = [[a[..., : len(ids)] for a in part] for part, (ids, _) in zip(parts, groups, strict=True)]
             ends = [np.concatenate(halves, axis=-1)[..., order] for halves in zip(*cut, strict=True)]
@@ -331,13 +334,13 @@ class InTiles:
         wide = self.wide or dtype == np.float64
 
         def of_tile(tile: Tile) -> tuple:
-            x, y, w, standard = jax.tree.map(lambda a: a.astype(dtype), cut(tile))
+            x, y, w, standard = jax.tree.map(lambda a: a.astype(dtype), views(tile))
             with jax.enable_x64(wide):
                 end = _descend_tile(task.ansatz, task.solver, self.cost, x, y, w, standard)
             return jax.tree.map(np.asarray, end)
 
         program = ("descent", task.ansatz, dtype, jax.tree.structure((task.solver, self.cost)))
-        return tiled(of_tile, own, 0, count, TILE, program=program)
+        return map_tiles(of_tile, own, 0, count, TILE, program=program)
 
 
 @partial(jax.jit, static_argnums=0)
