@@ -22,7 +22,7 @@ from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.operation import Operands, SumsAndPoint, moments_of, result_of
 from jaxreg.engine.sandwich import Robust
-from jaxreg.engine.sums import size
+from jaxreg.engine.sums import augmented_size
 from jaxreg.engine.tiles import next_power_of_two, select_columns
 from jaxreg.numerics.precision import float64
 
@@ -125,7 +125,7 @@ def shares_design(task: Task, columns: Columns) -> bool:
     if not shared or not matrix_sums.applies(task.ansatz, x, True) or task.finish is moments_of:
         return False
     rows_count = bool(np.isfinite(x).all()) and (w is None or bool(((w > 0) & np.isfinite(w)).all()))
-    return rows_count and task.solver.ends_at_turning_point and len(x) >= size(task.ansatz, x)
+    return rows_count and task.solver.ends_at_turning_point and len(x) >= augmented_size(task.ansatz, x)
 
 
 def methods_for(precision: str, plain: list[Method], certified: Method) -> list[Method]:

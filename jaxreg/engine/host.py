@@ -19,9 +19,9 @@ from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.operation import Operands, SumsAndPoint
 from jaxreg.engine.products import TILE_COLUMNS
 from jaxreg.engine.row_sums import row_sums
-from jaxreg.engine.rows import ROWS, few_lengths
+from jaxreg.engine.rows import ROWS, padded_length
 from jaxreg.engine.sandwich import Robust, most_lags, with_robust_errors
-from jaxreg.engine.sums import Raw, Sums, raw_units, size
+from jaxreg.engine.sums import Sums, SumScaling, augmented_size, sum_scaling
 from jaxreg.engine.tiles import (
     Tile,
     broadcast_columns,
@@ -35,8 +35,8 @@ from jaxreg.engine.turning_point import PADDED_ROWS, max_added, turning_point
 from jaxreg.numerics.precision import float64
 from jaxreg.numerics.vectors import MAX_LISTED
 
-HOST = ROWS["cpu"]._replace(filled=True)
-ON_FILLED = partial(operation.on_shared_design, filled=True)
+HOST = ROWS["cpu"]._replace(padded=True)
+ON_FILLED = partial(operation.on_shared_design, padded=True)
 SUMS_IN_CACHE = 2**17  # numbers, of all running sums of a tile
 SOLVED_COLUMNS = 2**18  # data sets whose few sums are solved at once, on all cores
 MIN_TILE = 256  # columns
@@ -82,7 +82,7 @@ def _has_complete(y: np.ndarray, first: int, last: int) -> bool:
 def by_sums(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     """By plain sums in float64."""
     ansatz, (n, _) = task.ansatz, columns.y.shape
-    q = size(ansatz, columns.x)
+    q = augmented_size(ansatz, columns.x)
     by_products = matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1)
     width = TILE_COLUMNS if by_products else 1 << (SUMS_IN_CACHE // (q * (q + 3) // 2)).bit_length() - 1
     reader = _Reader(ansatz, by_products, may_be_unmasked=_is_exact(ansatz, columns))
@@ -103,11 +103,13 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
             of_tile, (data, columns[3:]), first, last, width, program=program, fixed_width=by_products
         )
     program = ("sums", ansatz, reader.masked)
-    sums, raw = map_tiles(
+    sums, scaling = map_tiles(
         reader, data, first, last, width, program=program, fixed_width=by_products, one_allocation=True
     )
     others = slice_columns(columns[3:], first, last)
-    return map_tiles(of_sums, (sums, raw, others), 0, last - first, SOLVED_COLUMNS, program=None, threads=1)
+    return map_tiles(
+        of_sums, (sums, scaling, others), 0, last - first, SOLVED_COLUMNS, program=None, threads=1
+    )
 
 
 def certified(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
@@ -138,12 +140,12 @@ class _Reader:
         self.ansatz, self.by_products = ansatz, by_products
         self.masked = not may_be_unmasked
 
-    def __call__(self, tile: Tile) -> tuple[Sums, Raw | None]:
+    def __call__(self, tile: Tile) -> tuple[Sums, SumScaling | None]:
         if not self.masked:
-            sums, raw = _sums(self.ansatz, self.by_products, False, tile.width, tile.data, tile.start)
+            sums, scaling = _sums(self.ansatz, self.by_products, False, tile.width, tile.data, tile.start)
             diagonal = [sums.second[i * (i + 3) // 2] for i in range(len(sums.first))]
             if all(np.isfinite(a).all() for a in diagonal):
-                return jax.tree.map(lambda a: np.broadcast_to(a, (tile.width,)), sums), raw
+                return jax.tree.map(lambda a: np.broadcast_to(a, (tile.width,)), sums), scaling
             self.masked = True
         return _sums(self.ansatz, self.by_products, True, tile.width, tile.data, tile.start)
 
@@ -164,7 +166,7 @@ def _is_exact(ansatz: Ansatz, columns: Columns) -> bool:
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _sums(
     ansatz: Ansatz, by_products: bool, masked: bool, width: int, data: tuple, start: Any
-) -> tuple[Sums, Raw | None]:
+) -> tuple[Sums, SumScaling | None]:
     """The sums of a tile and their units."""
     window = None if start is None else (start, width)
 
@@ -173,10 +175,10 @@ def _sums(
 
     with float64():
         some = jax.tree.map(cut, data)
-        raw = raw_units(ansatz, *some, centered=by_products)
+        scaling = sum_scaling(ansatz, *some, centered=by_products)
         if by_products:
-            return matrix_sums.matrix_sums(ansatz, raw, *some, rows=HOST), raw
-        return row_sums(ansatz, raw, *data, rows=HOST, masked=masked, window=window), raw
+            return matrix_sums.matrix_sums(ansatz, scaling, *some, rows=HOST), scaling
+        return row_sums(ansatz, scaling, *data, rows=HOST, masked=masked, window=window), scaling
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -187,7 +189,7 @@ def _solve(
     solver: Any,
     added: Any,
     sums: Sums,
-    raw: Raw | None,
+    scaling: SumScaling | None,
     others: tuple,
 ) -> tuple:
     """What is found of sums."""
@@ -195,7 +197,7 @@ def _solve(
     nothing: Any = None
     operands = Operands(nothing, nothing, None, sigma_unit, x_origin, y_origin, solver)
     with float64():
-        point = turning_point(ansatz, sums, raw, operands.origin(ansatz), added, dtype)
+        point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), added, dtype)
         return (*finish(ansatz, operands, SumsAndPoint(sums, point, None), dtype), point.accurate)
 
 
@@ -235,7 +237,7 @@ def _robust(
 def _lengthened(data: tuple) -> tuple:
     """With gaps behind the last observation, to one of few numbers of rows."""
     n = len(data[1])
-    rows = few_lengths(n)
+    rows = padded_length(n)
 
     def lengthened(a: np.ndarray | None, value: float) -> np.ndarray | None:
         if a is None:

@@ -34,7 +34,7 @@ from jaxreg.engine.rows import ROWS, by_platform
 from jaxreg.engine.sandwich import Robust, with_robust_errors
 from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.shared_sums import SharedSums, shared_sums
-from jaxreg.engine.sums import Origin, Sums, columns_of, raw_units
+from jaxreg.engine.sums import Origin, Sums, columns_of, sum_scaling
 from jaxreg.engine.turning_point import TurningPoint, listed_point, max_added, turning_point
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import float64, promoting
@@ -214,19 +214,19 @@ def by_sums(ansatz: Ansatz, operands: Operands) -> SumsAndPoint:
     x, y, weights = operands[:3]
     x_is_shared = all(length == 1 for length in x.shape[1 + ansatz.x_is_vector :])
     by_products = matrix_sums.applies(ansatz, x, x_is_shared)
-    raw = raw_units(ansatz, x, y, weights, centered=by_products)
+    scaling = sum_scaling(ansatz, x, y, weights, centered=by_products)
     add = matrix_sums.matrix_sums if by_products else row_sums
-    sums = by_platform(partial(add, ansatz), raw, x, y, weights)
-    point = turning_point(ansatz, sums, raw, operands.origin(ansatz), max_added(y.shape[0]), y.dtype)
+    sums = by_platform(partial(add, ansatz), scaling, x, y, weights)
+    point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), max_added(y.shape[0]), y.dtype)
     return SumsAndPoint(sums, point, None)
 
 
-def on_shared_design(ansatz: Ansatz, operands: Operands, *, filled: bool = False) -> SumsAndPoint:
+def on_shared_design(ansatz: Ansatz, operands: Operands, *, padded: bool = False) -> SumsAndPoint:
     """From one product for all of y (n, m), on a design that all share; those with gaps are not accurate."""
     x, y, weights = operands[:3]
-    raw = raw_units(ansatz, x, y, weights, centered=True)
-    sums = by_platform(partial(shared_sums, ansatz), raw, x, y, weights, filled=filled)
-    point = turning_point(ansatz, sums, raw, operands.origin(ansatz), max_added(len(y)), y.dtype)
+    scaling = sum_scaling(ansatz, x, y, weights, centered=True)
+    sums = by_platform(partial(shared_sums, ansatz), scaling, x, y, weights, padded=padded)
+    point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), max_added(len(y)), y.dtype)
     return SumsAndPoint(sums, point._replace(accurate=point.accurate & point.finite), None)
 
 

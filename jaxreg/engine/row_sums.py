@@ -1,14 +1,15 @@
-"""Sums over the rows in order: a few rows are written out in the body of a loop, on every platform.
+"""Sums over the rows in order: on every platform, a loop whose body adds up a few rows.
 
-Each row is a slice of its own, its products are masked and added to running sums as long as a row: on the CPU
-a kernel for each sum, on a GPU one for all. Slicing the few as one block makes XLA store every product first
-(2 ×), `jnp.sum(axis=0)` and one `lax.reduce` for all sums are slower still. The axes of the data sets stay as
-they are.
+Each row is sliced on its own; its products are masked and added to running sums of the length of a row. XLA
+compiles a kernel per sum on the CPU, and one for all on a GPU. Slicing the few rows as one block makes XLA
+store every product (twice as slow); `jnp.sum(axis=0)`, or one `lax.reduce` for all sums, is slower still. The
+axes of the data sets stay as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
@@ -19,9 +20,9 @@ from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.cost import is_valid
 from jaxreg.engine.rows import Rows
-from jaxreg.engine.sums import Raw, Sums, columns_of, size, z_of
+from jaxreg.engine.sums import Sums, SumScaling, augmented_row, augmented_size, columns_of
 
-MULTIPLIED = 4  # weights whose product is a float64 whatever they are in float32
+FLOAT32_FACTORS = 4  # float32 numbers whose product in float64 neither overflows nor underflows
 MANTISSA_BITS, MANTISSA, ONE = 52, 2**52 - 1, 1023 << 52  # of a float64 as an integer
 
 Window = tuple[Any, int]
@@ -30,7 +31,7 @@ State = TypeVar("State")
 
 def row_sums(
     ansatz: Ansatz,
-    raw: Raw | None,
+    scaling: SumScaling | None,
     x: Array,
     y: Array,
     weights: Array | None,
@@ -42,87 +43,96 @@ def row_sums(
     """The sums of every data set over its valid observations.
 
     Args:
-        ansatz: whose basis ψ is.
-        raw: the units to add in; those of the data without.
+        ansatz: with the basis ψ.
+        scaling: of x and y; None for the units of the data.
         x: (n, *batch) or, where one observation is a vector, (n, k, *batch); axes of length 1 are shared.
         y: (n, *batch).
         weights: (n, *batch), or None.
         rows: how many at once.
-        masked: whether to leave out what is missing; without, a data set with a gap gets NaN.
-        window: (start, width), for some of the columns of arrays (n, m).
+        masked: whether to skip missing observations; if not, a data set with a gap gets NaN.
+        window: (start, width), to select columns of arrays (n, m).
     """
-    n = y.shape[0]
-    at_once = MULTIPLIED if y.dtype == jnp.float32 else 1
+    n, at_once = y.shape[0], FLOAT32_FACTORS if y.dtype == jnp.float32 else 1
+    terms = partial(_terms, ansatz, scaling, masked)
 
-    def terms(x: Array, y: Array, w: Array | None) -> list[Array]:
-        columns = columns_of(ansatz, x, 0)
-        z = z_of(ansatz, raw, columns, y)
-        products = [a * b for i, a in enumerate(z) for b in z[: i + 1]]
-        if not masked:
-            return [*z, *products]
-        valid = is_valid(columns, y, w)
-        if w is None:
-            return [jnp.where(valid, a, 0) for a in (jnp.ones((), jnp.float64), *z, *products)]
-        wide = jnp.where(w > 0, w, jnp.nan).astype(jnp.float64)  # NaN for an impossible one
-        ones = valid.astype(jnp.float64)
-        return [ones, *(jnp.where(valid, a, 0) for a in (wide, *(wide * a for a in (*z, *products))))]
-
-    def with_weights_of(taken: list[tuple], product: _Product) -> _Product:
-        factors = [jnp.where(is_valid(columns_of(ansatz, x, 0), y, w) & (w > 0), w, 1) for x, y, w in taken]
-        factors = [a.astype(jnp.float64) for a in factors]
-        for i in range(0, len(factors), at_once):
-            product = product.times(_multiplied(factors[i : i + at_once]))
-        return product
-
-    def step(state: tuple[list[Array], _Product | None], taken: list[tuple]) -> tuple:
+    def step(state: tuple[list[Array], _Product | None], observations: list[tuple]) -> tuple:
         sums, product = state
-        total = terms(*taken[0])
-        for row in taken[1:]:
-            total = [a + b for a, b in zip(total, terms(*row), strict=True)]
+        total = terms(*observations[0])
+        for observation in observations[1:]:
+            total = [a + b for a, b in zip(total, terms(*observation), strict=True)]
         sums = [a + b for a, b in zip(sums, total, strict=True)]
-        return sums, None if product is None else with_weights_of(taken, product)
+        return sums, None if product is None else _times_weights(ansatz, at_once, product, observations)
 
-    q = size(ansatz, x)
-    of_x, of_y, whole = _zeros(ansatz, *row((x, y, weights), window, 0))
+    q = augmented_size(ansatz, x)
+    x_zero, y_zero, zero = _zeros(ansatz, *row((x, y, weights), window, 0))
     if masked:
-        of_x = of_y = whole
-    of_z = [of_x] * (q - 1) + [of_y]
-    sums = [*of_z, *(a + b for i, a in enumerate(of_z) for b in of_z[: i + 1])]
-    sums = [whole] * (masked + (weights is not None)) + sums
-    product = None if weights is None else _Product.one(whole, rows.has_bits)
-    sums, product = over_rows((x, y, weights), rows.added, window, step, (sums, product))
-    nobs = sums.pop(0) if masked else of_x + n
+        x_zero = y_zero = zero
+    z_zeros = [x_zero] * (q - 1) + [y_zero]
+    sums = [*z_zeros, *(a + b for i, a in enumerate(z_zeros) for b in z_zeros[: i + 1])]
+    sums = [zero] * (masked + (weights is not None)) + sums
+    product = None if weights is None else _Product.one(zero, rows.has_bits)
+    sums, product = over_rows((x, y, weights), rows.unrolled, window, step, (sums, product))
+    nobs = sums.pop(0) if masked else x_zero + n
     weight = nobs if weights is None else sums.pop(0)
     log_weight = None if product is None else product.logarithm()
     return Sums(nobs, weight, log_weight, sums[:q], sums[q:])
 
 
+def _terms(
+    ansatz: Ansatz, scaling: SumScaling | None, masked: bool, x: Array, y: Array, w: Array | None
+) -> list[Array]:
+    """One row of the sums: 1 if masked, w if given, w z, and the lower triangle of w z zᵀ."""
+    columns = columns_of(ansatz, x, 0)
+    z = augmented_row(ansatz, scaling, columns, y)
+    products = [a * b for i, a in enumerate(z) for b in z[: i + 1]]
+    if not masked:
+        return [*z, *products]
+    valid = is_valid(columns, y, w)
+    if w is None:
+        return [jnp.where(valid, a, 0) for a in (jnp.ones((), jnp.float64), *z, *products)]
+    positive = jnp.where(w > 0, w, jnp.nan).astype(jnp.float64)  # NaN for an invalid weight
+    count = valid.astype(jnp.float64)
+    weighted = (positive, *(positive * a for a in (*z, *products)))
+    return [count, *(jnp.where(valid, a, 0) for a in weighted)]
+
+
+def _times_weights(ansatz: Ansatz, at_once: int, product: _Product, observations: list[tuple]) -> _Product:
+    """Multiply by the valid positive weights of a few rows, `at_once` of them in plain float64."""
+    factors = [
+        jnp.where(is_valid(columns_of(ansatz, x, 0), y, w) & (w > 0), w, 1) for x, y, w in observations
+    ]
+    factors = [a.astype(jnp.float64) for a in factors]
+    for i in range(0, len(factors), at_once):
+        product = product.times(_multiply(factors[i : i + at_once]))
+    return product
+
+
 def _zeros(ansatz: Ansatz, x: Array, y: Array, w: Array | None) -> tuple[Array, Array, Array]:
-    """0 in float64 with the axes of a column of x, of y and of all, and lying where they lie."""
-    of_x, of_y = (jnp.zeros_like(a, jnp.float64) for a in (columns_of(ansatz, x, 0)[0], y))
-    whole = of_x + of_y
-    return of_x, of_y, whole if w is None else whole + jnp.zeros_like(w, jnp.float64)
+    """Zeros in float64 with the shape and sharding of a column of x, of y, and of all together."""
+    x_zero, y_zero = (jnp.zeros_like(a, jnp.float64) for a in (columns_of(ansatz, x, 0)[0], y))
+    zero = x_zero + y_zero
+    return x_zero, y_zero, zero if w is None else zero + jnp.zeros_like(w, jnp.float64)
 
 
 def over_rows(
     arrays: tuple[Array | None, ...],
-    rows: int,
+    count: int,
     window: Window | None,
     step: Callable[[State, list[tuple]], State],
     state: State,
 ) -> State:
-    """`step(state, observations)` for so many rows at a time, and for those that are left."""
+    """Loop `step(state, observations)` over `count` rows at a time, and call it for the remaining rows."""
     n = max(a.shape[0] for a in arrays if a is not None)
 
-    def some(first: Any, count: int, state: State) -> State:
+    def step_at(first: Any, count: int, state: State) -> State:
         return step(state, [row(arrays, window, first + r) for r in range(count)])
 
-    state = lax.fori_loop(0, n // rows, lambda j, state: some(j * rows, rows, state), state)
-    return some(n - n % rows, n % rows, state) if n % rows else state
+    state = lax.fori_loop(0, n // count, lambda j, state: step_at(j * count, count, state), state)
+    return step_at(n - n % count, n % count, state) if n % count else state
 
 
 def row(arrays: tuple[Array | None, ...], window: Window | None, i: Any) -> tuple:
-    """One observation of each array, of some columns if there is a window and they are not shared."""
+    """Row i of each array, cut to the window unless its columns are shared."""
     return tuple(None if a is None else _row(a, i, window) for a in arrays)
 
 
@@ -136,37 +146,37 @@ def _row(a: Array, i: Any, window: Window | None) -> Array:
 
 
 class _Product(NamedTuple):
-    """mantissa · 2^exponent, float64: of the weights, whose logarithm is taken once."""
+    """The product of the weights, mantissa · 2^exponent in float64, so that a single logarithm is taken."""
 
     mantissa: Array
     exponent: Array
 
     @classmethod
     def one(cls, zero: Array, has_bits: bool) -> _Product:
-        """1 with the axes of `zero`; the exponent is no integer where floats cannot be taken apart."""
+        """1, shaped as `zero`; the exponent is a float if floats cannot be split into bits."""
         return cls(zero + 1, zero.astype(jnp.int64) if has_bits else zero)
 
     def times(self, factor: Array) -> _Product:
-        """With one more positive factor."""
+        """Multiply by a positive factor."""
         if self.exponent.dtype != jnp.int64:
             return _Product(self.mantissa, self.exponent + jnp.log2(factor))
-        mantissa, exponent = _taken_apart(factor)
-        mantissa, carried = _taken_apart(self.mantissa * mantissa)
-        return _Product(mantissa, self.exponent + exponent + carried)
+        mantissa, exponent = _split(factor)
+        mantissa, carry = _split(self.mantissa * mantissa)
+        return _Product(mantissa, self.exponent + exponent + carry)
 
     def logarithm(self) -> Array:
-        """The natural one."""
+        """The natural logarithm."""
         return jnp.log(self.mantissa) + self.exponent * np.log(2)
 
 
-def _taken_apart(a: Array) -> tuple[Array, Array]:
-    """Mantissa in [1, 2) and exponent of a normal number."""
+def _split(a: Array) -> tuple[Array, Array]:
+    """Mantissa in [1, 2) and exponent of a positive normal number."""
     bits = lax.bitcast_convert_type(a, jnp.int64)
     mantissa = lax.bitcast_convert_type(bits & MANTISSA | ONE, jnp.float64)
     return mantissa, (bits >> MANTISSA_BITS) - (ONE >> MANTISSA_BITS)
 
 
-def _multiplied(factors: list[Array]) -> Array:
+def _multiply(factors: list[Array]) -> Array:
     product = factors[0]
     for factor in factors[1:]:
         product = product * factor

@@ -1,4 +1,4 @@
-"""How many rows of the data are worked on at once, which is the platform's."""
+"""The number of rows of the data that are processed at once, which depends on the platform."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from jax import lax
 
 
 class Rows(NamedTuple):
-    """What a platform likes.
+    """Numbers of rows that make fast programs on a platform.
 
     Attributes:
-        added: rows that are added up, one by one, before they are added to running sums.
+        unrolled: rows that the body of a loop adds up before it adds them to running sums.
         multiplied: rows of a matrix product.
-        has_bits: whether to take floats apart as integers; a TPU cannot, and logarithms cost a GPU nothing.
-        filled: whether the last product is filled up with rows of 0, for one with the same bits in any tile.
+        has_bits: whether to split floats into exponent and mantissa as integers: impossible on a TPU, and no
+            faster than logarithms on a GPU.
+        padded: whether rows of 0 pad the last product, which gives it the same last bits in any tile.
     """
 
-    added: int
+    unrolled: int
     multiplied: int
     has_bits: bool
-    filled: bool = False
+    padded: bool = False
 
 
-# CPU: 2 and 8 added take 1.2 × as long; the float64 copies of 128 rows stay in a cache, and are few for sums
-# that they are added to. GPU (H200): beyond 40 added XLA makes many kernels. The bound of the rounding counts
-# on sums of 256 rows at most, see `max_added`.
+# CPU: 2 or 8 unrolled rows take 1.2 × as long; float64 copies of 128 rows stay in cache, and are many enough
+# that adding their product to the sums costs little. GPU (H200): beyond 40 unrolled rows XLA makes many
+# kernels. The bound of the rounding assumes products of at most 256 rows, see `max_roundings`.
 ROWS = {
-    "cpu": Rows(added=4, multiplied=128, has_bits=True),
-    "default": Rows(added=30, multiplied=256, has_bits=False),
+    "cpu": Rows(unrolled=4, multiplied=128, has_bits=True),
+    "default": Rows(unrolled=30, multiplied=256, has_bits=False),
 }
 
 
-def few_lengths(n: int) -> int:
-    """n rounded up to one of few numbers: a power of two, or three quarters of one."""
-    rows = max(8, 1 << (n - 1).bit_length())
-    return rows * 3 // 4 if n <= rows * 3 // 4 and rows > 8 else rows
+def padded_length(n: int) -> int:
+    """n rounded up to a power of two or three quarters of one: few lengths compile few programs."""
+    length = max(8, 1 << (n - 1).bit_length())
+    return length * 3 // 4 if n <= length * 3 // 4 and length > 8 else length
 
 
-def by_platform(function: Callable, *args: Any, filled: bool = False) -> Any:
-    """`function(*args, rows=...)` with the rows of the platform that it is compiled for."""
-    ways = {name: partial(function, rows=rows._replace(filled=filled)) for name, rows in ROWS.items()}
-    return lax.platform_dependent(*args, **ways)
+def by_platform(function: Callable, *args: Any, padded: bool = False) -> Any:
+    """`function(*args, rows=...)` with the `Rows` of the platform that it is compiled for."""
+    branches = {name: partial(function, rows=rows._replace(padded=padded)) for name, rows in ROWS.items()}
+    return lax.platform_dependent(*args, **branches)

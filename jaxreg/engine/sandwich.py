@@ -27,7 +27,7 @@ from jaxreg.cost import is_valid
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.features import feature_rows, variance
-from jaxreg.engine.products import over_chunks, product
+from jaxreg.engine.products import over_row_tiles, product
 from jaxreg.engine.row_sums import Window, over_rows, row
 from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import columns_of
@@ -166,7 +166,7 @@ def _meat(
 ) -> tuple[Symmetric, Array]:
     """M in units of `known.unit`², and the number of clusters."""
     row_of = partial(_row, ansatz, known)
-    over = partial(over_rows, (x, y, weights), rows.added, window)
+    over = partial(over_rows, (x, y, weights), rows.unrolled, window)
     none = jnp.zeros_like(nobs)
     if robust.cov_type == "cluster":
         row_at = partial(row, (x, y, weights), window)
@@ -289,7 +289,7 @@ def _by_products(
         return meat + product(some(pairs, 1), square)
 
     meat = jnp.broadcast_to(jnp.zeros_like(known.unit), (len(pairs), *known.unit.shape))
-    meat = over_chunks(n, rows, step, meat)
+    meat = over_row_tiles(n, rows, step, meat)
     M = meat[triangle(p)]
     if first:
         r = r.at[0].set(0)

@@ -1,7 +1,7 @@
-"""Sums of data sets without gaps on a design that all share, whose part of the work is done once.
+"""Sums of data sets without gaps on a shared design, whose part of the work is done once.
 
-Σ w ψψᵀ is the same for all, Σ w ψ y is one matrix product and A⁻¹ one small matrix: at n = 300 and p = 32 a
-data set takes 30 times less than with sums and normal equations of its own.
+Σ w ψψᵀ and its inverse are the same for all, and Σ w ψ y is one matrix product: at n = 300 and p = 32 a data
+set takes a thirtieth of the time of sums and normal equations of its own.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import jax.numpy as jnp
 
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
-from jaxreg.engine.products import over_chunks, product
+from jaxreg.engine.products import over_row_tiles, product
 from jaxreg.engine.rows import Rows
-from jaxreg.engine.sums import Raw, columns_of, z_of
+from jaxreg.engine.sums import SumScaling, augmented_row, columns_of
 
 
 class SharedSums(NamedTuple):
-    """`Sums` where the axis of the data sets has length 1 in what they share, all float64.
+    """`Sums` in float64, where the axis of the data sets has length 1 if all share a sum.
 
     Attributes:
-        nobs: how many observations there are, (1,).
+        nobs: number of observations, (1,).
         weight: Σ w, (1,).
         log_weight: Σ log w, (1,); None without weights.
         psi: Σ w ψ, (k, 1).
-        u: Σ w u, (m,).
+        y: Σ w u, (m,).
         gram: Σ w ψψᵀ, (k, k, 1).
         cross: Σ w ψ u, (k, m).
         square: Σ w u², (m,).
@@ -36,41 +36,41 @@ class SharedSums(NamedTuple):
     weight: Array
     log_weight: Array | None
     psi: Array
-    u: Array
+    y: Array
     gram: Array
     cross: Array
     square: Array
 
 
 def shared_sums(
-    ansatz: Ansatz, raw: Raw | None, x: Array, y: Array, weights: Array | None, *, rows: Rows
+    ansatz: Ansatz, scaling: SumScaling | None, x: Array, y: Array, weights: Array | None, *, rows: Rows
 ) -> SharedSums:
-    """The sums of y, (n, m), over all of its rows, with x and weights that are finite and there."""
-    units, n = not_none(raw), y.shape[0]
+    """The sums of y, (n, m), over all of its rows, with finite x and positive finite weights."""
+    scaling, n = not_none(scaling), y.shape[0]
     columns = columns_of(ansatz, x, 1)
-    *psi, _ = z_of(ansatz, units, columns, jnp.zeros_like(columns[0]))
+    *psi, _ = augmented_row(ansatz, scaling, columns, jnp.zeros_like(columns[0]))
     one = jnp.ones((n, 1))
     w = one if weights is None else weights.astype(jnp.float64)
     design = jnp.concatenate([one, *psi], axis=1)
-    weighted, q = (w * design).T, design.shape[1]
+    weighted_design, q = (w * design).T, design.shape[1]
 
-    def added(some: Callable[..., Array], sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def step(tile: Callable[..., Array], sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         A, b, square = sums
-        weighted_x = some(weighted, 1)
-        u = (some(y).astype(jnp.float64) - units.y_center) * (1 / units.y_scale)
-        square = square + jnp.sum(some(w) * u * u, axis=0)
-        return A + product(weighted_x, some(design)), b + product(weighted_x, u), square
+        weighted = tile(weighted_design, 1)
+        y_scaled = (tile(y).astype(jnp.float64) - scaling.y_center) * (1 / scaling.y_scale)
+        square = square + jnp.sum(tile(w) * y_scaled * y_scaled, axis=0)
+        return A + product(weighted, tile(design)), b + product(weighted, y_scaled), square
 
     zero = jnp.zeros_like(y[0], jnp.float64)
-    sums = jnp.zeros((q, q)) + jnp.zeros_like(weighted[0, 0]), jnp.zeros((q, 1)) + zero, zero
-    A, b, square = over_chunks(n, rows, added, sums)
+    zeros = jnp.zeros((q, q)) + jnp.zeros_like(weighted_design[0, 0]), jnp.zeros((q, 1)) + zero, zero
+    A, b, square = over_row_tiles(n, rows, step, zeros)
     A = A[..., None]
     return SharedSums(
         nobs=jnp.full((1,), n, jnp.float64),
         weight=A[0, 0],
         log_weight=None if weights is None else jnp.sum(jnp.log(w), axis=0),
         psi=A[1:, 0],
-        u=b[0],
+        y=b[0],
         gram=A[1:, 1:],
         cross=b[1:],
         square=square,

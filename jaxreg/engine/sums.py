@@ -1,7 +1,7 @@
-"""What one pass over the data adds up, whatever the way: the contract of row_sums and matrix_sums.
+"""The sums that one pass over the data makes: the contract of row_sums and matrix_sums.
 
-With z = (ψ₁(t), …, ψ_k(t), u), the basis of the ansatz without its constant and the response, both in
-units near those of the data, a quadratic cost sees the data through Σ w, Σ w z and Σ w z zᵀ alone.
+With the augmented row z = (ψ₁(t), …, ψ_k(t), u), the basis of the ansatz without its constant followed by the
+response, a quadratic cost depends on the data through Σ w, Σ w z and Σ w z zᵀ alone.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from jaxreg.cost import is_valid
 from jaxreg.numerics.precision import power_of_two
 from jaxreg.numerics.vectors import Vector
 
-FIRST_ROWS = 8  # among which a near origin lies
+FIRST_ROWS = 8  # whose middle is the center of x and y
 
 
-class Raw(NamedTuple):
-    """t = (x − x_center) / x_scale and u = (y − y_center) / y_scale, as they are added, in float64.
+class SumScaling(NamedTuple):
+    """t = (x − x_center) / x_scale and u = (y − y_center) / y_scale, of which sums are made, in float64.
 
     Attributes:
         x_center: for each column of x, () or (*batch).
@@ -36,10 +36,10 @@ class Raw(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What was taken out of integers before they became floats; see `floats_and_origin` for its dtype.
+    """The origin subtracted from integers before their conversion to floats; see `floats_and_origin`.
 
     Attributes:
-        x: for each column of x, () or (*batch); None where x came in floats.
+        x: for each column of x, () or (*batch); None for floats.
         y: () or (*batch), or None.
     """
 
@@ -48,10 +48,10 @@ class Origin(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums over the valid observations of each data set, in float64; all of shape (*batch).
+    """Sums over the valid observations of each data set, in float64, all of shape (*batch).
 
     Attributes:
-        nobs: how many are valid.
+        nobs: number of valid observations.
         weight: Σ w.
         log_weight: Σ log w; None without weights.
         first: Σ w z.
@@ -66,60 +66,61 @@ class Sums(NamedTuple):
 
 
 def columns_of(ansatz: Ansatz, x: Array, axis: int) -> list[Array]:
-    """The columns of x, which are on this axis where one observation is a vector."""
+    """The columns of x: along `axis` if an observation is a vector, else x alone."""
     if not ansatz.x_is_vector:
         return [x]
     return [x[(slice(None),) * axis + (j,)] for j in range(x.shape[axis])]
 
 
-def size(ansatz: Ansatz, x: Array) -> int:
-    """How many z_i there are."""
+def augmented_size(ansatz: Ansatz, x: Array) -> int:
+    """The length k + 1 of z."""
     return 1 + len(ansatz.param_names(x.shape[1] if ansatz.x_is_vector else 1)) - ansatz.has_intercept
 
 
-def z_of(ansatz: Ansatz, raw: Raw | None, x: list[Array], y: Array) -> list[Array]:
-    """z of observations with these columns of x, in float64; without `raw` in the units of the data."""
-    t, u = [a.astype(jnp.float64) for a in x], y.astype(jnp.float64)
-    if raw is not None:
-        t = [(a - c) * (1 / s) for a, c, s in zip(t, raw.x_center, raw.x_scale, strict=True)]
-        u = (u - raw.y_center) * (1 / raw.y_scale)
-    return [*ansatz.basis(t)[int(ansatz.has_intercept) :], u]
+def augmented_row(ansatz: Ansatz, scaling: SumScaling | None, x: list[Array], y: Array) -> list[Array]:
+    """z in float64, of the columns of x and of y; in the units of the data if `scaling` is None."""
+    x_scaled, y_scaled = [a.astype(jnp.float64) for a in x], y.astype(jnp.float64)
+    if scaling is not None:
+        centers_and_scales = zip(x_scaled, scaling.x_center, scaling.x_scale, strict=True)
+        x_scaled = [(a - c) * (1 / s) for a, c, s in centers_and_scales]
+        y_scaled = (y_scaled - scaling.y_center) * (1 / scaling.y_scale)
+    return [*ansatz.basis(x_scaled)[int(ansatz.has_intercept) :], y_scaled]
 
 
-def raw_units(
+def sum_scaling(
     ansatz: Ansatz, x: Array, y: Array, weights: Array | None, *, centered: bool = False
-) -> Raw | None:
-    """The units in which a pass adds, None for those of the data.
+) -> SumScaling | None:
+    """The scaling of the sums; None for the units of the data.
 
-    Products of float32 numbers are exact in float64: float32 data are added as they are. float64 data are
-    added from a near origin, the middle of the first rows, in units of their spread there; without an
-    intercept x = 0 is a point of its own and stays where it is. A basis that lives on [−1, 1] needs the
-    range of all x, of gaps too: so it is the same whether x is shared or not. So does a design that all
-    share (`centered`), which is centered once for all.
+    Products of float32 numbers are exact in float64, so float32 data are summed unscaled. float64 data are
+    centered at the middle of the first rows and divided by their half range there; without an intercept x = 0
+    has a meaning and stays the origin.
+
+    The whole range of x, gaps included, is used in two cases: for a basis that needs t in [−1, 1], so that
+    shared and own x have the same scaling; and for a shared design (`centered`), which has one center.
     """
-    single = y.dtype == jnp.float32
-    of_all_x = centered or not ansatz.basis_is_x
-    if single and not of_all_x:
+    is_float32 = y.dtype == jnp.float32
+    needs_range_of_x = centered or not ansatz.basis_is_x
+    if is_float32 and not needs_range_of_x:
         return None
     one = jnp.ones((1,) * (y.ndim - 1), jnp.float64)
     rows = slice(0, FIRST_ROWS)
     first_x, first_y = columns_of(ansatz, x[rows], 1), y[rows]
-    if single:
+    if is_float32:
         y_center, y_scale = 0 * one, one
     else:
         valid = is_valid(first_x, first_y, None if weights is None else weights[rows])
-        y_center, y_scale = _middle(first_y, valid & jnp.isfinite(first_y), moves=True)
-    of_x = x if of_all_x else x[rows]
-    moves = ansatz.has_intercept
-    center, scale = _middle(of_x, jnp.isfinite(of_x), moves)
-    return Raw(columns_of(ansatz, center, 0), columns_of(ansatz, scale, 0), y_center, y_scale)
+        y_center, y_scale = _center_and_scale(first_y, valid & jnp.isfinite(first_y), may_shift=True)
+    x_rows = x if needs_range_of_x else x[rows]
+    center, scale = _center_and_scale(x_rows, jnp.isfinite(x_rows), may_shift=ansatz.has_intercept)
+    return SumScaling(columns_of(ansatz, center, 0), columns_of(ansatz, scale, 0), y_center, y_scale)
 
 
-def _middle(a: Array, usable: Array, moves: bool) -> tuple[Array, Array]:
-    """Center and scale that map the range over the rows into [−1, 1], in float64; 0 if it may not move."""
+def _center_and_scale(a: Array, usable: Array, *, may_shift: bool) -> tuple[Array, Array]:
+    """Center (0 without `may_shift`) and scale that map the range over the rows into [−1, 1], in float64."""
     low = jnp.where(usable, a, jnp.inf).min(axis=0).astype(jnp.float64)
     high = jnp.where(usable, a, -jnp.inf).max(axis=0).astype(jnp.float64)
-    center = (low / 2 + high / 2).astype(a.dtype).astype(jnp.float64) if moves else jnp.zeros_like(low)
+    center = (low / 2 + high / 2).astype(a.dtype).astype(jnp.float64) if may_shift else jnp.zeros_like(low)
     reach = jnp.maximum(high - center, center - low)
     usable = jnp.isfinite(center) & jnp.isfinite(reach)
     return jnp.where(usable, center, 0), power_of_two(jnp.where(usable, reach, 0))

@@ -17,7 +17,7 @@ from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine.normal_equations import Bordered, Solved, coef_error, solve
 from jaxreg.engine.shared_sums import SharedSums
-from jaxreg.engine.sums import Origin, Raw, Sums
+from jaxreg.engine.sums import Origin, Sums, SumScaling
 from jaxreg.numerics.precision import MIN_NORMAL, at_least_normal, power_of_two
 from jaxreg.numerics.vectors import (
     MAX_LISTED,
@@ -115,7 +115,7 @@ class Covariances(NamedTuple):
     finite: Array
 
     @classmethod
-    def of(cls, ansatz: Ansatz, sums: Sums, raw: Raw | None) -> Covariances:
+    def of(cls, ansatz: Ansatz, sums: Sums, scaling: SumScaling | None) -> Covariances:
         """From sums, which may have overflowed."""
         k = len(sums.first) - 1
         squares = Symmetric.from_lower(sums.second, k + 1)
@@ -129,7 +129,7 @@ class Covariances(NamedTuple):
         sizes, y_size = sizes[:-1], sizes[-1]
         G = squares.with_outer(lambda s, a, b: s - a * b, of_z, of_z)
         variance = G[k, k]
-        origin = 0.0 if raw is None else raw.y_center / raw.y_scale
+        origin = 0.0 if scaling is None else scaling.y_center / scaling.y_scale
         mean = mean + origin
         if not ansatz.has_intercept:
             of_z = prepend(mean, means[::-1])[::-1]
@@ -138,15 +138,15 @@ class Covariances(NamedTuple):
         return cls(means, mean, G, variance, sizes, y_size, finite)
 
     @classmethod
-    def of_shared(cls, ansatz: Ansatz, sums: SharedSums, raw: Raw) -> Covariances:
+    def of_shared(cls, ansatz: Ansatz, sums: SharedSums, scaling: SumScaling) -> Covariances:
         """The same of data sets on one design."""
         counts = jnp.isfinite(sums.weight) & (sums.weight > 0)
         finite = counts & jnp.isfinite(sums.square)
         weight = jnp.where(counts, sums.weight, 1)
-        u, square, b = (jnp.where(finite, a, 0) / weight for a in (sums.u, sums.square, sums.cross))
+        u, square, b = (jnp.where(finite, a, 0) / weight for a in (sums.y, sums.square, sums.cross))
         means, A = (jnp.where(counts, a, 0) / weight for a in (sums.psi, sums.gram))
         sizes, y_size = jnp.sqrt(jnp.diagonal(A[..., 0]))[:, None], jnp.sqrt(square)
-        variance, mean = square - u * u, u + raw.y_center / raw.y_scale
+        variance, mean = square - u * u, u + scaling.y_center / scaling.y_scale
         if ansatz.has_intercept:
             A, b, square = A - means[:, None] * means[None], b - means * u, variance
         else:
@@ -227,7 +227,7 @@ def listed_point(point: TurningPoint) -> TurningPoint:
 def turning_point(
     ansatz: Ansatz,
     sums: Sums | SharedSums,
-    raw: Raw | None,
+    scaling: SumScaling | None,
     origin: Origin,
     added: float | Array,
     dtype: np.dtype,
@@ -244,13 +244,15 @@ def turning_point(
     """
     is_shared = isinstance(sums, SharedSums)
     cov = (
-        Covariances.of_shared(ansatz, sums, not_none(raw)) if is_shared else Covariances.of(ansatz, sums, raw)
+        Covariances.of_shared(ansatz, sums, not_none(scaling))
+        if is_shared
+        else Covariances.of(ansatz, sums, scaling)
     )
     k = len(cov.sizes)
     rounding = Rounding.of(ansatz, k + ansatz.has_intercept, jnp.minimum(sums.nobs, added), sums.weight)
     found = solve(cov.G, elementwise(jnp.square, cov.sizes), 16 * rounding.likely)
     errors, change, whole = coef_error(found, cov.sizes, cov.y_size, rounding.at_most)
-    units = _units_of_data(k, sums.nobs.ndim) if raw is None else raw
+    units = _units_of_data(k, sums.nobs.ndim) if scaling is None else scaling
     y_mean = cov.y_mean if origin.y is None else cov.y_mean + origin.y / units.y_scale
     of_mean = (y_mean, rounding.at_most * whole)
     x_center = _far(units.x_center, origin.x)
@@ -275,9 +277,9 @@ def turning_point(
     return point._replace(accurate=_accurate(ansatz, point, sums.nobs, whole, change, rounding, dtype))
 
 
-def _units_of_data(k: int, axes: int) -> Raw:
+def _units_of_data(k: int, axes: int) -> SumScaling:
     one = jnp.ones((1,) * axes)
-    return Raw([0 * one] * k, [one] * k, 0 * one, one)
+    return SumScaling([0 * one] * k, [one] * k, 0 * one, one)
 
 
 class _Params(NamedTuple):
@@ -296,7 +298,7 @@ def _far(center: list[Array], origin: list[Array] | None) -> list[Array]:
 def _in_data_units(
     ansatz: Ansatz,
     x_center: list[Array],
-    raw: Raw,
+    scaling: SumScaling,
     cov: Covariances,
     found: Solved,
     errors: Vector,
@@ -304,11 +306,11 @@ def _in_data_units(
 ) -> _Params:
     """θ_j = Σ_k c_k M_kj where ψ_k(t(x)) = Σ_j M_kj φ_j(x); the constant takes what the means leave."""
     if ansatz.basis_is_x:
-        unit = elementwise(lambda s: 1 / s, vector(raw.x_scale))
+        unit = elementwise(lambda s: 1 / s, vector(scaling.x_scale))
         at_zero = elementwise(lambda c, u: -c * u, vector(x_center), unit)
         behind = _by_units(unit, found, errors)
     else:
-        M = ansatz.in_features(x_center, raw.x_scale)
+        M = ansatz.in_features(x_center, scaling.x_scale)
         at_zero = vector([row[0] for row in M])
         behind = _by_powers(M, found, errors)
     if not ansatz.has_intercept:
@@ -351,7 +353,7 @@ def _by_powers(M: list[dict[int, Array]], found: Solved, errors: Vector) -> _Par
 
 
 def _around_the_means(
-    ansatz: Ansatz, raw: Raw, cov: Covariances, found: Solved, dtype: np.dtype
+    ansatz: Ansatz, scaling: SumScaling, cov: Covariances, found: Solved, dtype: np.dtype
 ) -> tuple[Array | None, Vector, list[Array], list[Array], Vector, Symmetric, Symmetric, Vector]:
     """c₀, c, x_center, x_scale, offsets, A, A⁻¹ and b in the basis around the means, in units of deviations.
 
@@ -359,9 +361,9 @@ def _around_the_means(
     """
     c, offsets, A, inverse = found.coefs, cov.means, cov.G.leading(), found.inverse
     b = cov.G.last_column()
-    x_center, x_scale = raw.x_center, raw.x_scale
+    x_center, x_scale = scaling.x_center, scaling.x_scale
     if ansatz.basis_is_x:
-        center, unit = vector(raw.x_center), vector(raw.x_scale)
+        center, unit = vector(scaling.x_center), vector(scaling.x_scale)
         deviation = elementwise(lambda a, u: _root(a) * u, A.diagonal, unit)
         scale = elementwise(lambda a: _power_of_two_in(dtype, a), deviation)
         size = elementwise(jnp.divide, scale, unit)
@@ -379,8 +381,8 @@ def _around_the_means(
         A = A.with_outer(lambda a, s, t: a / (s * t), size, size)
         inverse = inverse.with_outer(lambda a, s, t: a * (s * t), size, size)
         x_scale = list(scale)
-    c = elementwise(lambda a: a * raw.y_scale, c)
-    c0 = cov.y_mean * raw.y_scale - dot(c, offsets) if ansatz.has_intercept else None
+    c = elementwise(lambda a: a * scaling.y_scale, c)
+    c0 = cov.y_mean * scaling.y_scale - dot(c, offsets) if ansatz.has_intercept else None
     return c0, c, x_center, x_scale, offsets, A, inverse, b
 
 
