@@ -31,8 +31,8 @@ def solve_single(G, least):
     lower = [G[i, j] for i in range(p + 1) for j in range(i + 1)]
     found = solve(Symmetric.from_lower(lower, p + 1), vector([G[i, i] for i in range(p)]), least)
     inverse = jnp.stack([jnp.stack([found.inverse[i, j] for j in range(p)]) for i in range(p)])
-    coefs, inverse, rest = map(DoubleDouble.of, (jnp.stack([*found.coefs]), inverse, found.rest))
-    return DoubleDoubleSolution(coefs, inverse, rest, found.share)
+    coefs, inverse, rest = map(DoubleDouble.of, (jnp.stack([*found.coefs]), inverse, found.unexplained))
+    return DoubleDoubleSolution(coefs, inverse, rest, found.smallest_pivot)
 
 
 def solved(G, kind, least=2.0**-46):
@@ -71,7 +71,7 @@ def test_the_solution_is_that_of_exact_arithmetic(rng, p, kind):
         coefs, inverse, rest = map(digits, found[:3])
         assert coefs.shape == (p, M)
         assert inverse.shape == (p, p, M)
-        assert rest.shape == found.share.shape == (M,)
+        assert rest.shape == found.smallest_pivot.shape == (M,)
         for i in range(M):
             A, b = mpmath.matrix(exact[:p, :p, i].tolist()), mpmath.matrix(exact[:p, p, i].tolist())
             A_inverse = A**-1
@@ -90,7 +90,7 @@ def test_the_share_is_the_smallest_that_is_left_of_a_column(rng, p, kind):
     """Of column k, 1 − R² of its regression on those before it."""
     Z = rng.normal(size=(3 * p + 3, p + 1, M))
     Z[:, p - 1] += 3 * Z[:, 0]
-    share = solved(gram(Z), kind)[0].share
+    share = solved(gram(Z), kind)[0].smallest_pivot
     for i in range(M):
         left = [1.0]
         for k in range(1, p):
@@ -108,7 +108,7 @@ def test_dependent_columns_leave_no_share_and_all_numbers_finite(rng, p, kind, c
     Z[:, p - 1, 1] = {"equal": Z[:, 0, 1], "zero": 0}.get(columns, Z[:, : p - 1, 1].sum(axis=1))
     least = 2.0**-46
     found, _ = solved(gram(Z), kind, least)
-    np.testing.assert_array_equal(np.asarray(found.share) <= least, [False, True, False])
+    np.testing.assert_array_equal(np.asarray(found.smallest_pivot) <= least, [False, True, False])
     assert all(np.isfinite(a).all() for a in jax.tree.leaves(found))
 
 
@@ -121,7 +121,7 @@ def test_what_the_columns_explain_leaves_no_rest(rng, p, kind):
     G = gram(Z)
     found, _ = solved(G, kind)
     np.testing.assert_allclose(found.coefs.hi, c, rtol=1e-11)
-    assert np.all(np.abs(found.rest.value) < 1e-11 * G[p, p])
+    assert np.all(np.abs(found.unexplained.value) < 1e-11 * G[p, p])
 
 
 @pytest.mark.parametrize("kind", ROUNDING)

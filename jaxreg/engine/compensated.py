@@ -164,7 +164,7 @@ def _turning_point(
         cross=(last.G[p, first:p] - mean[p] * mean[first:p]).value,
         unit_deviations=from_basis.deviations(last.inverse),
         y_unit=unit,
-        rest=jnp.maximum(last.rest.value, 0),
+        unexplained=jnp.maximum(last.rest.value, 0),
         explained=(last.G[p, p] - mean[p] * mean[p] - last.rest).value,
         y_mean=y_mean,
         y_variance=y_variance,
@@ -195,7 +195,7 @@ def _refined(ansatz: Ansatz, from_basis: FromBasis, rows: _Rows, least: Array, d
         found = solve_in_double_double(G, least)
         step = found.coefs.scaled(scale)
         coefs = before.coefs + step
-        rest = found.rest.scaled(scale * scale)
+        rest = found.unexplained.scaled(scale * scale)
         error = double_double_coef_error(found, jnp.ones(p + 1), UNIT) * scale
         # Residuals are off by the rounding of what was taken off, and c by ψ⁺ of that.
         taken = jnp.sum(jnp.abs(before.coefs.hi))
@@ -205,9 +205,9 @@ def _refined(ansatz: Ansatz, from_basis: FromBasis, rows: _Rows, least: Array, d
         known = relative < jnp.finfo(dtype).eps / 16
         known &= UNIT * jnp.square(scale + jnp.sum(jnp.abs(step.hi))) <= 2.0**-40 * jnp.abs(rest.hi)
         rounds = before.rounds + 1
-        goes_on = ~known & (found.share > least) & (rounds < ROUNDS)
+        goes_on = ~known & (found.smallest_pivot > least) & (rounds < ROUNDS)
         G = double_double.where(rounds == 1, G, before.G)
-        return _Round(coefs, error, found.inverse, rest, found.share, G, u, step, goes_on, rounds)
+        return _Round(coefs, error, found.inverse, rest, found.smallest_pivot, G, u, step, goes_on, rounds)
 
     zero = jnp.zeros_like(rows.weight[0, 0])  # lies where the data lie on a mesh
     nothing = DoubleDouble.of(jnp.zeros(p) + zero)

@@ -50,7 +50,7 @@ class Observations(NamedTuple):
         cls,
         ansatz: Ansatz,
         found: Estimate,
-        coefs_rest: Array,
+        coefs_lo: Array,
         sigma_unit: Array | None,
         data: tuple[Array, Array, Array | None],
     ) -> Observations:
@@ -58,11 +58,11 @@ class Observations(NamedTuple):
         x, y, weights = data
         columns = columns_of(ansatz, x, 1)
         valid = is_valid(columns, y, weights) & lax.optimization_barrier(jnp.isfinite(found.params[0]))
-        found, coefs_rest = jax.tree.map(finite_or_1, (found, coefs_rest))
+        found, coefs_lo = jax.tree.map(finite_or_1, (found, coefs_lo))
         center, scale = (columns_of(ansatz, a, 0) for a in (found.x_center, found.x_scale))
         columns, y = [jnp.where(valid, a, 0) for a in columns], jnp.where(valid, y, 0)
         psi = ansatz.basis([(a - c) * (1 / s) for a, c, s in zip(columns, center, scale, strict=True)])
-        e = residuals(ansatz, columns, y, center, scale, list(found.coefs), list(coefs_rest))
+        e = residuals(ansatz, columns, y, center, scale, list(found.coefs), list(coefs_lo))
         known = found.nobs.astype(y.dtype)
         w = jnp.where(valid, jnp.ones((), y.dtype) if weights is None else weights, 0)
         if found.root_weight is not None:
@@ -107,7 +107,7 @@ def first_order(
     ansatz: Ansatz,
     found: Estimate,
     bread: Array,
-    coefs_rest: Array,
+    coefs_lo: Array,
     sigma_unit: Array | None,
     data: tuple[Array, Array, Array | None],
     *,
@@ -127,7 +127,7 @@ def first_order(
         y_only: whether y alone moves, and V does not.
     """
     p = len(found.params)
-    near = Observations.of(ansatz, found, coefs_rest, sigma_unit, data)
+    near = Observations.of(ansatz, found, coefs_lo, sigma_unit, data)
     found, bread = jax.tree.map(finite_or_1, (found, bread))
 
     def newton(e: Array) -> list[Array]:
@@ -179,11 +179,11 @@ def residuals(
     center: list[Array],
     scale: list[Array],
     coefs: list[Array],
-    coefs_rest: list[Array],
+    coefs_lo: list[Array],
 ) -> Array:
     """y − Σ c_k ψ_k(t), computed in float64: next to a y that is fitted well little of it is left."""
     with float64():
-        wide = jax.tree.map(lambda a: a.astype(jnp.float64), (x, y, center, scale, coefs, coefs_rest))
+        wide = jax.tree.map(lambda a: a.astype(jnp.float64), (x, y, center, scale, coefs, coefs_lo))
         return _residuals(ansatz, *wide).astype(y.dtype)
 
 
@@ -200,10 +200,10 @@ def _residuals(
     center: list[Array],
     scale: list[Array],
     coefs: list[Array],
-    coefs_rest: list[Array],
+    coefs_lo: list[Array],
 ) -> Array:
     t = [(a - c) * (1 / s) for a, c, s in zip(x, center, scale, strict=True)]
-    for c, rest, psi in zip(coefs, coefs_rest, ansatz.basis(t), strict=True):
+    for c, rest, psi in zip(coefs, coefs_lo, ansatz.basis(t), strict=True):
         y = y - (c + rest) * psi
     return y
 

@@ -87,9 +87,11 @@ def estimate_of(
     ansatz: Ansatz, point: TurningPoint, sums: Sums | SharedSums, end: Array | Status, dtype: np.dtype
 ) -> tuple[Estimate, Exact]:
     """Rounded to the dtype of the data, with NaN where nothing is known; and to more digits."""
-    nobs = sums.nobs + jnp.zeros_like(point.rest)  # of every data set, if a solver has several for each
+    nobs = sums.nobs + jnp.zeros_like(
+        point.unexplained
+    )  # of every data set, if a solver has several for each
     df = nobs - len(point.params)
-    deviation = point.y_unit * jnp.sqrt(jnp.where(df > 0, point.rest / jnp.maximum(df, 1), jnp.nan))
+    deviation = point.y_unit * jnp.sqrt(jnp.where(df > 0, point.unexplained / jnp.maximum(df, 1), jnp.nan))
     bse = elementwise(lambda a: a * deviation, point.unit_deviations)
     code = _status(point, nobs, end, bse, dtype)
     solved = sum((code == s for s in Status if s.has_params), jnp.zeros((), bool))
@@ -116,7 +118,7 @@ def estimate_of(
         unit_cov=exact.unit_cov.astype(dtype) if is_shared else kept(exact.unit_cov),
         x_center=of_columns(point.x_center),
         x_scale=of_columns(point.x_scale),
-        residual=kept(point.y_unit * jnp.sqrt(point.rest)),
+        residual=kept(point.y_unit * jnp.sqrt(point.unexplained)),
         explained=kept(point.y_unit * jnp.sign(point.explained) * jnp.sqrt(jnp.abs(point.explained))),
         y_mean=kept(point.y_unit * point.y_mean) if ansatz.has_intercept else None,
         y_deviation=None
@@ -138,7 +140,7 @@ def _unit_cov(ansatz: Ansatz, point: TurningPoint) -> Array:
     if not ansatz.has_intercept:
         return jnp.concatenate(behind)
     if not point.inverse.k:
-        return jnp.ones_like(point.rest)[None]
+        return jnp.ones_like(point.unexplained)[None]
     first = point.inverse.times(point.offsets)
     constant = 1 + dot(first, point.offsets)
     rows = iter(behind)

@@ -20,7 +20,7 @@ from jaxreg.engine.operation import Operands, SumsAndPoint
 from jaxreg.engine.products import TILE_COLUMNS
 from jaxreg.engine.row_sums import row_sums
 from jaxreg.engine.rows import ROWS, padded_length
-from jaxreg.engine.sandwich import Robust, most_lags, with_robust_errors
+from jaxreg.engine.sandwich import Robust, max_lag, with_robust_errors
 from jaxreg.engine.sums import Sums, SumScaling, augmented_size, sum_scaling
 from jaxreg.engine.tiles import (
     Tile,
@@ -31,7 +31,7 @@ from jaxreg.engine.tiles import (
     unbroadcast_columns,
     views,
 )
-from jaxreg.engine.turning_point import PADDED_ROWS, max_added, turning_point
+from jaxreg.engine.turning_point import PADDED_ROWS, max_roundings, turning_point
 from jaxreg.numerics.precision import float64
 from jaxreg.numerics.vectors import MAX_LISTED
 
@@ -87,7 +87,7 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     width = TILE_COLUMNS if by_products else 1 << (SUMS_IN_CACHE // (q * (q + 3) // 2)).bit_length() - 1
     reader = _Reader(ansatz, by_products, may_be_unmasked=_is_exact(ansatz, columns))
     data = _lengthened(columns[:3]) if last - first <= width and n <= PADDED_ROWS else columns[:3]
-    solve = partial(_solve, ansatz, columns.y.dtype, task.finish, task.solver, max_added(n))
+    solve = partial(_solve, ansatz, columns.y.dtype, task.finish, task.solver, max_roundings(n))
 
     def of_tile(tile: Tile) -> BlockResult:
         return BlockResult(
@@ -207,7 +207,7 @@ def robust_errors(task: Task, columns: Columns, found: BlockResult, first: int, 
     by_products = matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1) and ansatz.basis_is_x
     numbers = p * (p + 5) // 2
     if robust.cov_type == "HAC":
-        numbers += 4 * p * (1 + most_lags(robust, len(columns.y)))
+        numbers += 4 * p * (1 + max_lag(robust, len(columns.y)))
     width = TILE_COLUMNS if by_products else 1 << max(MIN_TILE, SUMS_IN_CACHE // numbers).bit_length() - 1
     data = slice_columns(columns[:3], first, last)
 

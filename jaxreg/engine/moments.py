@@ -140,12 +140,12 @@ def moments_of_point(
         dtype: of the data.
     """
     k, unit = point.gram.k, point.y_unit
-    deviation = unit * jnp.sqrt(jnp.maximum(point.rest + point.explained, 0))
+    deviation = unit * jnp.sqrt(jnp.maximum(point.unexplained + point.explained, 0))
     y_scale = power_of_two(deviation.astype(dtype)).astype(jnp.float64)
     mean = unit * point.y_mean - (0 if origin[1] is None else origin[1])
     y_center = mean.astype(dtype).astype(jnp.float64) if ansatz.has_intercept else jnp.zeros_like(mean)
     ratio = unit / y_scale
-    b, square = [a * ratio for a in point.cross], (point.rest + point.explained) * jnp.square(ratio)
+    b, square = [a * ratio for a in point.cross], (point.unexplained + point.explained) * jnp.square(ratio)
     rows = [[point.gram[i, j] for j in range(k)] for i in range(k)]
     if ansatz.has_intercept:
         d = [*point.offsets, (mean - y_center) / y_scale]

@@ -1,8 +1,8 @@
 """The normal equations A c = b of many data sets at once.
 
-Of few unknowns Cholesky's A = L Lᵀ is written out entry by entry: each is a quotient or a root, which XLA
-stores instead of computing it anew wherever it is read. Of more, G = [[A, b], [bᵀ, y²]] is swept column
-by column in a loop, which compiles in one time whatever k.
+For a few unknowns Cholesky's A = L Lᵀ is written out entry by entry: each is a quotient or a root, which XLA
+stores instead of recomputing it in every consumer. For more unknowns G = [[A, b], [bᵀ, y²]] is swept column
+by column in a loop, whose compilation time does not depend on their number.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from jaxreg.engine.products import product
 from jaxreg.numerics.pytrees import pytree
 from jaxreg.numerics.vectors import Symmetric, Vector, dot, elementwise
 
-MAX_CHANGE = 0.5  # of A, relative, at which there still is a bound
+MAX_CHANGE = 0.5  # largest relative change of A for which the error of c is bounded
 
 
-class Solved(NamedTuple):
-    """What solves the normal equations of k unknowns.
+class Solution(NamedTuple):
+    """The solution of the normal equations of k unknowns.
 
     Attributes:
         coefs: c = A⁻¹ b.
         inverse: A⁻¹.
-        rest: y² − bᵀ A⁻¹ b, what is not explained, (*batch).
-        share: the smallest share of a column that those before it do not explain, (*batch).
+        unexplained: y² − bᵀ A⁻¹ b, (*batch).
+        smallest_pivot: min over columns of 1 − R² of a column regressed on those before it, (*batch).
     """
 
     coefs: Vector
     inverse: Symmetric
-    rest: Array
-    share: Array
+    unexplained: Array
+    smallest_pivot: Array
 
 
 @pytree
@@ -49,105 +49,118 @@ class Bordered:
         return self.A
 
     def last_column(self) -> Array:
-        """The column b."""
+        """b."""
         return self.b
 
 
-def solve(G: Symmetric | Bordered, sizes: Vector, least: float | Array) -> Solved:
-    """Solve; where the share left of a column is not above `least`, 1 is divided by: numbers stay finite.
+def solve(G: Symmetric | Bordered, mean_squares: Vector, min_pivot: float | Array) -> Solution:
+    """Solve A c = b; pivots not above `min_pivot` are replaced by 1, which keeps all numbers finite.
 
     Args:
         G: [[A, b], [bᵀ, y²]].
-        sizes: what a column is compared with: its mean square before anything was taken out.
-        least: the share of a column below which it depends on those before it, to rounding.
+        mean_squares: ⟨ψ²⟩ of each column before it was centered: pivots are relative to it.
+        min_pivot: the relative pivot up to which a column depends on those before it, given the rounding.
     """
     if isinstance(G, Bordered):
-        return _by_one_inverse(G, sizes, least)
-    return _by_cholesky(G, sizes, least) if G.is_list else _by_sweeps(G, sizes, least)
+        return _sweep_shared(G, mean_squares, min_pivot)
+    return _cholesky(G, mean_squares, min_pivot) if G.is_list else _sweep(G, mean_squares, min_pivot)
 
 
-def coef_error(found: Solved, size: Vector, of_y: Array, relative: Array) -> tuple[Vector, Array, Array]:
-    """By how much c may be off where every G_ij is by ε · size_i · size_j, with ε sᵀ|A⁻¹|s and s_y + sᵀ|c|.
+def coef_error(
+    solution: Solution, sizes: Vector, y_size: Array, relative_error: Array
+) -> tuple[Vector, Array, Array]:
+    """A bound of the error of c if every G_ij has an error of ε s_i s_j.
 
-    Δc = A⁻¹(Δb − ΔA (c + Δc)), hence |Δc| ≤ ε |A⁻¹|s (s_y + sᵀ|c|) / (1 − ε sᵀ|A⁻¹|s); infinite where that
-    is no bound.
+    Δc = A⁻¹(Δb − ΔA (c + Δc)), hence |Δc| ≤ ε |A⁻¹|s (s_y + sᵀ|c|) / (1 − ε sᵀ|A⁻¹|s).
+
+    Returns:
+        The bound, infinite where there is none; the relative change ε sᵀ|A⁻¹|s of A; and the size
+        s_y + sᵀ|c| of the terms of a residual.
     """
-    gain = found.inverse.map(jnp.abs).times(size)
-    change = relative * dot(size, gain)
-    whole = of_y + dot(size, elementwise(jnp.abs, found.coefs))
-    factor = relative * whole / jnp.where(change < MAX_CHANGE, 1 - change, 0)
-    return elementwise(lambda g: g * factor, gain), change, whole
+    gain = solution.inverse.map(jnp.abs).times(sizes)
+    change = relative_error * dot(sizes, gain)
+    residual_size = y_size + dot(sizes, elementwise(jnp.abs, solution.coefs))
+    factor = relative_error * residual_size / jnp.where(change < MAX_CHANGE, 1 - change, 0)
+    return elementwise(lambda g: g * factor, gain), change, residual_size
 
 
-def _by_cholesky(G: Symmetric, sizes: Vector, least: float | Array) -> Solved:
-    k = len(sizes)
-    share = jnp.ones_like(G[k, k])
+def _cholesky(G: Symmetric, mean_squares: Vector, min_pivot: float | Array) -> Solution:
+    k = len(mean_squares)
+    smallest_pivot = jnp.ones_like(G[k, k])
     L: dict[tuple[int, int], Array] = {}
 
-    def left(i: int, j: int) -> Array:
-        """G_ij without what the columns of L before j explain."""
-        return _minus(G[i, j], [L[i, m] * L[j, m] for m in range(min(j, k))])
+    def remainder(i: int, j: int) -> Array:
+        """G_ij − Σ_m L_im L_jm over the columns of L before j."""
+        return _subtract(G[i, j], [L[i, m] * L[j, m] for m in range(min(j, k))])
 
     for j in range(k):
-        rest = left(j, j)
-        share = jnp.minimum(share, rest / jnp.where(sizes[j] > 0, sizes[j], 1))
-        L[j, j] = jnp.sqrt(jnp.where(rest > least * sizes[j], rest, 1))
+        pivot = remainder(j, j)
+        smallest_pivot = jnp.minimum(
+            smallest_pivot, pivot / jnp.where(mean_squares[j] > 0, mean_squares[j], 1)
+        )
+        L[j, j] = jnp.sqrt(jnp.where(pivot > min_pivot * mean_squares[j], pivot, 1))
         for i in range(j + 1, k + 1):  # the last row, that of y, is L⁻¹ b
-            L[i, j] = left(i, j) / L[j, j]
+            L[i, j] = remainder(i, j) / L[j, j]
 
     coefs: dict[int, Array] = {}
     for i in reversed(range(k)):
-        coefs[i] = _minus(L[k, i], [L[m, i] * coefs[m] for m in range(i + 1, k)]) / L[i, i]
+        coefs[i] = _subtract(L[k, i], [L[m, i] * coefs[m] for m in range(i + 1, k)]) / L[i, i]
+    inverse = _inverse_from_cholesky(L, k)
+    return Solution([coefs[i] for i in range(k)], inverse, remainder(k, k), smallest_pivot)
 
+
+def _inverse_from_cholesky(L: dict[tuple[int, int], Array], k: int) -> Symmetric:
+    """A⁻¹ = L⁻ᵀ L⁻¹."""
     inverse_L: dict[tuple[int, int], Array] = {}
     for j in range(k):
         inverse_L[j, j] = 1 / L[j, j]
         for i in range(j + 1, k):
-            inverse_L[i, j] = (
-                _minus(jnp.zeros(()), [L[i, m] * inverse_L[m, j] for m in range(j, i)]) / L[i, i]
-            )
-    inverse = [
+            zero = jnp.zeros(())
+            terms = [L[i, m] * inverse_L[m, j] for m in range(j, i)]
+            inverse_L[i, j] = _subtract(zero, terms) / L[i, i]
+    lower = [
         dot([inverse_L[m, i] for m in range(i, k)], [inverse_L[m, j] for m in range(i, k)])
         for i in range(k)
         for j in range(i + 1)
     ]
-    return Solved([coefs[i] for i in range(k)], Symmetric(inverse, k), left(k, k), share)
+    return Symmetric(lower, k)
 
 
-def _by_sweeps(G: Symmetric, sizes: Vector, least: float | Array) -> Solved:
+def _sweep(G: Symmetric, mean_squares: Vector, min_pivot: float | Array) -> Solution:
     """Sweeping G on j leaves G_il − G_ij G_jl / G_jj; on all of A, [[−A⁻¹, A⁻¹b], [bᵀA⁻¹, y² − bᵀA⁻¹b]].
 
     Source: J. H. Goodnight, The American Statistician 33 (1979) 149.
     """
-    k = len(sizes)
-    whole = jnp.stack([*sizes])
-    index = jnp.arange(k + 1).reshape(-1, *(1,) * (whole.ndim - 1))
+    k = len(mean_squares)
+    squares = jnp.stack([*mean_squares])
+    index = jnp.arange(k + 1).reshape(-1, *(1,) * (squares.ndim - 1))
 
-    def sweep(j: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        G, share = state
+    def step(j: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        G, smallest_pivot = state
         column = lax.dynamic_index_in_dim(G, j, 1, keepdims=False)
-        rest = lax.dynamic_index_in_dim(column, j, 0, keepdims=False)
-        size = lax.dynamic_index_in_dim(whole, j, 0, keepdims=False)
-        share = jnp.minimum(share, rest / jnp.where(size > 0, size, 1))
-        inverse = 1 / jnp.where(rest > least * size, rest, 1)
+        pivot = lax.dynamic_index_in_dim(column, j, 0, keepdims=False)
+        square = lax.dynamic_index_in_dim(squares, j, 0, keepdims=False)
+        smallest_pivot = jnp.minimum(smallest_pivot, pivot / jnp.where(square > 0, square, 1))
+        inverse = 1 / jnp.where(pivot > min_pivot * square, pivot, 1)
         row = column * inverse
         on_row, on_column = (index == j)[:, None], (index == j)[None]
         swept = G - column[:, None] * row[None]
         swept = jnp.where(on_row, row[None], jnp.where(on_column, row[:, None], swept))
-        return jnp.where(on_row & on_column, -inverse, swept), share
+        return jnp.where(on_row & on_column, -inverse, swept), smallest_pivot
 
-    swept, share = lax.fori_loop(0, k, sweep, (G.entries, jnp.ones_like(G[k, k])))
-    return Solved(swept[:k, k], Symmetric(-swept[:k, :k], k), swept[k, k], share)
-
-
-def _by_one_inverse(G: Bordered, sizes: Vector, least: float | Array) -> Solved:
-    alone = Symmetric(jnp.pad(G.A.entries, ((0, 1), (0, 1), (0, 0))), G.A.k + 1)
-    found = _by_sweeps(alone, sizes, least)
-    coefs = product(found.inverse.entries[..., 0], G.b)
-    return found._replace(coefs=coefs, rest=G.square - dot(G.b, coefs))
+    swept, smallest_pivot = lax.fori_loop(0, k, step, (G.entries, jnp.ones_like(G[k, k])))
+    return Solution(swept[:k, k], Symmetric(-swept[:k, :k], k), swept[k, k], smallest_pivot)
 
 
-def _minus(a: Array, terms: list[Array]) -> Array:
+def _sweep_shared(G: Bordered, mean_squares: Vector, min_pivot: float | Array) -> Solution:
+    """Invert the shared A by a sweep with b = 0, then multiply all b."""
+    with_zeros = Symmetric(jnp.pad(G.A.entries, ((0, 1), (0, 1), (0, 0))), G.A.k + 1)
+    solution = _sweep(with_zeros, mean_squares, min_pivot)
+    coefs = product(solution.inverse.entries[..., 0], G.b)
+    return solution._replace(coefs=coefs, unexplained=G.square - dot(G.b, coefs))
+
+
+def _subtract(a: Array, terms: list[Array]) -> Array:
     for term in terms:
         a = a - term
     return a

@@ -35,7 +35,7 @@ from jaxreg.engine.sandwich import Robust, with_robust_errors
 from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.shared_sums import SharedSums, shared_sums
 from jaxreg.engine.sums import Origin, Sums, columns_of, sum_scaling
-from jaxreg.engine.turning_point import TurningPoint, listed_point, max_added, turning_point
+from jaxreg.engine.turning_point import TurningPoint, max_roundings, turning_point, with_lists
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import float64, promoting
 from jaxreg.numerics.vectors import over_batch
@@ -86,7 +86,7 @@ class Result(NamedTuple):
 
     estimate: Estimate
     bread: Array
-    coefs_rest: Array
+    coefs_lo: Array
     accurate: Array
 
 
@@ -217,7 +217,7 @@ def by_sums(ansatz: Ansatz, operands: Operands) -> SumsAndPoint:
     scaling = sum_scaling(ansatz, x, y, weights, centered=by_products)
     add = matrix_sums.matrix_sums if by_products else row_sums
     sums = by_platform(partial(add, ansatz), scaling, x, y, weights)
-    point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), max_added(y.shape[0]), y.dtype)
+    point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), max_roundings(y.shape[0]), y.dtype)
     return SumsAndPoint(sums, point, None)
 
 
@@ -226,7 +226,7 @@ def on_shared_design(ansatz: Ansatz, operands: Operands, *, padded: bool = False
     x, y, weights = operands[:3]
     scaling = sum_scaling(ansatz, x, y, weights, centered=True)
     sums = by_platform(partial(shared_sums, ansatz), scaling, x, y, weights, padded=padded)
-    point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), max_added(len(y)), y.dtype)
+    point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), max_roundings(len(y)), y.dtype)
     return SumsAndPoint(sums, point._replace(accurate=point.accurate & point.finite), None)
 
 
@@ -234,7 +234,7 @@ def in_double_double(ansatz: Ansatz, operands: Operands) -> SumsAndPoint:
     """To full precision, whatever the conditioning."""
     data = (operands.x, operands.y, operands.weights, operands.x_origin, operands.y_origin)
     found = over_batch(partial(compensated, ansatz), data, operands.y.ndim - 1)
-    return SumsAndPoint(found.sums, listed_point(found.point), (found.G, found.scaling))
+    return SumsAndPoint(found.sums, with_lists(found.point), (found.G, found.scaling))
 
 
 def result_of(

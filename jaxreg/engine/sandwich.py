@@ -172,7 +172,7 @@ def _meat(
         row_at = partial(row, (x, y, weights), window)
         return _clustered(robust, known, row_of, row_at, y.shape[0], none)
     if robust.cov_type == "HAC":
-        most = most_lags(robust, y.shape[0])
+        most = max_lag(robust, y.shape[0])
         return _lagged(robust.maxlags, most, known, nobs, row_of, over, none), none
     x_is_shared = all(length == 1 for length in x.shape[1 + ansatz.x_is_vector :])
     if ansatz.basis_is_x and window is None and matrix_sums.applies(ansatz, x, x_is_shared):
@@ -327,7 +327,7 @@ def _clustered(
     return _add(meat, _outer(S, jnp.ones_like(none))), groups + any_valid
 
 
-def most_lags(robust: Robust, n: int) -> int:
+def max_lag(robust: Robust, n: int) -> int:
     """How many lags a data set of n rows has at most."""
     return int(_lags(n)) if robust.maxlags is None else min(robust.maxlags, n - 1)
 

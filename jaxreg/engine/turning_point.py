@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
-from jaxreg.engine.normal_equations import Bordered, Solved, coef_error, solve
+from jaxreg.engine.normal_equations import Bordered, Solution, coef_error, solve
 from jaxreg.engine.shared_sums import SharedSums
 from jaxreg.engine.sums import Origin, Sums, SumScaling
 from jaxreg.numerics.precision import MIN_NORMAL, at_least_normal, power_of_two
@@ -85,7 +85,7 @@ def _columns(ansatz: Ansatz, p: int) -> int:
     return max(p - ansatz.has_intercept, 1) if ansatz.basis_is_x else 1
 
 
-def max_added(n: int) -> float:
+def max_roundings(n: int) -> float:
     """How often a term of a sum over n rows is rounded at most: BLOCK_ROWS times, and with the sum of rows.
 
     Of few rows as often as there are terms: an eager call may have added gaps to these.
@@ -175,7 +175,7 @@ class TurningPoint(NamedTuple):
         cross: ⟨ψ_i y⟩ in units of y_unit, about the means where there is an intercept.
         unit_deviations: the roots of the diagonal of ⟨φ φᵀ⟩⁻¹, p of them: times √(S / df_resid), the errors.
         y_unit: the unit of y in what follows.
-        rest: S = ⟨ε²⟩.
+        unexplained: S = ⟨ε²⟩.
         explained: by how much S is lower than at the best constant, at 0 without an intercept.
         y_mean: ⟨y⟩.
         y_variance: ⟨(y − ⟨y⟩)²⟩.
@@ -197,7 +197,7 @@ class TurningPoint(NamedTuple):
     cross: Vector
     unit_deviations: Vector
     y_unit: Array
-    rest: Array
+    unexplained: Array
     explained: Array
     y_mean: Array
     y_variance: Array
@@ -206,7 +206,7 @@ class TurningPoint(NamedTuple):
     accurate: Array
 
 
-def listed_point(point: TurningPoint) -> TurningPoint:
+def with_lists(point: TurningPoint) -> TurningPoint:
     """A point in arrays with lists instead, if there are few basis functions."""
     if point.gram.k > MAX_LISTED:
         return point
@@ -266,11 +266,11 @@ def turning_point(
         *_around_the_means(ansatz, units, cov, found, dtype),
         unit_deviations=in_data_units.deviations,
         y_unit=jnp.asarray(units.y_scale),
-        rest=jnp.maximum(found.rest, 0),
+        unexplained=jnp.maximum(found.unexplained, 0),
         explained=dot(cov.G.last_column(), found.coefs),
         y_mean=y_mean,
         y_variance=cov.y_variance,
-        full_rank=found.share > 16 * rounding.likely,
+        full_rank=found.smallest_pivot > 16 * rounding.likely,
         finite=cov.finite,
         accurate=cov.finite,
     )
@@ -300,7 +300,7 @@ def _in_data_units(
     x_center: list[Array],
     scaling: SumScaling,
     cov: Covariances,
-    found: Solved,
+    found: Solution,
     errors: Vector,
     of_mean: tuple[Array, Array],
 ) -> _Params:
@@ -325,7 +325,7 @@ def _in_data_units(
     return _Params(*(prepend(first, others) for first, others in zip(intercept, behind, strict=True)))
 
 
-def _by_units(unit: Vector, found: Solved, errors: Vector) -> _Params:
+def _by_units(unit: Vector, found: Solution, errors: Vector) -> _Params:
     """Where every ψ_k is one feature in another unit."""
     return _Params(
         elementwise(jnp.multiply, found.coefs, unit),
@@ -335,7 +335,7 @@ def _by_units(unit: Vector, found: Solved, errors: Vector) -> _Params:
     )
 
 
-def _by_powers(M: list[dict[int, Array]], found: Solved, errors: Vector) -> _Params:
+def _by_powers(M: list[dict[int, Array]], found: Solution, errors: Vector) -> _Params:
     """Where ψ_k is a sum of the features up to φ_k."""
     c, V, k = list(found.coefs), found.inverse, len(M)
     values, off, terms, deviations = [], [], [], []
@@ -353,7 +353,7 @@ def _by_powers(M: list[dict[int, Array]], found: Solved, errors: Vector) -> _Par
 
 
 def _around_the_means(
-    ansatz: Ansatz, scaling: SumScaling, cov: Covariances, found: Solved, dtype: np.dtype
+    ansatz: Ansatz, scaling: SumScaling, cov: Covariances, found: Solution, dtype: np.dtype
 ) -> tuple[Array | None, Vector, list[Array], list[Array], Vector, Symmetric, Symmetric, Vector]:
     """c₀, c, x_center, x_scale, offsets, A, A⁻¹ and b in the basis around the means, in units of deviations.
 
@@ -413,7 +413,7 @@ def _accurate(
     worth = WORTH[dtype.name]
     p = len(point.params)
     columns = _columns(ansatz, p)
-    deviation = point.y_unit * jnp.sqrt(jnp.where(nobs > p, point.rest / jnp.maximum(nobs - p, 1), 0))
+    deviation = point.y_unit * jnp.sqrt(jnp.where(nobs > p, point.unexplained / jnp.maximum(nobs - p, 1), 0))
 
     def hidden(theta: Array, error: Array, unit_deviation: Array) -> Array:
         noticed = jnp.maximum(jnp.abs(theta), deviation * unit_deviation)
@@ -421,6 +421,6 @@ def _accurate(
 
     accurate = all_true(elementwise(hidden, point.params, point.param_errors, point.unit_deviations))
     accurate &= (change * rounding.share <= columns * worth.condition) & point.full_rank
-    accurate &= (rounding.likely * whole**2 <= worth.rest * point.rest) | (whole == 0) | (nobs <= p)
+    accurate &= (rounding.likely * whole**2 <= worth.rest * point.unexplained) | (whole == 0) | (nobs <= p)
     may_overflow = dtype == np.float64  # sums of float32 numbers are finite unless these are infinite
     return jnp.where(point.finite, accurate | (nobs < p), not may_overflow) | (nobs == 0)

@@ -122,9 +122,9 @@ def turning_point(moments: Moments) -> MomentsPoint:
         point = MomentsPoint(
             params=params.scaled(wide.scaling.y_scale).value,
             coefs=found.coefs.value,
-            cost=jnp.maximum(found.rest.value, 0),
+            cost=jnp.maximum(found.unexplained.value, 0),
             inverse=found.inverse.value,
-            full_rank=(found.share > least) & moments.is_usable,
+            full_rank=(found.smallest_pivot > least) & moments.is_usable,
         )
         return jax.tree.map(lambda a: a.astype(dtype) if a.dtype == jnp.float64 else a, point)
 

@@ -84,7 +84,7 @@ class GradientDescent:
         k = point.gram.k
         if not k:
             return point, Status.ok
-        total = point.y_variance if ansatz.has_intercept else point.rest + point.explained
+        total = point.y_variance if ansatz.has_intercept else point.unexplained + point.explained
         y_deviation = point.y_unit * _root(total)
         deviation = elementwise(_root, point.gram.diagonal)
         best = elementwise(lambda c, s: c * s / y_deviation, point.coefs, deviation)
@@ -151,7 +151,7 @@ def moved(ansatz: Ansatz, origin: Origin, point: TurningPoint, step: Vector) -> 
         param_errors=elementwise(lambda e, a: e + jnp.abs(a), point.param_errors, away),
         c0=c0,
         coefs=elementwise(jnp.add, point.coefs, step),
-        rest=point.rest + more,
+        unexplained=point.unexplained + more,
         explained=point.explained - more,
     )
 

@@ -68,7 +68,7 @@ class Standard(NamedTuple):
         """Without an intercept nothing is subtracted; what does not vary has deviation 1."""
         point, origin, first = found.point, operands.origin(ansatz), int(ansatz.has_intercept)
         k = point.gram.k
-        total = point.y_variance if first else point.rest + point.explained
+        total = point.y_variance if first else point.unexplained + point.explained
         y_deviation = point.y_unit * _root(total)
         one = jnp.ones_like(y_deviation)
         deviation = [_root(point.gram[i, i]) * one for i in range(k)]
