@@ -1,8 +1,8 @@
-"""The turning point p = ∇S = 0 of every data set from its sums, where the normal equations A θ = b hold.
+"""The turning point p = ∇S = 0 of every data set: the normal equations A θ = b, from sums.
 
-For a line, taking the means out leaves covariances: the slope is cov(x, y) / var(x), equation 14 of the
-seed paper, and the intercept ⟨y⟩ − β₁⟨x⟩, equation 15. All of it is float64, with a bound of its rounding.
-What many read is a quotient or a root: XLA stores these, and computes other things anew for each reader.
+For a line, subtracting the means leaves covariances: the slope is cov(x, y) / var(x), equation 14 of the seed
+paper, and the intercept ⟨y⟩ − β₁⟨x⟩, equation 15. All is computed in float64, with a bound of its rounding.
+Values with several consumers are quotients or roots: these XLA stores, others it would recompute in each.
 """
 
 from __future__ import annotations
@@ -32,78 +32,83 @@ from jaxreg.numerics.vectors import (
     vector,
 )
 
-UNIT = 2.0**-53  # what an operation rounds, relative
-BLOCK_ROWS = 32  # rows that are added up before they are added to the sums, at most
-PADDED_ROWS = 1024  # up to so many a few rows may be gaps that an eager call has added
+UNIT = 2.0**-53  # relative rounding error of a float64 operation
+UNDERFLOW = 2.0**-1012  # absolute error of a term near the smallest float64, in units in which z is about 1
+MAX_UNROLLED_ROWS = 32  # rows that are added up before they are added to running sums
+PADDED_ROWS = 1024  # an eager call may pad up to so many rows with gaps
 
 
-class Worth(NamedTuple):
-    """Relative errors that are worth a second look.
+class Tolerances(NamedTuple):
+    """Relative errors above which a data set is computed again in double-double.
 
     Attributes:
-        params: of a param, for each column but the constant one.
-        rest: of what is unexplained.
-        condition: of A⁻¹, for each column but the constant one.
+        params: of a param, for each column except the constant.
+        unexplained: of the unexplained variance.
+        condition: of A⁻¹, for each column except the constant.
     """
 
     params: float
-    rest: float
+    unexplained: float
     condition: float
 
 
-UNDERFLOW = 2.0**-1012  # what a term near the least float64 may lose, where z is a few powers of two below 1
-WORTH = {"float32": Worth(2.0**-26, 2.0**-20, 2.0**-28), "float64": Worth(2.0**-44, 2.0**-36, 2.0**-44)}
+TOLERANCES = {
+    "float32": Tolerances(2.0**-26, 2.0**-20, 2.0**-28),
+    "float64": Tolerances(2.0**-44, 2.0**-36, 2.0**-44),
+}
 
 
 class Rounding(NamedTuple):
     """Relative errors of sums of rounded terms.
 
     Attributes:
-        at_most: a bound.
-        likely: what is likely.
-        share: what share of the bound of a param is likely.
+        bound: the largest possible error.
+        likely: the likely error.
+        likely_share: the likely error of a param, relative to its bound.
     """
 
-    at_most: Array
+    bound: Array
     likely: Array
-    share: Array
+    likely_share: Array
 
     @classmethod
-    def of(cls, ansatz: Ansatz, p: int, added: Array, weight: Array) -> Rounding:
-        """A sum of m terms is off by at most m roundings and likely by a fraction of √m; gaps add nothing.
+    def of(cls, ansatz: Ansatz, p: int, roundings: Array, weight: Array) -> Rounding:
+        """For sums whose terms are rounded `roundings` times: the error grows with it, likely with its root.
 
-        A param is made of sums of each column, whose errors are independent unless all are of one x.
+        The sums of different columns have independent errors, except those of powers of one x.
         """
         fixed = 6 + 4 * p + (0 if ansatz.basis_is_x else 2 * p**2)  # z, its products, and the solution
-        lost = jnp.where(weight > 0, added * (UNDERFLOW / jnp.where(weight > 0, weight, 1)), 0)
-        at_most, likely = UNIT * (added + fixed) + lost, UNIT * (jnp.sqrt(added) / 4 + 2) + lost
-        return cls(at_most, likely, likely / at_most / math.sqrt(_columns(ansatz, p)))
+        underflow = jnp.where(weight > 0, roundings * (UNDERFLOW / jnp.where(weight > 0, weight, 1)), 0)
+        bound = UNIT * (roundings + fixed) + underflow
+        likely = UNIT * (jnp.sqrt(roundings) / 4 + 2) + underflow
+        return cls(bound, likely, likely / bound / math.sqrt(_independent_columns(ansatz, p)))
 
 
-def _columns(ansatz: Ansatz, p: int) -> int:
-    """The number of columns of x but the constant one, 1 of powers of one x and of a constant alone."""
+def _independent_columns(ansatz: Ansatz, p: int) -> int:
+    """The number of columns of x except the constant; 1 for powers of one x and for a constant alone."""
     return max(p - ansatz.has_intercept, 1) if ansatz.basis_is_x else 1
 
 
 def max_roundings(n: int) -> float:
-    """How often a term of a sum over n rows is rounded at most: BLOCK_ROWS times, and with the sum of rows.
+    """How often a term of a sum over n rows is rounded at most.
 
-    Of few rows as often as there are terms: an eager call may have added gaps to these.
+    MAX_UNROLLED_ROWS times in the sum of a few rows, and n / 4 times in the running sum of these. Up to
+    PADDED_ROWS it is unknown how many rows are padding, so there the bound is the number of observations.
     """
-    return math.inf if n <= PADDED_ROWS else n / 4 + BLOCK_ROWS
+    return math.inf if n <= PADDED_ROWS else n / 4 + MAX_UNROLLED_ROWS
 
 
 class Covariances(NamedTuple):
     """Means of z = (ψ₁ … ψ_k, u), and ⟨z zᵀ⟩ about them; without an intercept about 0.
 
     Attributes:
-        means: of ψ.
+        means: ⟨ψ⟩.
         y_mean: ⟨y⟩ in units of u.
-        G: the matrix, k + 1 square.
+        G: the matrix, (k + 1) × (k + 1).
         y_variance: ⟨(u − ⟨u⟩)²⟩.
-        sizes: √⟨ψ_i²⟩ as it was added up: rounding is relative to these.
+        sizes: √⟨ψ_i²⟩ before centering: rounding is relative to these.
         y_size: √⟨u²⟩, the same.
-        finite: whether the sums are.
+        finite: whether the sums are finite.
     """
 
     means: Vector
@@ -122,38 +127,39 @@ class Covariances(NamedTuple):
         finite = jnp.isfinite(sums.weight) & all_true(elementwise(jnp.isfinite, squares.diagonal))
         weight = jnp.where(finite & (sums.weight > 0), sums.weight, 1)
         first = sums.first if squares.is_list else as_array(sums.first)
-        of_z = elementwise(lambda a: jnp.where(finite, a, 0) / weight, first)
-        means, mean = of_z[:-1], of_z[-1]
+        z_mean = elementwise(lambda a: jnp.where(finite, a, 0) / weight, first)
+        means, y_mean = z_mean[:-1], z_mean[-1]
         squares = squares.map(lambda a: jnp.where(finite, a, 0) / weight)
         sizes = elementwise(jnp.sqrt, squares.diagonal)
         sizes, y_size = sizes[:-1], sizes[-1]
-        G = squares.with_outer(lambda s, a, b: s - a * b, of_z, of_z)
-        variance = G[k, k]
-        origin = 0.0 if scaling is None else scaling.y_center / scaling.y_scale
-        mean = mean + origin
+        G = squares.with_outer(lambda s, a, b: s - a * b, z_mean, z_mean)
+        y_variance = G[k, k]
+        y_origin = 0.0 if scaling is None else scaling.y_center / scaling.y_scale
+        y_mean = y_mean + y_origin
         if not ansatz.has_intercept:
-            of_z = prepend(mean, means[::-1])[::-1]
-            G = G.with_outer(lambda s, a, b: s + a * b, of_z, of_z)
-            y_size = y_size + abs(origin)
-        return cls(means, mean, G, variance, sizes, y_size, finite)
+            z_mean = prepend(y_mean, means[::-1])[::-1]
+            G = G.with_outer(lambda s, a, b: s + a * b, z_mean, z_mean)
+            y_size = y_size + abs(y_origin)
+        return cls(means, y_mean, G, y_variance, sizes, y_size, finite)
 
     @classmethod
     def of_shared(cls, ansatz: Ansatz, sums: SharedSums, scaling: SumScaling) -> Covariances:
-        """The same of data sets on one design."""
-        counts = jnp.isfinite(sums.weight) & (sums.weight > 0)
-        finite = counts & jnp.isfinite(sums.square)
-        weight = jnp.where(counts, sums.weight, 1)
-        u, square, b = (jnp.where(finite, a, 0) / weight for a in (sums.y, sums.square, sums.cross))
-        means, A = (jnp.where(counts, a, 0) / weight for a in (sums.psi, sums.gram))
+        """The same for data sets on one design."""
+        weight_is_valid = jnp.isfinite(sums.weight) & (sums.weight > 0)
+        finite = weight_is_valid & jnp.isfinite(sums.square)
+        weight = jnp.where(weight_is_valid, sums.weight, 1)
+        y_scaled, square, b = (jnp.where(finite, a, 0) / weight for a in (sums.y, sums.square, sums.cross))
+        means, A = (jnp.where(weight_is_valid, a, 0) / weight for a in (sums.psi, sums.gram))
         sizes, y_size = jnp.sqrt(jnp.diagonal(A[..., 0]))[:, None], jnp.sqrt(square)
-        variance, mean = square - u * u, u + scaling.y_center / scaling.y_scale
+        y_variance, y_mean = square - y_scaled * y_scaled, y_scaled + scaling.y_center / scaling.y_scale
         if ansatz.has_intercept:
-            A, b, square = A - means[:, None] * means[None], b - means * u, variance
+            A, b, square = A - means[:, None] * means[None], b - means * y_scaled, y_variance
         else:
-            origin = mean - u
-            b, square, y_size = b + means * origin, square + origin * (u + mean), y_size + jnp.abs(origin)
+            y_origin = y_mean - y_scaled
+            b, square = b + means * y_origin, square + y_origin * (y_scaled + y_mean)
+            y_size = y_size + jnp.abs(y_origin)
         G = Bordered(Symmetric(A, len(means)), b, square)
-        return cls(means, mean, G, variance, sizes, y_size, finite)
+        return cls(means, y_mean, G, y_variance, sizes, y_size, finite)
 
 
 class TurningPoint(NamedTuple):
@@ -162,25 +168,25 @@ class TurningPoint(NamedTuple):
     The basis is that of t = (x − x_center) / x_scale, and f = c₀ + Σ c_k ψ_k(t).
 
     Attributes:
-        params: θ, p of them.
-        param_errors: by how much they may be off.
-        param_terms: the size of what they are sums of.
-        c0: f where the ψ_k are 0, in units of y; None without an intercept.
+        params: θ, (p,).
+        param_errors: bounds of their errors.
+        param_terms: sizes of the terms of which they are sums.
+        c0: f where all ψ_k are 0, in units of y; None without an intercept.
         coefs: c_k in units of y.
         x_center: for each column of x.
         x_scale: the same, powers of two.
         offsets: ⟨ψ_k⟩.
-        gram: ⟨ψ_i ψ_j⟩, about the means where there is an intercept.
+        gram: ⟨ψ_i ψ_j⟩, about the means if there is an intercept.
         inverse: its inverse.
-        cross: ⟨ψ_i y⟩ in units of y_unit, about the means where there is an intercept.
-        unit_deviations: the roots of the diagonal of ⟨φ φᵀ⟩⁻¹, p of them: times √(S / df_resid), the errors.
-        y_unit: the unit of y in what follows.
+        cross: ⟨ψ_i y⟩ in units of y_unit, about the means if there is an intercept.
+        unit_deviations: √(⟨φ φᵀ⟩⁻¹)_jj, (p,); times √(S / df_resid) the standard errors.
+        y_unit: the unit of y in the following fields.
         unexplained: S = ⟨ε²⟩.
-        explained: by how much S is lower than at the best constant, at 0 without an intercept.
+        explained: reduction of S relative to the intercept-only model; to f = 0 without an intercept.
         y_mean: ⟨y⟩.
         y_variance: ⟨(y − ⟨y⟩)²⟩.
-        full_rank: whether there is one such point; where not, the rest is finite and means nothing.
-        finite: whether the sums are.
+        full_rank: whether the turning point is unique; if not, the other fields are finite and meaningless.
+        finite: whether the sums are finite.
         accurate: whether rounding is too small to be noticed.
     """
 
@@ -207,7 +213,7 @@ class TurningPoint(NamedTuple):
 
 
 def with_lists(point: TurningPoint) -> TurningPoint:
-    """A point in arrays with lists instead, if there are few basis functions."""
+    """The same point, with lists for arrays if there are at most MAX_LISTED basis functions."""
     if point.gram.k > MAX_LISTED:
         return point
     names = (
@@ -227,63 +233,70 @@ def with_lists(point: TurningPoint) -> TurningPoint:
 def turning_point(
     ansatz: Ansatz,
     sums: Sums | SharedSums,
-    scaling: SumScaling | None,
+    sum_scaling: SumScaling | None,
     origin: Origin,
-    added: float | Array,
+    roundings: float | Array,
     dtype: np.dtype,
 ) -> TurningPoint:
-    """Solve the normal equations of what was added up.
+    """Solve the normal equations.
 
     Args:
-        ansatz: of the basis.
+        ansatz: with the basis ψ.
         sums: of every data set.
-        raw: the units of z.
-        origin: what x and y are counted from; params are those of 0.
-        added: how many terms a sum has at most, see `max_added`.
+        sum_scaling: the scaling of z.
+        origin: subtracted from x and y; params are those for x and y themselves.
+        roundings: how often a term of a sum is rounded at most, see `max_roundings`.
         dtype: of the data.
     """
     is_shared = isinstance(sums, SharedSums)
     cov = (
-        Covariances.of_shared(ansatz, sums, not_none(scaling))
+        Covariances.of_shared(ansatz, sums, not_none(sum_scaling))
         if is_shared
-        else Covariances.of(ansatz, sums, scaling)
+        else Covariances.of(ansatz, sums, sum_scaling)
     )
     k = len(cov.sizes)
-    rounding = Rounding.of(ansatz, k + ansatz.has_intercept, jnp.minimum(sums.nobs, added), sums.weight)
-    found = solve(cov.G, elementwise(jnp.square, cov.sizes), 16 * rounding.likely)
-    errors, change, whole = coef_error(found, cov.sizes, cov.y_size, rounding.at_most)
-    units = _units_of_data(k, sums.nobs.ndim) if scaling is None else scaling
-    y_mean = cov.y_mean if origin.y is None else cov.y_mean + origin.y / units.y_scale
-    of_mean = (y_mean, rounding.at_most * whole)
-    x_center = _far(units.x_center, origin.x)
-    in_data_units = _in_data_units(ansatz, x_center, units, cov, found, errors, of_mean)
-    params, off = (elementwise(lambda a: a * units.y_scale, v) for v in in_data_units[:2])
-    terms = elementwise(lambda a: at_least_normal(a, units.y_scale), in_data_units.terms)
+    rounding = Rounding.of(ansatz, k + ansatz.has_intercept, jnp.minimum(sums.nobs, roundings), sums.weight)
+    solution = solve(cov.G, elementwise(jnp.square, cov.sizes), 16 * rounding.likely)
+    errors, change, residual_size = coef_error(solution, cov.sizes, cov.y_size, rounding.bound)
+    scaling = _data_units(k, sums.nobs.ndim) if sum_scaling is None else sum_scaling
+    y_mean = cov.y_mean if origin.y is None else cov.y_mean + origin.y / scaling.y_scale
+    y_mean_error = rounding.bound * residual_size
+    x_center = _add_origin(scaling.x_center, origin.x)
+    scaled = _scaled_params(
+        ansatz, x_center, scaling.x_scale, cov.means, solution, errors, y_mean, y_mean_error
+    )
+    params, param_errors = (elementwise(lambda a: a * scaling.y_scale, v) for v in scaled[:2])
+    terms = elementwise(lambda a: at_least_normal(a, scaling.y_scale), scaled.terms)
     point = TurningPoint(
         params,
-        elementwise(lambda e, t: e + 4 * UNIT * (k + 1) * t, off, terms),
+        elementwise(lambda e, t: e + 4 * UNIT * (k + 1) * t, param_errors, terms),
         terms,
-        *_around_the_means(ansatz, units, cov, found, dtype),
-        unit_deviations=in_data_units.deviations,
-        y_unit=jnp.asarray(units.y_scale),
-        unexplained=jnp.maximum(found.unexplained, 0),
-        explained=dot(cov.G.last_column(), found.coefs),
+        *_centered(ansatz, scaling, cov, solution, dtype),
+        unit_deviations=scaled.deviations,
+        y_unit=jnp.asarray(scaling.y_scale),
+        unexplained=jnp.maximum(solution.unexplained, 0),
+        explained=dot(cov.G.last_column(), solution.coefs),
         y_mean=y_mean,
         y_variance=cov.y_variance,
-        full_rank=found.smallest_pivot > 16 * rounding.likely,
+        full_rank=solution.smallest_pivot > 16 * rounding.likely,
         finite=cov.finite,
         accurate=cov.finite,
     )
-    return point._replace(accurate=_accurate(ansatz, point, sums.nobs, whole, change, rounding, dtype))
+    accurate = _is_accurate(ansatz, point, sums.nobs, residual_size, change, rounding, dtype)
+    return point._replace(accurate=accurate)
 
 
-def _units_of_data(k: int, axes: int) -> SumScaling:
+def _data_units(k: int, axes: int) -> SumScaling:
     one = jnp.ones((1,) * axes)
     return SumScaling([0 * one] * k, [one] * k, 0 * one, one)
 
 
-class _Params(NamedTuple):
-    """θ_j in units of y as it was added, how far it may be off, the size of its terms, and √(⟨φ φᵀ⟩⁻¹)_jj."""
+def _add_origin(center: list[Array], origin: list[Array] | None) -> list[Array]:
+    return center if origin is None else [c + o for c, o in zip(center, origin, strict=True)]
+
+
+class _ScaledParams(NamedTuple):
+    """θ_j / y_scale, bounds of their errors, sizes of their terms, and √(⟨φ φᵀ⟩⁻¹)_jj."""
 
     values: Vector
     errors: Vector
@@ -291,136 +304,150 @@ class _Params(NamedTuple):
     deviations: Vector
 
 
-def _far(center: list[Array], origin: list[Array] | None) -> list[Array]:
-    return center if origin is None else [c + o for c, o in zip(center, origin, strict=True)]
-
-
-def _in_data_units(
+def _scaled_params(
     ansatz: Ansatz,
     x_center: list[Array],
-    scaling: SumScaling,
-    cov: Covariances,
-    found: Solution,
+    x_scale: list[Array],
+    means: Vector,
+    solution: Solution,
     errors: Vector,
-    of_mean: tuple[Array, Array],
-) -> _Params:
-    """θ_j = Σ_k c_k M_kj where ψ_k(t(x)) = Σ_j M_kj φ_j(x); the constant takes what the means leave."""
+    y_mean: Array,
+    y_mean_error: Array,
+) -> _ScaledParams:
+    """θ_j = Σ_k c_k M_kj where ψ_k(t(x)) = Σ_j M_kj φ_j(x); the intercept is ⟨y⟩ + Σ_k c_k (M_k0 − ⟨ψ_k⟩)."""
     if ansatz.basis_is_x:
-        unit = elementwise(lambda s: 1 / s, vector(scaling.x_scale))
-        at_zero = elementwise(lambda c, u: -c * u, vector(x_center), unit)
-        behind = _by_units(unit, found, errors)
+        unit = elementwise(lambda s: 1 / s, vector(x_scale))
+        psi_at_zero = elementwise(lambda c, u: -c * u, vector(x_center), unit)
+        slopes = _slopes_of_columns(unit, solution, errors)
     else:
-        M = ansatz.in_features(x_center, scaling.x_scale)
-        at_zero = vector([row[0] for row in M])
-        behind = _by_powers(M, found, errors)
+        M = ansatz.in_features(x_center, x_scale)
+        psi_at_zero = vector([row[0] for row in M])
+        slopes = _slopes_of_powers(M, solution, errors)
     if not ansatz.has_intercept:
-        return behind
-    c, a = found.coefs, elementwise(jnp.subtract, at_zero, cov.means)
-    intercept = _Params(
-        of_mean[0] + dot(c, a),
-        of_mean[1] + dot(errors, elementwise(jnp.abs, a)),
-        jnp.abs(of_mean[0]) + dot(elementwise(jnp.abs, c), elementwise(jnp.abs, a)),
-        jnp.sqrt(1 + dot(a, found.inverse.times(a))),
+        return slopes
+    c, a = solution.coefs, elementwise(jnp.subtract, psi_at_zero, means)
+    intercept = _ScaledParams(
+        y_mean + dot(c, a),
+        y_mean_error + dot(errors, elementwise(jnp.abs, a)),
+        jnp.abs(y_mean) + dot(elementwise(jnp.abs, c), elementwise(jnp.abs, a)),
+        jnp.sqrt(1 + dot(a, solution.inverse.times(a))),
     )
-    return _Params(*(prepend(first, others) for first, others in zip(intercept, behind, strict=True)))
+    return _ScaledParams(*(prepend(first, others) for first, others in zip(intercept, slopes, strict=True)))
 
 
-def _by_units(unit: Vector, found: Solution, errors: Vector) -> _Params:
-    """Where every ψ_k is one feature in another unit."""
-    return _Params(
-        elementwise(jnp.multiply, found.coefs, unit),
+def _slopes_of_columns(unit: Vector, solution: Solution, errors: Vector) -> _ScaledParams:
+    """For ψ_k = unit_k φ_k + constant."""
+    return _ScaledParams(
+        elementwise(jnp.multiply, solution.coefs, unit),
         elementwise(jnp.multiply, errors, unit),
-        elementwise(at_least_normal, elementwise(jnp.abs, found.coefs), unit),
-        elementwise(lambda v, u: _root(v) * u, found.inverse.diagonal, unit),
+        elementwise(at_least_normal, elementwise(jnp.abs, solution.coefs), unit),
+        elementwise(lambda v, u: _root(v) * u, solution.inverse.diagonal, unit),
     )
 
 
-def _by_powers(M: list[dict[int, Array]], found: Solution, errors: Vector) -> _Params:
-    """Where ψ_k is a sum of the features up to φ_k."""
-    c, V, k = list(found.coefs), found.inverse, len(M)
-    values, off, terms, deviations = [], [], [], []
+def _slopes_of_powers(M: list[dict[int, Array]], solution: Solution, errors: Vector) -> _ScaledParams:
+    """For ψ_k that is a sum of φ_0 … φ_k."""
+    c, V, k = list(solution.coefs), solution.inverse, len(M)
+    values, param_errors, terms, deviations = [], [], [], []
     for j in range(1, k + 1):
         m = {i: M[i][j] for i in range(j - 1, k)}
         products = [c[i] * m[i] for i in m]
         values.append(sum(products[1:], products[0]))
         leading = at_least_normal(jnp.abs(c[j - 1]), jnp.abs(m[j - 1]))
         terms.append(sum((jnp.abs(a) for a in products[1:]), leading))
-        off.append(dot([errors[i] for i in m], [jnp.abs(m[i]) for i in m]))
+        param_errors.append(dot([errors[i] for i in m], [jnp.abs(m[i]) for i in m]))
         unit = jnp.maximum(jnp.abs(m[j - 1]), MIN_NORMAL)  # of ψ_j, whose square may overflow
         row = [a / unit for a in m.values()]
         deviations.append(unit * _root(dot([dot([V[i, h] for h in m], row) for i in m], row)))
-    return _Params(*map(vector, (values, off, terms, deviations)))
+    return _ScaledParams(*map(vector, (values, param_errors, terms, deviations)))
 
 
-def _around_the_means(
-    ansatz: Ansatz, scaling: SumScaling, cov: Covariances, found: Solution, dtype: np.dtype
-) -> tuple[Array | None, Vector, list[Array], list[Array], Vector, Symmetric, Symmetric, Vector]:
-    """c₀, c, x_center, x_scale, offsets, A, A⁻¹ and b in the basis around the means, in units of deviations.
+class _Centered(NamedTuple):
+    """The fields of a `TurningPoint` from c0 to cross."""
 
-    A basis that lives on [−1, 1] stays where it is.
+    c0: Array | None
+    coefs: Vector
+    x_center: list[Array]
+    x_scale: list[Array]
+    offsets: Vector
+    gram: Symmetric
+    inverse: Symmetric
+    cross: Vector
+
+
+def _centered(
+    ansatz: Ansatz, scaling: SumScaling, cov: Covariances, solution: Solution, dtype: np.dtype
+) -> _Centered:
+    """The solution with columns of x centered at their means, in units of their deviations.
+
+    A basis that needs t in [−1, 1] keeps its scaling.
     """
-    c, offsets, A, inverse = found.coefs, cov.means, cov.G.leading(), found.inverse
+    c, offsets, A, inverse = solution.coefs, cov.means, cov.G.leading(), solution.inverse
     b = cov.G.last_column()
     x_center, x_scale = scaling.x_center, scaling.x_scale
     if ansatz.basis_is_x:
         center, unit = vector(scaling.x_center), vector(scaling.x_scale)
         deviation = elementwise(lambda a, u: _root(a) * u, A.diagonal, unit)
         scale = elementwise(lambda a: _power_of_two_in(dtype, a), deviation)
-        size = elementwise(jnp.divide, scale, unit)
+        ratio = elementwise(jnp.divide, scale, unit)
         if ansatz.has_intercept:
-            near = elementwise(
+            mean = elementwise(
                 lambda c, u, m: (c + u * m).astype(dtype).astype(jnp.float64), center, unit, offsets
             )
-            offsets = elementwise(lambda m, new, old, u: m - (new - old) / u, offsets, near, center, unit)
-            x_center = list(near)
+            offsets = elementwise(lambda m, new, old, u: m - (new - old) / u, offsets, mean, center, unit)
+            x_center = list(mean)
         c, offsets, b = (
-            elementwise(jnp.multiply, c, size),
-            elementwise(jnp.divide, offsets, size),
-            elementwise(jnp.divide, b, size),
+            elementwise(jnp.multiply, c, ratio),
+            elementwise(jnp.divide, offsets, ratio),
+            elementwise(jnp.divide, b, ratio),
         )
-        A = A.with_outer(lambda a, s, t: a / (s * t), size, size)
-        inverse = inverse.with_outer(lambda a, s, t: a * (s * t), size, size)
+        A = A.with_outer(lambda a, s, t: a / (s * t), ratio, ratio)
+        inverse = inverse.with_outer(lambda a, s, t: a * (s * t), ratio, ratio)
         x_scale = list(scale)
     c = elementwise(lambda a: a * scaling.y_scale, c)
     c0 = cov.y_mean * scaling.y_scale - dot(c, offsets) if ansatz.has_intercept else None
-    return c0, c, x_center, x_scale, offsets, A, inverse, b
+    return _Centered(c0, c, x_center, x_scale, offsets, A, inverse, b)
 
 
 def _power_of_two_in(dtype: np.dtype, a: Array) -> Array:
-    """A power of two whose inverse is a normal number of this dtype; 1 for 0."""
+    """A power of two near a whose inverse is a normal number of this dtype; 1 for 0."""
     largest = 2.0 ** (jnp.finfo(dtype).maxexp - 3)
     return power_of_two(jnp.where(a > 0, jnp.clip(a, 1 / largest, largest), 0))
 
 
 def _root(a: Array) -> Array:
-    """√a, 0 of what rounding has made negative."""
+    """√a; 0 where rounding has made a negative."""
     return jnp.sqrt(jnp.maximum(a, 0))
 
 
-def _accurate(
+def _is_accurate(
     ansatz: Ansatz,
     point: TurningPoint,
     nobs: Array,
-    whole: Array,
+    residual_size: Array,
     change: Array,
     rounding: Rounding,
     dtype: np.dtype,
 ) -> Array:
-    """Whether rounding is too small to be noticed beside a param, its standard error and what is unexplained.
+    """Whether rounding is small relative to params, their standard errors and the unexplained variance.
 
-    A param that is 0 by chance costs digits of its own, which its standard error hides.
+    A param that is 0 by chance has no correct digits; its error is compared with its standard error instead.
     """
-    worth = WORTH[dtype.name]
+    tolerances = TOLERANCES[dtype.name]
     p = len(point.params)
-    columns = _columns(ansatz, p)
-    deviation = point.y_unit * jnp.sqrt(jnp.where(nobs > p, point.unexplained / jnp.maximum(nobs - p, 1), 0))
+    columns = _independent_columns(ansatz, p)
+    variance = jnp.where(nobs > p, point.unexplained / jnp.maximum(nobs - p, 1), 0)
+    deviation = point.y_unit * jnp.sqrt(variance)
 
-    def hidden(theta: Array, error: Array, unit_deviation: Array) -> Array:
-        noticed = jnp.maximum(jnp.abs(theta), deviation * unit_deviation)
-        return error * rounding.share <= columns * worth.params * noticed
+    def is_small(error: Array, theta: Array, unit_deviation: Array) -> Array:
+        size = jnp.maximum(jnp.abs(theta), deviation * unit_deviation)
+        return error * rounding.likely_share <= columns * tolerances.params * size
 
-    accurate = all_true(elementwise(hidden, point.params, point.param_errors, point.unit_deviations))
-    accurate &= (change * rounding.share <= columns * worth.condition) & point.full_rank
-    accurate &= (rounding.likely * whole**2 <= worth.rest * point.unexplained) | (whole == 0) | (nobs <= p)
-    may_overflow = dtype == np.float64  # sums of float32 numbers are finite unless these are infinite
+    accurate = all_true(elementwise(is_small, point.param_errors, point.params, point.unit_deviations))
+    accurate &= (change * rounding.likely_share <= columns * tolerances.condition) & point.full_rank
+    unexplained_error = rounding.likely * residual_size**2
+    accurate &= (
+        (unexplained_error <= tolerances.unexplained * point.unexplained) | (residual_size == 0) | (nobs <= p)
+    )
+    may_overflow = dtype == np.float64  # sums of float32 numbers are finite if these are
     return jnp.where(point.finite, accurate | (nobs < p), not may_overflow) | (nobs == 0)
