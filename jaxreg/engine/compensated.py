@@ -1,12 +1,12 @@
 """The turning point of one data set to full precision whatever the conditioning; slow.
 
-z = (ψ(t), u) is computed in double-double and lies in [−1, 1]. Cut into slices of a few bits each, it
-has products and sums that float64 holds exactly: G = ⟨z zᵀ⟩ is a matrix product of slices that rounds
-nothing, in whatever order it is summed, and a third of the time of sums in double-double.
+z = (ψ(t), u) is computed in double-double and lies in [−1, 1]. It is split into slices of a few bits each,
+whose products and sums float64 represents exactly: G = ⟨z zᵀ⟩ is a matrix product of slices without rounding,
+in any order of summation, and takes a third of the time of sums in double-double.
 
-What is left is refined: the turning point of the residuals, found in the same way, is added until its
-bound of the error is small. With a condition number κ of the columns of z a round leaves a share
-κ² 2⁻¹⁰⁰ of the error: κ up to 10¹³ is solved, beyond float64 columns are dependent to their rounding.
+The solution is refined: the turning point of its residuals, computed in the same way, is added until the
+error bound is small. With a condition number κ of the columns of z, a round leaves κ² 2⁻¹⁰⁰ of the error. κ
+up to 10¹³ is solved; beyond it, float64 columns are linearly dependent up to their rounding.
 
 Source: K. Ozaki, T. Ogita, S. Oishi, S. M. Rump, Numer. Algorithms 59 (2012) 95; refinement as in
 N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., chapter 12.
@@ -40,22 +40,22 @@ from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import at_least_normal, float64, power_of_two
 from jaxreg.numerics.vectors import Symmetric
 
-SLICES = 5  # of 21 bits: 105 of them, as many as a pair has
+SLICES = 5  # of 21 bits: 105 of them, as many as a double-double has
 BITS = 21
-ROWS = 256  # products of slices that add up exactly: 2 · 21 + 8 bits, and the signs
-MIN_SHARE = 2.0**-86  # of a column that those before it do not explain; below is rounding
-STORED = 2.0**2  # ulps: columns may depend on each other but for the rounding that stored them
-ROUNDS = 4
+TILE_ROWS = 256  # rows for which sums of products of slices are exact: 2 · 21 + 8 bits, and the signs
+MIN_PIVOT = 2.0**-86  # relative; below it is rounding
+INPUT_ROUNDING = 2.0**2  # ulps of the data, up to which columns may be linearly dependent
+MAX_ROUNDS = 4
 
 
 class Compensated(NamedTuple):
-    """What is found of one data set.
+    """The turning point of one data set and its moments.
 
     Attributes:
-        sums: what was counted; the sums of z are left out.
+        sums: number of observations and weights; the sums of z are empty.
         point: the turning point.
         G: ⟨z zᵀ⟩ of z = (ψ(t), u), (p + 1, p + 1).
-        scaling: of t and u.
+        scaling: from x and y to t and u.
     """
 
     sums: Sums
@@ -65,26 +65,39 @@ class Compensated(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Observations in their scaling, ROWS at a time: t for each column of x, all (chunks, ROWS)."""
+    """Scaled observations, (tiles, rows of a tile) each: t for each column of x, u, w and validity."""
 
-    t: list[DoubleDouble]
-    u: DoubleDouble
+    x_scaled: list[DoubleDouble]
+    y_scaled: DoubleDouble
     weight: Array
     valid: Array
 
 
-class _Round(NamedTuple):
-    """How far the refinement has come: c, its error, what solved for it, and the step to be taken off u."""
+class _Refinement(NamedTuple):
+    """The state of the iterative refinement.
+
+    Attributes:
+        coefs: c.
+        error: a bound of its error.
+        inverse: A⁻¹.
+        unexplained: the mean square of the residuals.
+        smallest_pivot: see `DoubleDoubleSolution`.
+        G: ⟨z zᵀ⟩ of the first round.
+        residual: u − cᵀψ before the last step was subtracted.
+        step: the last step of c.
+        continues: whether another round is needed.
+        rounds: number of rounds.
+    """
 
     coefs: DoubleDouble
     error: Array
     inverse: DoubleDouble
-    rest: DoubleDouble
-    share: Array
+    unexplained: DoubleDouble
+    smallest_pivot: Array
     G: DoubleDouble
-    u: DoubleDouble
+    residual: DoubleDouble
     step: DoubleDouble
-    goes_on: Array
+    continues: Array
     rounds: Array
 
 
@@ -99,52 +112,58 @@ def compensated(
     """The turning point of one data set.
 
     Args:
-        ansatz: of p params.
+        ansatz: with p params.
         x: (n,), or (n, k) where the ansatz takes vectors.
         y: (n,).
         weights: (n,) or None.
-        x_origin: what was taken out of integers, () or (k,), or None.
+        x_origin: subtracted from integer x before its conversion to floats, () or (k,); None for floats.
         y_origin: the same of y, ().
     """
     columns = columns_of(ansatz, x, 1)
     valid = is_valid(columns, y, weights)
-    possible = jnp.isfinite(y)
+    usable = jnp.isfinite(y)
     for column in columns:
-        possible &= jnp.isfinite(column)
+        usable &= jnp.isfinite(column)
     if weights is not None:
-        possible &= (weights > 0) & jnp.isfinite(weights)
-    finite = jnp.all(possible | ~valid)
+        usable &= (weights > 0) & jnp.isfinite(weights)
+    finite = jnp.all(usable | ~valid)
     nobs = jnp.sum(valid, dtype=jnp.int32)
-    valid &= possible
+    valid &= usable
     scaling = _scaling(ansatz, x, y, valid, x_origin, y_origin)
     with float64():
-        wide = jax.tree.map(lambda a: a.astype(jnp.float64), scaling)
-        rows, w_unit = _rows(ansatz, wide, columns, y, weights, valid)
-        least = _least_share(scaling, y.dtype)
-        from_basis = FromBasis.of(ansatz, wide)
-        last = _refined(ansatz, from_basis, rows, least, y.dtype)
+        scaling_64 = jax.tree.map(lambda a: a.astype(jnp.float64), scaling)
+        rows, w_unit = _rows(ansatz, scaling_64, columns, y, weights, valid)
+        min_pivot = _min_pivot(scaling, y.dtype)
+        from_basis = FromBasis.of(ansatz, scaling_64)
+        refined = _refine(ansatz, from_basis, rows, min_pivot, y.dtype)
         log_weight = None if weights is None else _log_weight(weights, valid)
         sums = Sums(nobs.astype(jnp.float64), jnp.sum(rows.weight) * w_unit, log_weight, [], [])
-        point = _turning_point(ansatz, wide, from_basis, last, _variance(rows), y.dtype)
-        return Compensated(sums, point._replace(full_rank=last.share > least, finite=finite), last.G, wide)
+        point = _turning_point(ansatz, scaling_64, from_basis, refined, _y_variance(rows), y.dtype)
+        point = point._replace(full_rank=refined.smallest_pivot > min_pivot, finite=finite)
+        return Compensated(sums, point, refined.G, scaling_64)
 
 
 def _turning_point(
-    ansatz: Ansatz, scaling: Scaling, from_basis: FromBasis, last: _Round, y_variance: Array, dtype: np.dtype
+    ansatz: Ansatz,
+    scaling: Scaling,
+    from_basis: FromBasis,
+    refined: _Refinement,
+    y_variance: Array,
+    dtype: np.dtype,
 ) -> TurningPoint:
-    """Rounded to float64, in the basis around the means, as in the plain pass."""
+    """The solution rounded to float64, with columns of x centered at their means as from plain sums."""
     first = int(ansatz.has_intercept)
-    p = last.error.shape[0]
-    params, off, terms = from_basis.params(last.coefs, last.error)
-    coefs, unit = last.coefs.value, scaling.y_scale
-    mean = last.G[0] if first else last.G[0].map(jnp.zeros_like)
-    gram = (last.G[first:p, first:p] - mean[first:p, None] * mean[None, first:p]).value
+    p = refined.error.shape[0]
+    params, param_errors, terms = from_basis.params(refined.coefs, refined.error)
+    coefs, unit = refined.coefs.value, scaling.y_scale
+    mean = refined.G[0] if first else refined.G[0].map(jnp.zeros_like)
+    gram = (refined.G[first:p, first:p] - mean[first:p, None] * mean[None, first:p]).value
     center, offsets = scaling.x_center, mean[first:p].value
     c0 = None
     if first:
         if ansatz.basis_is_x:
-            moved = offsets if ansatz.x_is_vector else offsets[0]
-            center = (scaling.x_center + scaling.x_scale * moved).astype(dtype).astype(jnp.float64)
+            x_mean = offsets if ansatz.x_is_vector else offsets[0]
+            center = (scaling.x_center + scaling.x_scale * x_mean).astype(dtype).astype(jnp.float64)
             shift = jnp.atleast_1d((center - scaling.x_center) / scaling.x_scale)
             coefs = coefs.at[0].add(small.dot(coefs[1:], shift))
             offsets = offsets - shift
@@ -152,7 +171,7 @@ def _turning_point(
     y_mean = mean[p].value + scaling.y_center / unit
     return TurningPoint(
         params=params.scaled(unit).value,
-        param_errors=unit * off,
+        param_errors=unit * param_errors,
         param_terms=at_least_normal(terms, unit),
         c0=c0,
         coefs=unit * coefs[first:],
@@ -160,12 +179,12 @@ def _turning_point(
         x_scale=columns_of(ansatz, scaling.x_scale, 0),
         offsets=offsets,
         gram=Symmetric(gram, p - first),
-        inverse=Symmetric(last.inverse[first:, first:].value, p - first),
-        cross=(last.G[p, first:p] - mean[p] * mean[first:p]).value,
-        unit_deviations=from_basis.deviations(last.inverse),
+        inverse=Symmetric(refined.inverse[first:, first:].value, p - first),
+        cross=(refined.G[p, first:p] - mean[p] * mean[first:p]).value,
+        unit_deviations=from_basis.deviations(refined.inverse),
         y_unit=unit,
-        unexplained=jnp.maximum(last.rest.value, 0),
-        explained=(last.G[p, p] - mean[p] * mean[p] - last.rest).value,
+        unexplained=jnp.maximum(refined.unexplained.value, 0),
+        explained=(refined.G[p, p] - mean[p] * mean[p] - refined.unexplained).value,
         y_mean=y_mean,
         y_variance=y_variance,
         full_rank=jnp.ones((), bool),
@@ -174,156 +193,170 @@ def _turning_point(
     )
 
 
-def _variance(rows: _Rows) -> Array:
+def _y_variance(rows: _Rows) -> Array:
     """⟨(u − ⟨u⟩)²⟩."""
-    share = rows.weight / jnp.where(jnp.sum(rows.weight) > 0, jnp.sum(rows.weight), 1)
-    return jnp.sum(share * jnp.square(rows.u.hi - jnp.sum(share * rows.u.hi)))
+    normalized = rows.weight / jnp.where(jnp.sum(rows.weight) > 0, jnp.sum(rows.weight), 1)
+    return jnp.sum(normalized * jnp.square(rows.y_scaled.hi - jnp.sum(normalized * rows.y_scaled.hi)))
 
 
 def _log_weight(weights: Array, valid: Array) -> Array:
     return jnp.sum(jnp.log(jnp.where(valid, weights, 1).astype(jnp.float64)))
 
 
-def _refined(ansatz: Ansatz, from_basis: FromBasis, rows: _Rows, least: Array, dtype: np.dtype) -> _Round:
-    """The turning point of u, then that of what it leaves, until the error is small."""
-    p = len(ansatz.param_names(len(rows.t)))
+def _refine(
+    ansatz: Ansatz, from_basis: FromBasis, rows: _Rows, min_pivot: Array, dtype: np.dtype
+) -> _Refinement:
+    """The turning point of u, plus those of its residuals until the error is small."""
+    p = len(ansatz.param_names(len(rows.x_scaled)))
 
-    def refine(before: _Round) -> _Round:
-        u, largest = _taken_off(ansatz, rows._replace(u=before.u), before.step)
+    def refine(state: _Refinement) -> _Refinement:
+        residual, largest = _subtract_fit(ansatz, rows._replace(y_scaled=state.residual), state.step)
         scale = power_of_two(largest)
-        G = _moments(ansatz, rows._replace(u=u.scaled(1 / scale)))
-        found = solve_in_double_double(G, least)
-        step = found.coefs.scaled(scale)
-        coefs = before.coefs + step
-        rest = found.unexplained.scaled(scale * scale)
-        error = double_double_coef_error(found, jnp.ones(p + 1), UNIT) * scale
-        # Residuals are off by the rounding of what was taken off, and c by ψ⁺ of that.
-        taken = jnp.sum(jnp.abs(before.coefs.hi))
-        error += UNIT * taken * jnp.sqrt(jnp.maximum(small.diagonal(found.inverse.hi), 0))
-        params, off, _ = from_basis.params(coefs, error)
-        relative = jnp.max(jnp.where(off > 0, off / jnp.abs(params.hi), 0))
-        known = relative < jnp.finfo(dtype).eps / 16
-        known &= UNIT * jnp.square(scale + jnp.sum(jnp.abs(step.hi))) <= 2.0**-40 * jnp.abs(rest.hi)
-        rounds = before.rounds + 1
-        goes_on = ~known & (found.smallest_pivot > least) & (rounds < ROUNDS)
-        G = double_double.where(rounds == 1, G, before.G)
-        return _Round(coefs, error, found.inverse, rest, found.smallest_pivot, G, u, step, goes_on, rounds)
+        G = _moments(ansatz, rows._replace(y_scaled=residual.scaled(1 / scale)))
+        solution = solve_in_double_double(G, min_pivot)
+        step = solution.coefs.scaled(scale)
+        coefs = state.coefs + step
+        unexplained = solution.unexplained.scaled(scale * scale)
+        error = double_double_coef_error(solution, jnp.ones(p + 1), UNIT) * scale
+        # Rounding of the fit that is subtracted changes the residuals, and c by ψ⁺ times that change.
+        fit_size = jnp.sum(jnp.abs(state.coefs.hi))
+        error += UNIT * fit_size * jnp.sqrt(jnp.maximum(small.diagonal(solution.inverse.hi), 0))
+        params, param_errors, _ = from_basis.params(coefs, error)
+        relative = jnp.max(jnp.where(param_errors > 0, param_errors / jnp.abs(params.hi), 0))
+        accurate = relative < jnp.finfo(dtype).eps / 16
+        residual_size = scale + jnp.sum(jnp.abs(step.hi))
+        accurate &= UNIT * jnp.square(residual_size) <= 2.0**-40 * jnp.abs(unexplained.hi)
+        rounds = state.rounds + 1
+        continues = ~accurate & (solution.smallest_pivot > min_pivot) & (rounds < MAX_ROUNDS)
+        return _Refinement(
+            coefs=coefs,
+            error=error,
+            inverse=solution.inverse,
+            unexplained=unexplained,
+            smallest_pivot=solution.smallest_pivot,
+            G=double_double.where(rounds == 1, G, state.G),
+            residual=residual,
+            step=step,
+            continues=continues,
+            rounds=rounds,
+        )
 
-    zero = jnp.zeros_like(rows.weight[0, 0])  # lies where the data lie on a mesh
-    nothing = DoubleDouble.of(jnp.zeros(p) + zero)
-    start = _Round(
-        coefs=nothing,
-        error=nothing.hi,
+    zero = jnp.zeros_like(rows.weight[0, 0])  # with the sharding of the data on a mesh
+    zeros = DoubleDouble.of(jnp.zeros(p) + zero)
+    start = _Refinement(
+        coefs=zeros,
+        error=zeros.hi,
         inverse=DoubleDouble.of(jnp.zeros((p, p)) + zero),
-        rest=DoubleDouble.of(zero),
-        share=zero,
+        unexplained=DoubleDouble.of(zero),
+        smallest_pivot=zero,
         G=DoubleDouble.of(jnp.zeros((p + 1, p + 1)) + zero),
-        u=rows.u,
-        step=nothing,
-        goes_on=zero == 0,
+        residual=rows.y_scaled,
+        step=zeros,
+        continues=zero == 0,
         rounds=zero.astype(jnp.int32),
     )
-    return lax.while_loop(lambda state: state.goes_on, refine, start)
+    return lax.while_loop(lambda state: state.continues, refine, start)
 
 
 def _scaling(
     ansatz: Ansatz, x: Array, y: Array, valid: Array, x_origin: Array | None, y_origin: Array | None
 ) -> Scaling:
-    """That of the valid observations."""
+    """The scaling of the range of the valid observations."""
 
-    def ends(a: Array) -> tuple[Array, Array]:
-        there = valid.reshape(-1, *(1,) * (a.ndim - 1))
-        return jnp.where(there, a, jnp.inf).min(axis=0), jnp.where(there, a, -jnp.inf).max(axis=0)
+    def valid_range(a: Array) -> tuple[Array, Array]:
+        row_is_valid = valid.reshape(-1, *(1,) * (a.ndim - 1))
+        low = jnp.where(row_is_valid, a, jnp.inf).min(axis=0)
+        return low, jnp.where(row_is_valid, a, -jnp.inf).max(axis=0)
 
-    found = scalings.of_ranges(ends(x), ends(y), ansatz)
-    return replace(found, x_origin=x_origin, y_origin=y_origin)
+    scaling = scalings.of_ranges(valid_range(x), valid_range(y), ansatz)
+    return replace(scaling, x_origin=x_origin, y_origin=y_origin)
 
 
 def _rows(
     ansatz: Ansatz, scaling: Scaling, columns: list[Array], y: Array, weights: Array | None, valid: Array
 ) -> tuple[_Rows, Array]:
-    """The observations in their scaling, and the power of two that the weights are divided by."""
+    """The scaled observations, and the power of two by which their weights are divided."""
     n = y.shape[0]
-    count = -(-n // ROWS)
-    size = -(-n // count)
+    count = -(-n // TILE_ROWS)
+    length = -(-n // count)
 
-    def chunks(a: Array) -> Array:
-        return jnp.pad(a, (0, count * size - n)).reshape(count, size)
+    def in_tiles(a: Array) -> Array:
+        return jnp.pad(a, (0, count * length - n)).reshape(count, length)
 
-    def inside(a: Array, center: Array, scale: Array) -> DoubleDouble:
+    def scaled(a: Array, center: Array, scale: Array) -> DoubleDouble:
         unit = 1 / scale
         a = jnp.where(valid, a, 0).astype(jnp.float64) * unit
-        return DoubleDouble(*double_double.two_sum(a, -jnp.where(valid, center * unit, 0))).map(chunks)
+        return DoubleDouble(*double_double.two_sum(a, -jnp.where(valid, center * unit, 0))).map(in_tiles)
 
     w = jnp.ones(n) if weights is None else weights.astype(jnp.float64)
     w = jnp.where(valid, w, 0)
-    unit = power_of_two(jnp.max(w)) if weights is not None else jnp.ones(())
-    of_x = (columns_of(ansatz, a, 0) for a in (scaling.x_center, scaling.x_scale))
-    t = [inside(a, c, s) for a, c, s in zip(columns, *of_x, strict=True)]
-    return _Rows(t, inside(y, scaling.y_center, scaling.y_scale), chunks(w / unit), chunks(valid)), unit
+    w_unit = power_of_two(jnp.max(w)) if weights is not None else jnp.ones(())
+    centers, scales = (columns_of(ansatz, a, 0) for a in (scaling.x_center, scaling.x_scale))
+    x_scaled = [scaled(a, c, s) for a, c, s in zip(columns, centers, scales, strict=True)]
+    y_scaled = scaled(y, scaling.y_center, scaling.y_scale)
+    return _Rows(x_scaled, y_scaled, in_tiles(w / w_unit), in_tiles(valid)), w_unit
 
 
-def _least_share(scaling: Scaling, dtype: np.dtype) -> Array:
-    """The share of a column below which it depends on the others, as far as its stored digits tell."""
+def _min_pivot(scaling: Scaling, dtype: np.dtype) -> Array:
+    """The relative pivot below which a column depends on the others, given the rounding of the data."""
     offset = jnp.abs(scaling.x_center) / scaling.x_scale
-    rounding = STORED * float(jnp.finfo(dtype).eps) * (1 + jnp.max(offset).astype(jnp.float64))
-    return jnp.maximum(MIN_SHARE, rounding**2)
+    rounding = INPUT_ROUNDING * float(jnp.finfo(dtype).eps) * (1 + jnp.max(offset).astype(jnp.float64))
+    return jnp.maximum(MIN_PIVOT, rounding**2)
 
 
 def _moments(ansatz: Ansatz, rows: _Rows) -> DoubleDouble:
     """⟨z zᵀ⟩."""
 
-    def add(total: DoubleDouble | None, chunk: _Rows) -> tuple[DoubleDouble, None]:
-        z = double_double.concatenate([_basis(ansatz, chunk), chunk.u[None]])
-        G = _exact_product(_slices(z * chunk.weight), _slices(z))
+    def step(total: DoubleDouble | None, tile: _Rows) -> tuple[DoubleDouble, None]:
+        z = double_double.concatenate([_basis(ansatz, tile), tile.y_scaled[None]])
+        G = _exact_product(_slices(z * tile.weight), _slices(z))
         return G if total is None else total + G, None
 
-    zero = jax.eval_shape(lambda chunk: add(None, chunk)[0], jax.tree.map(lambda a: a[0], rows))
-    start = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype) + jnp.zeros_like(rows.weight[0, 0]), zero)
-    total, _ = lax.scan(add, start, rows)
+    shapes = jax.eval_shape(lambda tile: step(None, tile)[0], jax.tree.map(lambda a: a[0], rows))
+    start = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype) + jnp.zeros_like(rows.weight[0, 0]), shapes)
+    total, _ = lax.scan(step, start, rows)
     weight = jnp.sum(rows.weight)
-    lower = jnp.tril(jnp.ones(total.shape, bool))
-    return double_double.where(lower, total, double_double.transpose(total)) / jnp.where(
-        weight > 0, weight, 1
-    )
+    is_lower = jnp.tril(jnp.ones(total.shape, bool))
+    symmetric = double_double.where(is_lower, total, double_double.transpose(total))
+    return symmetric / jnp.where(weight > 0, weight, 1)
 
 
-def _taken_off(ansatz: Ansatz, rows: _Rows, coefs: DoubleDouble) -> tuple[DoubleDouble, Array]:
-    """u − cᵀψ, and the largest of it."""
+def _subtract_fit(ansatz: Ansatz, rows: _Rows, coefs: DoubleDouble) -> tuple[DoubleDouble, Array]:
+    """The residuals u − cᵀψ, and the largest |u − cᵀψ|."""
 
-    def residual(chunk: _Rows) -> DoubleDouble:
-        psi = _basis(ansatz, chunk)
-        return lax.fori_loop(0, psi.shape[0], lambda k, u: u - coefs[k] * psi[k], chunk.u)
+    def residual(tile: _Rows) -> DoubleDouble:
+        psi = _basis(ansatz, tile)
+        return lax.fori_loop(0, psi.shape[0], lambda k, u: u - coefs[k] * psi[k], tile.y_scaled)
 
-    u = lax.map(residual, rows)
-    return u, jnp.max(jnp.abs(u.hi))
+    residuals = lax.map(residual, rows)
+    return residuals, jnp.max(jnp.abs(residuals.hi))
 
 
-def _basis(ansatz: Ansatz, rows: _Rows) -> DoubleDouble:
-    """ψ(t) of some rows, (p, ROWS), 0 where there is no observation."""
-    return double_double.stack(ansatz.basis(rows.t)).map(lambda a: jnp.where(rows.valid, a, 0))
+def _basis(ansatz: Ansatz, tile: _Rows) -> DoubleDouble:
+    """ψ(t) of a tile, (p, rows); 0 for missing observations."""
+    return double_double.stack(ansatz.basis(tile.x_scaled)).map(lambda a: jnp.where(tile.valid, a, 0))
 
 
 def _slices(z: DoubleDouble) -> Array:
-    """Numbers of BITS bits each, on grids that are the same for all, whose sum is z, (SLICES, …)."""
-    rest, slices = z.hi, []
+    """Numbers of BITS bits on common grids, whose sum is z, (SLICES, …)."""
+    remainder, slices = z.hi, []
     for k in range(1, SLICES + 1):
         grid = 2.0 ** (k * BITS)
-        slices.append(jnp.rint(rest * grid) * (1 / grid))
-        rest = rest - slices[-1]
-        if k == 2:  # so small that no digit of lo is lost
-            rest = rest + z.lo
+        slices.append(jnp.rint(remainder * grid) * (1 / grid))
+        remainder = remainder - slices[-1]
+        if k == 2:  # small enough to add lo exactly
+            remainder = remainder + z.lo
     return jnp.stack(slices)
 
 
 def _exact_product(a: Array, b: Array) -> DoubleDouble:
-    """Σ_r a[r] b[r]ᵀ over all rows, from slices (SLICES, q, ROWS)."""
+    """Σ_r a[r] b[r]ᵀ over the rows of a tile, from slices (SLICES, q, rows)."""
     products = lax.dot_general(a, b, (((2,), (2,)), ((), ())), precision=lax.Precision.HIGHEST)
     smallest_first = sorted(np.ndindex(SLICES, SLICES), key=lambda ij: -sum(ij))
 
     def add(total: DoubleDouble, a: Array) -> tuple[DoubleDouble, None]:
-        s, lost = double_double.two_sum(total.hi, a)
-        return DoubleDouble(s, total.lo + lost), None
+        s, error = double_double.two_sum(total.hi, a)
+        return DoubleDouble(s, total.lo + error), None
 
     terms = jnp.stack([products[i, :, j] for i, j in smallest_first])
     return lax.scan(add, DoubleDouble.of(jnp.zeros_like(terms[0])), terms)[0]
