@@ -11,11 +11,11 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.numerics.precision import power_of_two
 from jaxreg.numerics.vectors import Symmetric, dot, largest
 
-Row: TypeAlias = "dict[int, Any]"  # the entries of a vector that are not 0
+Row: TypeAlias = "dict[int, Any]"  # the nonzero entries of a vector
 
 
 def feature_rows(ansatz: Ansatz, center: list[Array], scale: list[Array]) -> list[Row]:
-    """For each param j the M_kj that are not 0, where ψ_k(t(x)) = Σ_j M_kj φ_j(x): θ_j = Σ_k M_kj c_k."""
+    """For each param j the nonzero M_kj, where ψ_k(t(x)) = Σ_j M_kj φ_j(x) and hence θ_j = Σ_k M_kj c_k."""
     M: list[Row] = ansatz.in_features(center, scale)
     if ansatz.has_intercept:
         one = jnp.ones_like(center[0]) if center else jnp.ones(())
@@ -24,15 +24,15 @@ def feature_rows(ansatz: Ansatz, center: list[Array], scale: list[Array]) -> lis
 
 
 def params_of(rows: list[Row], coefs: Any) -> list[Array]:
-    """θ of coefs c, p arrays."""
+    """θ_j = Σ_k M_kj c_k, p arrays."""
     return [dot([coefs[k] for k in row], list(row.values())) for row in rows]
 
 
 def variance(row: Row, V: Symmetric) -> tuple[Array, Array]:
-    """(unit, v) with aᵀ V a = unit² v, for the square may overflow where its root does not."""
+    """(unit, v) with aᵀ V a = unit² v: the square may overflow although its root does not."""
     unit = power_of_two(largest([jnp.abs(a) for a in row.values()]))
-    in_units = {k: a * (1 / unit) for k, a in row.items()}
-    return unit, bilinear(in_units, V, in_units)
+    row_scaled = {k: a * (1 / unit) for k, a in row.items()}
+    return unit, bilinear(row_scaled, V, row_scaled)
 
 
 def deviation(row: Row, V: Symmetric) -> Array:

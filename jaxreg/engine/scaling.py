@@ -1,7 +1,7 @@
-"""Units and origins in which no offset and no unit of the data costs a digit.
+"""Centers and scales with which offsets and units of the data cost no digits.
 
-x = x_center + x_scale·t and y = y_center + y_scale·u: squares of t and u neither overflow nor cancel. A basis
-moves between scalings by a triangular matrix, and moments and coefficients move with it.
+x = x_center + x_scale·t and y = y_center + y_scale·u: squares of t and u neither overflow nor cancel. A
+change of scaling multiplies the basis by a triangular matrix; moments and coefficients transform accordingly.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from jaxreg.numerics.small import broadcast_arrays
 
 @pytree
 class Scaling:
-    """x = x_origin + x_center + x_scale·t and y likewise with u; the scales are powers of two.
+    """x = x_origin + x_center + x_scale·t, and the same for y and u; the scales are powers of two.
 
     Attributes:
-        x_center: (*batch); (k, *batch) where x is a vector.
+        x_center: (*batch), or (k, *batch) where x is a vector.
         x_scale: the same shape.
         y_center: (*batch).
         y_scale: (*batch).
-        x_origin: what was taken out of integers before they became floats, as x_center, or None.
+        x_origin: subtracted from integer x before its conversion to floats, shaped as x_center, or None.
         y_origin: the same of y.
     """
 
@@ -42,7 +42,7 @@ class Scaling:
 def of_ranges(x_range: tuple[Array, Array], y_range: tuple[Array, Array], ansatz: Ansatz) -> Scaling:
     """The scaling that maps both ranges, each (lowest, highest), into [−1, 1].
 
-    Without an intercept the origin is a point of its own and stays where it is.
+    Without an intercept the centers are 0.
     """
     return Scaling(
         *_center_and_scale(*x_range, ansatz.has_intercept),
@@ -51,7 +51,7 @@ def of_ranges(x_range: tuple[Array, Array], y_range: tuple[Array, Array], ansatz
 
 
 def data_units(like: Scaling) -> Scaling:
-    """The scaling in which t is x and u is y."""
+    """The scaling with t = x and u = y."""
     return Scaling(
         jnp.zeros_like(like.x_center),
         jnp.ones_like(like.x_scale),
@@ -60,25 +60,25 @@ def data_units(like: Scaling) -> Scaling:
     )
 
 
-def union(a: Scaling, a_there: Array, b: Scaling, b_there: Array, ansatz: Ansatz) -> Scaling:
-    """A scaling of both data sets; one that is not there does not count."""
+def union(a: Scaling, a_valid: Array, b: Scaling, b_valid: Array, ansatz: Ansatz) -> Scaling:
+    """A scaling of the ranges of both a and b, or of the valid one."""
 
-    def ends(axis: str) -> tuple[Array, Array]:
-        low_a, high_a = _ends(a, axis, a_there)
-        low_b, high_b = _ends(b, axis, b_there)
+    def union_range(axis: str) -> tuple[Array, Array]:
+        low_a, high_a = _range(a, axis, a_valid)
+        low_b, high_b = _range(b, axis, b_valid)
         return jnp.minimum(low_a, low_b), jnp.maximum(high_a, high_b)
 
-    return of_ranges(ends("x"), ends("y"), ansatz)
+    return of_ranges(union_range("x"), union_range("y"), ansatz)
 
 
 def between(old: Scaling, new: Scaling, ansatz: Ansatz) -> DoubleDouble:
-    """The matrix R with z_new = R z_old for z = (ψ(t), u), (p + 1, p + 1, *batch), to twice the digits."""
+    """The matrix R with z_new = R z_old for z = (ψ(t), u), (p + 1, p + 1, *batch), in double-double."""
     x_unit, y_unit = 1 / new.x_scale, 1 / new.y_scale  # powers of two
-    shift = _difference(old.x_center, old.x_origin, new.x_center, new.x_origin).scaled(x_unit)
-    edge = _difference(old.y_center, old.y_origin, new.y_center, new.y_origin).scaled(y_unit)
-    corner = DoubleDouble.of(old.y_scale * y_unit)
-    basis = ansatz.change(shift, old.x_scale * x_unit)
-    p = basis.hi.shape[0]
+    x_shift = _difference(old.x_center, old.x_origin, new.x_center, new.x_origin).scaled(x_unit)
+    y_shift = _difference(old.y_center, old.y_origin, new.y_center, new.y_origin).scaled(y_unit)
+    y_ratio = DoubleDouble.of(old.y_scale * y_unit)
+    basis_change = ansatz.change(x_shift, old.x_scale * x_unit)
+    p = basis_change.hi.shape[0]
 
     def bordered(block: Array, corner: Array, edge: Array) -> Array:
         zero = jnp.zeros_like(broadcast_arrays([corner, block[0, 0]])[0])
@@ -86,18 +86,18 @@ def between(old: Scaling, new: Scaling, ansatz: Ansatz) -> DoubleDouble:
         R = R.at[:p, :p].set(block).at[p, p].set(corner)
         return R.at[p, 0].set(edge) if ansatz.has_intercept else R
 
-    return jax.tree.map(bordered, basis, corner, edge)
+    return jax.tree.map(bordered, basis_change, y_ratio, y_shift)
 
 
 def _difference(old: Array, old_origin: Array | None, new: Array, new_origin: Array | None) -> DoubleDouble:
-    """What one center is from another."""
-    away = DoubleDouble.of(old) - new
-    away = away if old_origin is None else away + old_origin
-    return away if new_origin is None else away - new_origin
+    """(old_origin + old) − (new_origin + new)."""
+    difference = DoubleDouble.of(old) - new
+    difference = difference if old_origin is None else difference + old_origin
+    return difference if new_origin is None else difference - new_origin
 
 
 def constant(matrix: np.ndarray, like: DoubleDouble) -> DoubleDouble:
-    """A matrix of exact numbers beside a pair with batch axes."""
+    """A matrix of floats as a double-double with the axes of `like`."""
     exact = jnp.asarray(matrix, like.hi.dtype).reshape(matrix.shape + (1,) * (like.hi.ndim - 2))
     return like.map(lambda _: jnp.zeros_like(exact)) + exact
 
@@ -112,7 +112,8 @@ def _center_and_scale(low: Array, high: Array, has_intercept: bool) -> tuple[Arr
     return jnp.where(usable, center, 0), power_of_two(jnp.where(usable, half_range, 0))
 
 
-def _ends(scaling: Scaling, axis: str, there: Array) -> tuple[Array, Array]:
+def _range(scaling: Scaling, axis: str, valid: Array) -> tuple[Array, Array]:
+    """The range that is mapped to [−1, 1]; empty where not valid."""
     center, scale, origin = (getattr(scaling, f"{axis}_{name}") for name in ("center", "scale", "origin"))
     center = center if origin is None else center + origin
-    return jnp.where(there, center - scale, jnp.inf), jnp.where(there, center + scale, -jnp.inf)
+    return jnp.where(valid, center - scale, jnp.inf), jnp.where(valid, center + scale, -jnp.inf)
