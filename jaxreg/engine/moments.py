@@ -1,7 +1,7 @@
-"""Moments: all that the data tell about a cost that is quadratic in the params.
+"""Moments: the averages that determine a cost that is quadratic in the params.
 
 With z = (ψ(t), u), the basis of the ansatz and the response in the scaling of the data set, the cost of a
-linear ansatz is S(c) = (−c, 1) ⟨z zᵀ⟩ (−c, 1)ᵀ: the data enter through the averages G = ⟨z zᵀ⟩ alone.
+linear ansatz is S(c) = (−c, 1) ⟨z zᵀ⟩ (−c, 1)ᵀ: it depends on the data through G = ⟨z zᵀ⟩ alone.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from jaxreg.numerics.vectors import triangle
 
 @pytree
 class Moments:
-    """Averages over the valid observations of each data set; `a + b` merges those of two halves.
+    """Averages over the valid observations of each data set; `a + b` are those of all observations of both.
 
     Attributes:
-        nobs: how many observations are valid, (*batch).
+        nobs: number of valid observations, (*batch).
         root_weight: √Σ w, (*batch); None without weights.
-        G: ⟨z zᵀ⟩ in the scaling, (p + 1, p + 1, *batch), to twice the digits of the data.
-        scaling: what t and u are in units of x and y.
-        invalid: whether an observation was infinite or had an impossible weight, (*batch).
-        ansatz: whose basis it is.
+        G: ⟨z zᵀ⟩ in the scaling, (p + 1, p + 1, *batch), double-double in the dtype of the data.
+        scaling: from x and y to t and u.
+        invalid: whether an observation is infinite or has an invalid weight, (*batch).
+        ansatz: with the basis ψ.
 
     >>> from jaxreg import moments
     >>> m = moments(jnp.array([0.0, 1.0, 0.0, 3.0]), jnp.array([1.0, 2.0, 3.0, 18.0]))
@@ -58,7 +58,7 @@ class Moments:
     @property
     @in_own_precision
     def weight(self) -> Float[Array, "*batch"]:
-        """Σ w, equal to nobs without weights."""
+        """Σ w; nobs without weights."""
         if self.root_weight is None:
             return self.nobs.astype(self.G.hi.dtype)
         return jnp.square(self.root_weight)
@@ -84,8 +84,8 @@ class Moments:
         p = self.G.hi.shape[0] - 1
         features_in_basis = np.eye(p + 1)
         features_in_basis[:p, :p] = np.linalg.inv(self.ansatz.basis_in_features(p))
-        inside = _seen_from(self, scalings.data_units(self.scaling))
-        return double_double.congruence(scalings.constant(features_in_basis, inside), inside)
+        G = _in_scaling(self, scalings.data_units(self.scaling))
+        return double_double.congruence(scalings.constant(features_in_basis, G), G)
 
     @in_own_precision
     @jax.jit
@@ -98,7 +98,7 @@ class Moments:
         roots = [None if m.root_weight is None else m.root_weight for m in (a, b)]
         if roots == [None, None]:
             weights, root = [m.nobs.astype(m.G.hi.dtype) for m in (a, b)], None
-        else:  # squares in units in which they do not overflow
+        else:  # scaled, as squares may overflow
             roots = [
                 jnp.sqrt(m.nobs.astype(m.G.hi.dtype)) if r is None else r
                 for m, r in zip((a, b), roots, strict=True)
@@ -108,17 +108,17 @@ class Moments:
             root = unit * jnp.sqrt(weights[0] + weights[1])
         total = DoubleDouble.of(weights[0]) + weights[1]
         total = double_double.where(total.hi > 0, total, DoubleDouble.of(jnp.ones_like(total.hi)))
-        G = (_seen_from(a, scaling) * weights[0] + _seen_from(b, scaling) * weights[1]) / total
+        G = (_in_scaling(a, scaling) * weights[0] + _in_scaling(b, scaling) * weights[1]) / total
         return Moments(a.nobs + b.nobs, root, G, scaling, a.invalid | b.invalid, ansatz)
 
     @property
     def is_usable(self) -> Bool[Array, "*batch"]:
-        """Whether there are moments at all."""
+        """Whether there are valid observations and no invalid ones, (*batch)."""
         return (self.nobs > 0) & ~self.invalid
 
     @property
     def usable_G(self) -> DoubleDouble:
-        """G where there is one, the unit matrix where not: finite numbers have finite gradients."""
+        """G, replaced by the identity where it is not usable, for finite gradients."""
         identity = scalings.constant(np.eye(self.G.hi.shape[0]), self.G)
         return double_double.where(self.is_usable, self.G, identity)
 
@@ -130,13 +130,13 @@ def moments_of_point(
     origin: tuple[Array | None, Array | None],
     dtype: np.dtype,
 ) -> Moments:
-    """The moments that a turning point was found from, in the scaling around the means.
+    """The moments from which a turning point was computed, in the scaling around the means.
 
     Args:
-        ansatz: of the basis.
+        ansatz: with the basis ψ.
         point: the turning point.
-        sums: what was counted.
-        origin: what was taken out of integers, x and y, or None.
+        sums: with the number of observations and their weight.
+        origin: subtracted from integer x and y before their conversion to floats, or None.
         dtype: of the data.
     """
     k, unit = point.gram.k, point.y_unit
@@ -147,7 +147,7 @@ def moments_of_point(
     ratio = unit / y_scale
     b, square = [a * ratio for a in point.cross], (point.unexplained + point.explained) * jnp.square(ratio)
     rows = [[point.gram[i, j] for j in range(k)] for i in range(k)]
-    if ansatz.has_intercept:
+    if ansatz.has_intercept:  # d are the means of z
         d = [*point.offsets, (mean - y_center) / y_scale]
         rows = [[a + d[i] * d[j] for j, a in enumerate(row)] for i, row in enumerate(rows)]
         b = [a + d[i] * d[k] for i, a in enumerate(b)]
@@ -158,11 +158,11 @@ def moments_of_point(
     rows = [*([*row, c] for row, c in zip(rows, b, strict=True)), [*b, square]]
     G = jnp.stack([jnp.stack(broadcast_arrays(row)) for row in rows])
 
-    def of_x(columns: list[Array]) -> Array:
+    def from_columns(columns: list[Array]) -> Array:
         columns = [jnp.broadcast_to(a, square.shape) for a in columns]
         return jnp.stack(columns) if ansatz.x_is_vector else columns[0]
 
-    scaling = Scaling(of_x(point.x_center), of_x(point.x_scale), y_center, y_scale)
+    scaling = Scaling(from_columns(point.x_center), from_columns(point.x_scale), y_center, y_scale)
     return moments_of_double_double(ansatz, DoubleDouble.of(G), scaling, point, sums, origin, dtype)
 
 
@@ -175,45 +175,54 @@ def moments_of_double_double(
     origin: tuple[Array | None, Array | None],
     dtype: np.dtype,
 ) -> Moments:
-    """The moments of a G that is known to twice the digits, rounded to these."""
-    shape = sums.nobs.shape
-    of_x, of_y = (
-        None if a is None else jnp.broadcast_to(a, (*a.shape[: a.ndim - len(shape)], *shape)) for a in origin
-    )
+    """The moments from G in double-double of float64, in double-double of the dtype of the data."""
+    x_origin, y_origin = broadcast_origins(origin, sums.nobs.shape)
     scaling = jax.tree.map(lambda a: a.astype(dtype), replace(scaling, x_origin=None, y_origin=None))
     return Moments(
         nobs=sums.nobs.astype(jnp.int32),
         root_weight=None if sums.log_weight is None else jnp.sqrt(sums.weight).astype(dtype),
         G=double_double.narrow(G, dtype),
-        scaling=replace(scaling, x_origin=of_x, y_origin=of_y),
+        scaling=replace(scaling, x_origin=x_origin, y_origin=y_origin),
         invalid=~point.finite,
         ansatz=ansatz,
     )
 
 
+def broadcast_origins(
+    origins: tuple[Array | None, Array | None], batch: tuple[int, ...]
+) -> tuple[Array | None, ...]:
+    """Broadcast x_origin and y_origin to the axes of the data sets."""
+    return tuple(
+        None if a is None else jnp.broadcast_to(a, (*a.shape[: a.ndim - len(batch)], *batch)) for a in origins
+    )
+
+
 def averages(moments: Moments, x: Array, y: Array, weights: Array | None) -> Moments:
-    """The moments near the data that they are made of, as averages, in a scaling that does not move."""
+    """The moments as differentiable averages over the data, in the constant scaling of `moments`."""
     ansatz, scaling = moments.ansatz, moments.scaling
     columns = columns_of(ansatz, x, 1)
-    valid = is_valid(columns, y, weights) & moments.is_usable  # what overflows has NaN for a derivative
-    w, root = jnp.where(valid, jnp.ones((), y.dtype) if weights is None else weights, 0), None
+    valid = is_valid(columns, y, weights) & moments.is_usable  # else an overflow would have NaN as derivative
+    w = jnp.where(valid, jnp.ones((), y.dtype) if weights is None else weights, 0)
+    root = None
     if weights is not None:
         root = not_none(moments.root_weight)
         unit = power_of_two(root / jnp.sqrt(jnp.maximum(moments.nobs, 1).astype(y.dtype)))
         w = w * (1 / unit) * (1 / unit)
-        known = jnp.square(root / unit)
-        root = root * (1 + jnp.sum(w, axis=0) / jnp.where(known > 0, known, 1)) / 2
+        value = jnp.square(root / unit)  # of Σ w: a Newton step for the root, which does not change it
+        root = root * (1 + jnp.sum(w, axis=0) / jnp.where(value > 0, value, 1)) / 2
     weight = jnp.sum(w, axis=0)
-    share = w / jnp.where(weight > 0, weight, 1)
-    of_x = zip(columns, *(columns_of(ansatz, a, 0) for a in (scaling.x_center, scaling.x_scale)), strict=True)
-    t = [(jnp.where(valid, a, 0) - c) * (1 / s) for a, c, s in of_x]
-    u = (jnp.where(valid, y, 0) - scaling.y_center) * (1 / scaling.y_scale)
-    z = [*ansatz.basis(t), u]
-    lower = [jnp.sum(share * (a * b), axis=0) for i, a in enumerate(z) for b in z[: i + 1]]
+    normalized = w / jnp.where(weight > 0, weight, 1)
+    centers, scales = (columns_of(ansatz, a, 0) for a in (scaling.x_center, scaling.x_scale))
+    x_scaled = [
+        (jnp.where(valid, a, 0) - c) * (1 / s) for a, c, s in zip(columns, centers, scales, strict=True)
+    ]
+    y_scaled = (jnp.where(valid, y, 0) - scaling.y_center) * (1 / scaling.y_scale)
+    z = [*ansatz.basis(x_scaled), y_scaled]
+    lower = [jnp.sum(normalized * (a * b), axis=0) for i, a in enumerate(z) for b in z[: i + 1]]
     G = jnp.stack(lower)[triangle(len(z))]
     return replace(moments, root_weight=root, G=DoubleDouble(G, jnp.zeros_like(G)))
 
 
-def _seen_from(m: Moments, scaling: Scaling) -> DoubleDouble:
-    """G in another scaling."""
+def _in_scaling(m: Moments, scaling: Scaling) -> DoubleDouble:
+    """G in the given scaling."""
     return double_double.congruence(scalings.between(m.scaling, scaling, m.ansatz), m.G)
