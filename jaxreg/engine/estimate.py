@@ -1,4 +1,4 @@
-"""What is kept of each data set: the numbers that results are made of, in the dtype of the data."""
+"""The numbers of each data set from which all results are computed, in the dtype of the data."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from jaxreg.numerics.pytrees import pytree
 from jaxreg.numerics.vectors import Vector, all_true, dot, elementwise, largest, prepend
 from jaxreg.status import Status
 
-MIN_TERMS = 2.0**24  # of the smallest normal number: below, what a param is the sum of has no digits
+MIN_TERMS = 2.0**24  # times the smallest normal number: sums of smaller terms have no correct digits
 
 
 class Exact(NamedTuple):
-    """Coefs and their covariance in float64, before they are rounded to the dtype of the data.
+    """Coefs and their covariance in float64, not yet rounded to the dtype of the data.
 
     Attributes:
         coefs: c in units of y, (p, *batch).
@@ -35,31 +35,32 @@ class Exact(NamedTuple):
 class Estimate:
     """The turning point of each data set and what its inference needs.
 
-    The basis is that of t = (x − x_origin − x_center) / x_scale and f = y_origin + Σ c_k ψ_k(t). All but
-    the first five mean something where the status is one with params; elsewhere they are NaN.
+    The basis is that of t = (x − x_origin − x_center) / x_scale, and f = y_origin + Σ c_k ψ_k(t). Where the
+    status is one without params, only nobs, status and digits have a meaning.
 
     Attributes:
         params: θ, (p, *batch).
         bse: standard errors, (p, *batch).
-        nobs: how many observations are valid, (*batch).
+        nobs: number of valid observations, (*batch).
         status: a `Status` code, (*batch).
-        digits: decimal digits of every param that are right, (*batch).
+        digits: number of correct decimal digits of the least accurate param, (*batch).
         coefs: c in units of y, (p, *batch).
         unit_cov: cov c df_resid / residual², the lower triangle row by row, (p (p + 1) / 2, *batch).
-            For complete data sets on one design of many columns it is one array that all see, to be read.
+            Complete data sets on a shared design of many columns share one read-only array.
         x_center: (*batch), or (k, *batch) where x is a vector.
         x_scale: the same.
         residual: √(Σ w ε² / Σ w), (*batch).
-        explained: the root of what Σ w y² / Σ w is lowered by, about the mean if there is an intercept;
-            negative where a cost of another kind has raised it, (*batch).
-        y_mean: ⟨y⟩ where there is an intercept, (*batch); else None.
-        y_deviation: √⟨(y − ⟨y⟩)²⟩ where there is no intercept, (*batch); else None.
+        explained: root of the reduction of the mean squared error relative to the intercept-only model (to
+            f = 0 without an intercept); negative if it is increased, by the minimum of another cost,
+            (*batch).
+        y_mean: ⟨y⟩, (*batch); None without an intercept.
+        y_deviation: √⟨(y − ⟨y⟩)²⟩, (*batch); None with an intercept.
         root_weight: √Σ w, (*batch); None without weights.
         log_weight: Σ log w, (*batch); None without weights.
         cost: S(θ), (*batch); None for the mean squared error.
-        groups: how many clusters have valid observations, (*batch), or None.
-        x_origin: what was taken out of integers, as x_center, or None.
-        y_origin: the same, (*batch), or None.
+        groups: number of clusters with valid observations, (*batch), or None.
+        x_origin: subtracted from integer x before its conversion to floats, shaped as x_center, or None.
+        y_origin: the same of y, (*batch), or None.
     """
 
     params: Float[Array, "p *batch"]
@@ -84,100 +85,107 @@ class Estimate:
 
 
 def estimate_of(
-    ansatz: Ansatz, point: TurningPoint, sums: Sums | SharedSums, end: Array | Status, dtype: np.dtype
+    ansatz: Ansatz,
+    point: TurningPoint,
+    sums: Sums | SharedSums,
+    solver_status: Array | Status,
+    dtype: np.dtype,
 ) -> tuple[Estimate, Exact]:
-    """Rounded to the dtype of the data, with NaN where nothing is known; and to more digits."""
-    nobs = sums.nobs + jnp.zeros_like(
-        point.unexplained
-    )  # of every data set, if a solver has several for each
+    """The estimate at a point, rounded to the dtype of the data, and its coefs and covariance in float64."""
+    nobs = sums.nobs + jnp.zeros_like(point.unexplained)  # a solver may add batch axes to the point
     df = nobs - len(point.params)
     deviation = point.y_unit * jnp.sqrt(jnp.where(df > 0, point.unexplained / jnp.maximum(df, 1), jnp.nan))
     bse = elementwise(lambda a: a * deviation, point.unit_deviations)
-    code = _status(point, nobs, end, bse, dtype)
-    solved = sum((code == s for s in Status if s.has_params), jnp.zeros((), bool))
-    nothing = jnp.sqrt(jnp.where(solved, 0.0, -1.0))  # 0 or NaN, a root: XLA stores it for those that read it
+    status = _status(point, nobs, solver_status, bse, dtype)
+    solved = sum((status == s for s in Status if s.has_params), jnp.zeros((), bool))
+    zero_or_nan = jnp.sqrt(jnp.where(solved, 0.0, -1.0))  # a root, since XLA stores roots
 
-    def kept(a: Array) -> Array:
-        return (a + nothing).astype(dtype)
+    def nan_if_failed(a: Array) -> Array:
+        return (a + zero_or_nan).astype(dtype)
 
     is_shared = isinstance(sums, SharedSums)
 
-    def of_columns(arrays: list[Array]) -> Array:
+    def from_columns(arrays: list[Array]) -> Array:
         columns = [(a if is_shared else jnp.broadcast_to(a, nobs.shape)).astype(dtype) for a in arrays]
         return jnp.stack(columns) if ansatz.x_is_vector else columns[0]
 
-    weighted = sums.log_weight is not None
-    exact = Exact(_array(prepend(point.c0, point.coefs)), _unit_cov(ansatz, point))
-    found = Estimate(
-        params=kept(_array(point.params)),
-        bse=kept(_array(bse)),
+    has_weights = sums.log_weight is not None
+    exact = Exact(_stack(prepend(point.c0, point.coefs)), _unit_cov(ansatz, point))
+    estimate = Estimate(
+        params=nan_if_failed(_stack(point.params)),
+        bse=nan_if_failed(_stack(bse)),
         nobs=nobs.astype(jnp.int32),
-        status=code,
+        status=status,
         digits=_digits(point, solved, dtype),
-        coefs=kept(exact.coefs),
-        unit_cov=exact.unit_cov.astype(dtype) if is_shared else kept(exact.unit_cov),
-        x_center=of_columns(point.x_center),
-        x_scale=of_columns(point.x_scale),
-        residual=kept(point.y_unit * jnp.sqrt(point.unexplained)),
-        explained=kept(point.y_unit * jnp.sign(point.explained) * jnp.sqrt(jnp.abs(point.explained))),
-        y_mean=kept(point.y_unit * point.y_mean) if ansatz.has_intercept else None,
+        coefs=nan_if_failed(exact.coefs),
+        unit_cov=exact.unit_cov.astype(dtype) if is_shared else nan_if_failed(exact.unit_cov),
+        x_center=from_columns(point.x_center),
+        x_scale=from_columns(point.x_scale),
+        residual=nan_if_failed(point.y_unit * jnp.sqrt(point.unexplained)),
+        explained=nan_if_failed(
+            point.y_unit * jnp.sign(point.explained) * jnp.sqrt(jnp.abs(point.explained))
+        ),
+        y_mean=nan_if_failed(point.y_unit * point.y_mean) if ansatz.has_intercept else None,
         y_deviation=None
         if ansatz.has_intercept
-        else kept(point.y_unit * jnp.sqrt(jnp.maximum(point.y_variance, 0))),
-        root_weight=kept(jnp.sqrt(sums.weight)) if weighted else None,
-        log_weight=kept(not_none(sums.log_weight)) if weighted else None,
+        else nan_if_failed(point.y_unit * jnp.sqrt(jnp.maximum(point.y_variance, 0))),
+        root_weight=nan_if_failed(jnp.sqrt(sums.weight)) if has_weights else None,
+        log_weight=nan_if_failed(not_none(sums.log_weight)) if has_weights else None,
     )
-    return found, exact
+    return estimate, exact
 
 
-def _array(v: Vector) -> Array:
+def _stack(v: Vector) -> Array:
     return jnp.stack(v) if isinstance(v, list) else v
 
 
 def _unit_cov(ansatz: Ansatz, point: TurningPoint) -> Array:
-    """⟨ψ ψᵀ⟩⁻¹ with the constant, which takes up the offsets from the means: the lower triangle."""
-    behind = point.inverse.lower
+    """⟨ψ ψᵀ⟩⁻¹ with the constant, from V = ⟨ψ ψᵀ⟩⁻¹ about the means m: [[1 + mᵀVm, −mᵀV], [−Vm, V]]."""
+    V_rows = point.inverse.lower
     if not ansatz.has_intercept:
-        return jnp.concatenate(behind)
+        return jnp.concatenate(V_rows)
     if not point.inverse.k:
         return jnp.ones_like(point.unexplained)[None]
-    first = point.inverse.times(point.offsets)
-    constant = 1 + dot(first, point.offsets)
-    rows = iter(behind)
-    lower = [constant[None]]
+    Vm = point.inverse.times(point.offsets)
+    corner = 1 + dot(Vm, point.offsets)
+    rows = iter(V_rows)
+    lower = [corner[None]]
     for i in range(point.inverse.k):
-        lower.append(-first[i][None])
+        lower.append(-Vm[i][None])
         lower += [next(rows) for _ in range(i + 1 if point.inverse.is_list else 1)]
     return jnp.concatenate(lower)
 
 
-def _status(point: TurningPoint, nobs: Array, end: Array | Status, bse: Vector, dtype: np.dtype) -> Array:
-    """What became of each data set; what stands later is the more basic trouble and wins."""
+def _status(
+    point: TurningPoint, nobs: Array, solver_status: Array | Status, bse: Vector, dtype: np.dtype
+) -> Array:
+    """The status of each data set; of several failures the most basic one, which is checked last."""
     p = len(point.params)
-    code = jnp.where((end == Status.ok) & (nobs == p), Status.exact_fit, end)
-    code = jnp.where(_in_range(point, bse, dtype) | (end == Status.diverged), code, Status.out_of_range)
-    code = jnp.where(point.full_rank, code, Status.rank_deficient)
-    code = jnp.where(nobs < p, Status.too_few_observations, code)
-    code = jnp.where(nobs == 0, Status.no_observations, code)
-    return jnp.where(point.finite, code, Status.invalid_data).astype(jnp.int8)
+    status = jnp.where((solver_status == Status.ok) & (nobs == p), Status.exact_fit, solver_status)
+    in_range = _in_range(point, bse, dtype) | (solver_status == Status.diverged)
+    status = jnp.where(in_range, status, Status.out_of_range)
+    status = jnp.where(point.full_rank, status, Status.rank_deficient)
+    status = jnp.where(nobs < p, Status.too_few_observations, status)
+    status = jnp.where(nobs == 0, Status.no_observations, status)
+    return jnp.where(point.finite, status, Status.invalid_data).astype(jnp.int8)
 
 
 def _in_range(point: TurningPoint, bse: Vector, dtype: np.dtype) -> Array:
-    """Whether params and their errors have digits in this dtype; a param may be 0 by chance."""
+    """Whether params and their errors neither overflow nor underflow in this dtype; a param may be 0."""
     info = jnp.finfo(dtype)
-    largest, least = float(info.max), float(info.tiny)
+    max_float, min_normal = float(info.max), float(info.tiny)
 
-    def inside(theta: Array, terms: Array, error: Array) -> Array:
-        noticed = jnp.maximum(terms, jnp.where(jnp.isnan(error), 0, error))
-        small = (noticed == 0) | (jnp.abs(theta) >= least) | (noticed >= MIN_TERMS * least)
-        return (jnp.abs(theta) <= largest) & ~(error > largest) & small
+    def in_range(theta: Array, terms: Array, error: Array) -> Array:
+        size = jnp.maximum(terms, jnp.where(jnp.isnan(error), 0, error))
+        no_underflow = (size == 0) | (jnp.abs(theta) >= min_normal) | (size >= MIN_TERMS * min_normal)
+        return (jnp.abs(theta) <= max_float) & ~(error > max_float) & no_underflow
 
-    return all_true(elementwise(inside, point.params, point.param_terms, bse))
+    return all_true(elementwise(in_range, point.params, point.param_terms, bse))
 
 
 def _digits(point: TurningPoint, solved: Array, dtype: np.dtype) -> Array:
     """−log₁₀ of a bound of the largest relative error of the params, rounded down."""
     relative = elementwise(lambda t, e: jnp.where(e > 0, e / jnp.abs(t), 0), point.params, point.param_errors)
     bound = largest(relative) + float(jnp.finfo(dtype).eps) / 2
-    known = solved & (bound < 1)  # NaN and infinity: none
-    return jnp.where(known, jnp.floor(-jnp.log10(jnp.where(known, bound, 1))), 0).astype(jnp.int8)
+    has_digits = solved & (bound < 1)  # not for NaN and infinity
+    return jnp.where(has_digits, jnp.floor(-jnp.log10(jnp.where(has_digits, bound, 1))), 0).astype(jnp.int8)
