@@ -1,8 +1,8 @@
-"""Derivatives of an estimate, from p(θ, data) = 0 and whatever found the point.
+"""Derivatives of an estimate by the implicit function theorem at p(θ, data) = 0, whatever the solver.
 
-With c and V = ⟨ψψᵀ⟩⁻¹ held fixed, c + V⟨ψ(y − cᵀψ)⟩ has the derivative of the turning point in the data, and
-2V − V⟨ψψᵀ⟩V that of V: Newton steps from where the answer is known, which they do not move. It is written in
-the dtype of the data, as plain JAX of whole arrays, and only differentiated.
+With c and V = ⟨ψψᵀ⟩⁻¹ constant, c + V⟨ψ(y − cᵀψ)⟩ has the value and the derivative of the turning point, and
+2V − V⟨ψψᵀ⟩V those of V: they are Newton steps that start at the solution. They are plain JAX on whole arrays,
+in the dtype of the data, and are only differentiated.
 """
 
 from __future__ import annotations
@@ -27,85 +27,85 @@ from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, elementwise, triangle
 
 
 class Observations(NamedTuple):
-    """The observations in the basis of an estimate; what is not valid is 0.
+    """The observations in the basis of an estimate, differentiable in the data; 0 where not valid.
 
     Attributes:
         psi: ψ(t), p of (n, *batch).
-        y: from its origin.
+        y: measured from its origin.
         residual: ε at the coefs of the estimate.
-        w: weights, in units in which their sum does not overflow.
-        share: w / Σ w.
-        known_weight: Σ w as the estimate has it.
+        w: weights, scaled so that their sum does not overflow.
+        normalized: w / Σ w.
+        weight: the constant value of Σ w.
     """
 
     psi: list[Array]
     y: Array
     residual: Array
     w: Array
-    share: Array
-    known_weight: Array
+    normalized: Array
+    weight: Array
 
     @classmethod
     def of(
         cls,
         ansatz: Ansatz,
-        found: Estimate,
+        estimate: Estimate,
         coefs_lo: Array,
         sigma_unit: Array | None,
         data: tuple[Array, Array, Array | None],
     ) -> Observations:
-        """Of data next to those that an estimate is made of."""
+        """From the data of an estimate; its coefs plus `coefs_lo` are those before rounding."""
         x, y, weights = data
         columns = columns_of(ansatz, x, 1)
-        valid = is_valid(columns, y, weights) & lax.optimization_barrier(jnp.isfinite(found.params[0]))
-        found, coefs_lo = jax.tree.map(finite_or_1, (found, coefs_lo))
-        center, scale = (columns_of(ansatz, a, 0) for a in (found.x_center, found.x_scale))
+        valid = is_valid(columns, y, weights) & lax.optimization_barrier(jnp.isfinite(estimate.params[0]))
+        estimate, coefs_lo = jax.tree.map(finite_or_1, (estimate, coefs_lo))
+        center, scale = (columns_of(ansatz, a, 0) for a in (estimate.x_center, estimate.x_scale))
         columns, y = [jnp.where(valid, a, 0) for a in columns], jnp.where(valid, y, 0)
         psi = ansatz.basis([(a - c) * (1 / s) for a, c, s in zip(columns, center, scale, strict=True)])
-        e = residuals(ansatz, columns, y, center, scale, list(found.coefs), list(coefs_lo))
-        known = found.nobs.astype(y.dtype)
+        e = residuals(ansatz, columns, y, center, scale, list(estimate.coefs), list(coefs_lo))
+        weight = estimate.nobs.astype(y.dtype)
         w = jnp.where(valid, jnp.ones((), y.dtype) if weights is None else weights, 0)
-        if found.root_weight is not None:
-            root_weight = found.root_weight if sigma_unit is None else found.root_weight * sigma_unit
-            unit = power_of_two(root_weight / jnp.sqrt(jnp.maximum(known, 1)))
-            w, known = w * (1 / unit) * (1 / unit), jnp.square(root_weight / unit)
-        share = w / _not_0(jnp.sum(w, axis=0))
-        return cls(psi, y, jnp.where(valid, e, 0), w, share, _not_0(known))
+        if estimate.root_weight is not None:
+            root_weight = estimate.root_weight if sigma_unit is None else estimate.root_weight * sigma_unit
+            unit = power_of_two(root_weight / jnp.sqrt(jnp.maximum(weight, 1)))
+            w, weight = w * (1 / unit) * (1 / unit), jnp.square(root_weight / unit)
+        normalized = w / _nonzero(jnp.sum(w, axis=0))
+        return cls(psi, y, jnp.where(valid, e, 0), w, normalized, _nonzero(weight))
 
     def mean(self, a: Array) -> Array:
         """Σ w a / Σ w."""
-        return lax.optimization_barrier(jnp.sum(self.share * a, axis=0))
+        return lax.optimization_barrier(jnp.sum(self.normalized * a, axis=0))
 
     def root_mean(self, a: Array, b: Array, value: Array) -> Array:
-        """√⟨a b⟩ by a Newton step from its value."""
+        """√⟨a b⟩ by a Newton step from its value, with the sign of the value."""
         size = jnp.abs(value)
         unit = power_of_two(size)
-        return value / 2 + self.mean((a / unit) * (b / unit)) * unit * (unit / _not_0(2 * size))
+        return value / 2 + self.mean((a / unit) * (b / unit)) * unit * (unit / _nonzero(2 * size))
 
-    def quality(self, found: Estimate, e: Array) -> dict[str, Array]:
-        """What an estimate says of y, of the weights and of residuals e."""
+    def statistics(self, estimate: Estimate, e: Array) -> dict[str, Array]:
+        """The fields of the estimate that depend on residuals e, on y and on weights alone."""
         y = self.y
-        about = 0 if found.y_mean is None else found.y_mean - _or_0(found.y_origin)
-        of_rest = self.root_mean(e, e, found.residual)
+        center = 0 if estimate.y_mean is None else estimate.y_mean - _or_0(estimate.y_origin)
+        residual = self.root_mean(e, e, estimate.residual)
         changes = {
-            "residual": jnp.where(found.nobs > len(found.params), of_rest, found.residual),
-            "explained": self.root_mean(y - about - e, y - about + e, found.explained),
+            "residual": jnp.where(estimate.nobs > len(estimate.params), residual, estimate.residual),
+            "explained": self.root_mean(y - center - e, y - center + e, estimate.explained),
         }
-        if found.y_mean is not None:
-            changes["y_mean"] = self.mean(y) + _or_0(found.y_origin)
-        if found.y_deviation is not None:
+        if estimate.y_mean is not None:
+            changes["y_mean"] = self.mean(y) + _or_0(estimate.y_origin)
+        if estimate.y_deviation is not None:
             centered = y - self.mean(y)
             centered -= self.mean(centered)
-            changes["y_deviation"] = self.root_mean(centered, centered, found.y_deviation)
-        if found.root_weight is not None:
-            changes["root_weight"] = found.root_weight * (1 + jnp.sum(self.w, axis=0) / self.known_weight) / 2
+            changes["y_deviation"] = self.root_mean(centered, centered, estimate.y_deviation)
+        if estimate.root_weight is not None:
+            changes["root_weight"] = estimate.root_weight * (1 + jnp.sum(self.w, axis=0) / self.weight) / 2
             changes["log_weight"] = jnp.sum(jnp.log(jnp.where(self.w > 0, self.w, 1)), axis=0)
         return changes
 
 
 def first_order(
     ansatz: Ansatz,
-    found: Estimate,
+    estimate: Estimate,
     bread: Array,
     coefs_lo: Array,
     sigma_unit: Array | None,
@@ -114,61 +114,67 @@ def first_order(
     at_minimum: bool,
     y_only: bool,
 ) -> tuple[Estimate, Exact]:
-    """The estimate near the data that it is made of, with errors of one variance, its coefs and V.
+    """The estimate as a differentiable function of the data, with nonrobust errors; its coefs and V.
 
     Args:
-        ansatz: of the basis.
-        found: the estimate.
+        ansatz: with the basis ψ.
+        estimate: the estimate.
         bread: V, the lower triangle row by row.
-        coefs_rest: what rounding has taken from its coefs.
+        coefs_lo: the rounding error of its coefs.
         sigma_unit: see `Operands`.
         data: x, y and weights.
         at_minimum: whether the coefs are those of the turning point.
-        y_only: whether y alone moves, and V does not.
+        y_only: whether only y is differentiated, which leaves V constant.
     """
-    p = len(found.params)
-    near = Observations.of(ansatz, found, coefs_lo, sigma_unit, data)
-    found, bread = jax.tree.map(finite_or_1, (found, bread))
+    p = len(estimate.params)
+    observations = Observations.of(ansatz, estimate, coefs_lo, sigma_unit, data)
+    estimate, bread = jax.tree.map(finite_or_1, (estimate, bread))
 
-    def newton(e: Array) -> list[Array]:
+    def newton_step(e: Array) -> list[Array]:
         """V⟨ψ e⟩."""
-        return list(V.times(vector([near.mean(a * e) for a in near.psi])))
+        return list(V.times(vector([observations.mean(a * e) for a in observations.psi])))
 
     V = Symmetric(list(bread) if p <= MAX_LISTED else bread[triangle(p)], p)
-    coefs, e = list(found.coefs), near.residual
+    coefs, e = list(estimate.coefs), observations.residual
     if not at_minimum:
-        step = newton(e)
+        step = newton_step(e)
         coefs = [c + s for c, s in zip(coefs, step, strict=True)]
-        e = e - sum(a * s for a, s in zip(near.psi, step, strict=True))
-    coefs = [c + s for c, s in zip(coefs, newton(e), strict=True)]
-    near_V = V
+        e = e - sum(a * s for a, s in zip(observations.psi, step, strict=True))
+    coefs = [c + s for c, s in zip(coefs, newton_step(e), strict=True)]
+    new_V = V
     if not y_only:
-        V_A_V = V.sandwich(lax.optimization_barrier(_gram(near.psi, near.share)))
-        near_V = Symmetric(elementwise(lambda a, b: 2 * a - b, V.entries, V_A_V.entries), p)
-    changes = near.quality(found, e)
-    center, scale = (columns_of(ansatz, a, 0) for a in (found.x_center, found.x_scale))
-    if found.x_origin is not None:
-        center = [c + o for c, o in zip(center, columns_of(ansatz, found.x_origin, 0), strict=True)]
-    rows = feature_rows(ansatz, center, scale)
-    df = jnp.maximum(found.nobs - p, 1).astype(found.params.dtype)
+        V_A_V = V.sandwich(lax.optimization_barrier(_gram(observations.psi, observations.normalized)))
+        new_V = Symmetric(elementwise(lambda a, b: 2 * a - b, V.entries, V_A_V.entries), p)
+    changes = observations.statistics(estimate, e)
+    rows = feature_rows(ansatz, *_center_and_scale(ansatz, estimate))
+    df = jnp.maximum(estimate.nobs - p, 1).astype(estimate.params.dtype)
 
     def deviation(b: Array, row: Row) -> Array:
         """√(residual² var(c_row) / df) by a Newton step from its value."""
-        unit, square = variance(row, near_V)
-        residual = found.residual * unit
-        by_variance = residual / _not_0(2 * b) * (residual / df) * square - b / 2
-        return b * changes["residual"] / _not_0(found.residual) + by_variance
+        unit, square = variance(row, new_V)
+        residual = estimate.residual * unit
+        change_by_variance = residual / _nonzero(2 * b) * (residual / df) * square - b / 2
+        return b * changes["residual"] / _nonzero(estimate.residual) + change_by_variance
 
     params = params_of(rows, coefs)
-    bse = [deviation(b, row) for b, row in zip(found.bse, rows, strict=True)]
-    exact = Exact(jnp.stack(coefs), jnp.concatenate(near_V.lower))
+    bse = [deviation(b, row) for b, row in zip(estimate.bse, rows, strict=True)]
+    exact = Exact(jnp.stack(coefs), jnp.concatenate(new_V.lower))
     changes |= {
-        "params": jnp.stack([params[0] + _or_0(found.y_origin), *params[1:]]),
+        "params": jnp.stack([params[0] + _or_0(estimate.y_origin), *params[1:]]),
         "bse": jnp.stack(bse),
         "coefs": exact.coefs,
         "unit_cov": exact.unit_cov,
     }
-    return replace(found, **changes), exact
+    return replace(estimate, **changes), exact
+
+
+def _center_and_scale(ansatz: Ansatz, estimate: Estimate) -> tuple[list[Array], list[Array]]:
+    """Center, measured from 0, and scale of the columns of x."""
+    center, scale = (columns_of(ansatz, a, 0) for a in (estimate.x_center, estimate.x_scale))
+    if estimate.x_origin is not None:
+        origin = columns_of(ansatz, estimate.x_origin, 0)
+        center = [c + o for c, o in zip(center, origin, strict=True)]
+    return center, scale
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -181,10 +187,11 @@ def residuals(
     coefs: list[Array],
     coefs_lo: list[Array],
 ) -> Array:
-    """y − Σ c_k ψ_k(t), computed in float64: next to a y that is fitted well little of it is left."""
+    """y − Σ c_k ψ_k(t), computed in float64, as it cancels where the fit is good."""
     with float64():
-        wide = jax.tree.map(lambda a: a.astype(jnp.float64), (x, y, center, scale, coefs, coefs_lo))
-        return _residuals(ansatz, *wide).astype(y.dtype)
+        arguments = (x, y, center, scale, coefs, coefs_lo)
+        arguments = jax.tree.map(lambda a: a.astype(jnp.float64), arguments)
+        return _residuals(ansatz, *arguments).astype(y.dtype)
 
 
 @residuals.defjvp
@@ -202,21 +209,22 @@ def _residuals(
     coefs: list[Array],
     coefs_lo: list[Array],
 ) -> Array:
-    t = [(a - c) * (1 / s) for a, c, s in zip(x, center, scale, strict=True)]
-    for c, rest, psi in zip(coefs, coefs_lo, ansatz.basis(t), strict=True):
-        y = y - (c + rest) * psi
+    x_scaled = [(a - c) * (1 / s) for a, c, s in zip(x, center, scale, strict=True)]
+    for c, c_lo, psi in zip(coefs, coefs_lo, ansatz.basis(x_scaled), strict=True):
+        y = y - (c + c_lo) * psi
     return y
 
 
-def _gram(psi: list[Array], share: Array) -> Symmetric:
+def _gram(psi: list[Array], normalized: Array) -> Symmetric:
     """⟨ψ ψᵀ⟩."""
     p = len(psi)
     if p <= MAX_LISTED:
         return Symmetric(
-            [jnp.sum(share * (psi[i] * psi[j]), axis=0) for i in range(p) for j in range(i + 1)], p
+            [jnp.sum(normalized * (psi[i] * psi[j]), axis=0) for i in range(p) for j in range(i + 1)], p
         )
     psi_array = jnp.stack(broadcast_arrays(psi), axis=1)
-    return Symmetric(jnp.sum(share[:, None, None] * (psi_array[:, :, None] * psi_array[:, None]), axis=0), p)
+    w = normalized[:, None, None]
+    return Symmetric(jnp.sum(w * (psi_array[:, :, None] * psi_array[:, None]), axis=0), p)
 
 
 def _or_0(a: Array | None) -> Array | int:
@@ -224,16 +232,14 @@ def _or_0(a: Array | None) -> Array | int:
 
 
 def finite_or_1(a: Array) -> Array:
-    """1 for NaN, which must not meet a cotangent of 0, and for infinity.
+    """Replace NaN, whose product with a cotangent of 0 is NaN, and infinity by 1.
 
-    The barrier keeps XLA from computing what is known of a data set anew for each of its observations.
+    The barrier keeps XLA from recomputing values of a data set for each of its observations.
     """
-    return (
-        lax.optimization_barrier(jnp.where(jnp.isfinite(a), a, 1))
-        if jnp.issubdtype(a.dtype, jnp.floating)
-        else a
-    )
+    if not jnp.issubdtype(a.dtype, jnp.floating):
+        return a
+    return lax.optimization_barrier(jnp.where(jnp.isfinite(a), a, 1))
 
 
-def _not_0(a: Array) -> Array:
+def _nonzero(a: Array) -> Array:
     return jnp.where(a != 0, a, 1)

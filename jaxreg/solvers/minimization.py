@@ -223,7 +223,7 @@ def _near_minimum(
         params=found.params + small.matvec(standard.B, step),
         coefs=found.coefs + change,
         cost=(value * jnp.square(standard.y_deviation)).astype(found.params.dtype),
-        **near.quality(found, e),
+        **near.statistics(found, e),
     )
     return result._replace(
         estimate=moved, a=result.a + step
