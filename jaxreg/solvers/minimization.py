@@ -194,7 +194,7 @@ def _descend(
 
 
 def _near_minimum(
-    ansatz: Ansatz, operands: Operands, fixed_width: Operands, result: Minimum, y_only: bool
+    ansatz: Ansatz, operands: Operands, fixed: Operands, result: Minimum, y_only: bool
 ) -> Minimum:
     """By the implicit function theorem at ∇S = 0: a − H⁻¹∇S, where the data move ∇S and not H; and S at a."""
     found, axes = result.estimate, operands.y.ndim - 1
@@ -212,7 +212,7 @@ def _near_minimum(
         return jnp.where(ended, leaf, 0)
 
     value, slope = over_batch(lambda a, *data: jax.value_and_grad(of_a)(a, *data), (a, *data(operands)), axes)
-    H = over_batch(lambda a, *data: jax.hessian(of_a)(a, *data), (a, *data(fixed_width)), axes)
+    H = over_batch(lambda a, *data: jax.hessian(of_a)(a, *data), (a, *data(fixed)), axes)
     step = jnp.where(ended, over_batch(_newton_step, (H, slope), axes), 0).astype(a.dtype)
     change = small.matvec(standard.to_coefs, step)
     near = Observations.of(ansatz, found, jnp.zeros_like(found.coefs), operands.sigma_unit, operands[:3])
