@@ -1,4 +1,4 @@
-"""The methods of the eager caller on the CPU: tiles of data sets that stay in its caches, on all cores."""
+"""The methods of the eager caller on the CPU: tiles of data sets that stay in cache, on two threads."""
 
 from __future__ import annotations
 
@@ -35,129 +35,135 @@ from jaxreg.engine.turning_point import PADDED_ROWS, max_roundings, turning_poin
 from jaxreg.numerics.precision import float64
 from jaxreg.numerics.vectors import MAX_LISTED
 
-HOST = ROWS["cpu"]._replace(padded=True)
-ON_FILLED = partial(operation.on_shared_design, padded=True)
-SUMS_IN_CACHE = 2**17  # numbers, of all running sums of a tile
-SOLVED_COLUMNS = 2**18  # data sets whose few sums are solved at once, on all cores
-MIN_TILE = 256  # columns
-CERTIFIED_COUNTS = (64, 1024)  # data sets that are redone together, of few and of many
-CERTIFIED_ELEMENTS = 2**22  # of an array that is copied for it
+HOST_ROWS = ROWS["cpu"]._replace(padded=True)
+SOLVE_SHARED = partial(operation.on_shared_design, padded=True)  # one object, so that it compiles once
+SUMS_IN_CACHE = 2**17  # numbers in all running sums of a tile
+SOLVED_COLUMNS = 2**18  # data sets whose normal equations are solved at once, by XLA on all cores
+MIN_TILE_COLUMNS = 256
+CERTIFIED_COLUMNS = (64, 1024)  # of a tile in double-double, for few data sets and for many
+CERTIFIED_ELEMENTS = 2**22  # of y in such a tile at most
 
 
 def compute(task: Task, columns: Columns, first: int, last: int) -> Any:
-    """What is found of the columns first to last."""
-    if last - first == 1:  # an array of one column would look shared
+    """The results for the columns first to last."""
+    if last - first == 1:  # twice, since an array of one column would be a shared one
         y = np.repeat(columns.y[..., first:last], 2, axis=-1)
-        columns = jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., [first, first]], columns)._replace(
-            y=y
-        )
-        return jax.tree.map(lambda a: a[..., :1], compute(task, columns, 0, 2))
+        twice = select_columns(columns, np.array([first]))._replace(y=y)
+        return jax.tree.map(lambda a: a[..., :1], compute(task, twice, 0, 2))
     plain = [on_shared_design, by_sums] if shares_design(task, columns) else [by_sums]
-    found = cascade(methods_for(task.precision, plain, certified), task, columns, first, last)
-    return found.estimate if task.postprocess is None else task.postprocess(task, columns, found, first, last)
+    result = cascade(methods_for(task.precision, plain, certified), task, columns, first, last)
+    if task.postprocess is None:
+        return result.estimate
+    return task.postprocess(task, columns, result, first, last)
 
 
 def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
-    """The data sets without gaps, in float64; the others are not accurate."""
+    """The data sets without gaps, in float64; those with gaps are marked as not accurate."""
     ansatz, m = task.ansatz, last - first
-    if not _has_complete(columns.y, first, last):
+    if not _any_complete(columns.y, first, last):
         return BlockResult(None, None, np.zeros(m, bool))
-    solve = partial(solve_columns, ON_FILLED, ansatz, task.finish, task.solver)
+    solve = partial(solve_columns, SOLVE_SHARED, ansatz, task.finish, task.solver)
 
-    def of_tile(tile: Tile) -> BlockResult:
+    def solve_tile(tile: Tile) -> BlockResult:
         return BlockResult(*solve(views(tile)))
 
     program = ("shared", ansatz, task.finish)
-    found = map_tiles(of_tile, columns, first, last, TILE_COLUMNS, program=program, fixed_width=True)
-    return jax.tree.map(partial(broadcast_columns, m), found)
+    result = map_tiles(solve_tile, columns, first, last, TILE_COLUMNS, program=program, fixed_width=True)
+    return jax.tree.map(partial(broadcast_columns, m), result)
 
 
-def _has_complete(y: np.ndarray, first: int, last: int) -> bool:
-    """Whether one of the columns has no gap: usually one of the first has none, or none of all."""
+def _any_complete(y: np.ndarray, first: int, last: int) -> bool:
+    """Whether a column has no gap; the first tile usually decides."""
     with np.errstate(over="ignore", invalid="ignore"):
         sums = (y[:, i : min(i + TILE_COLUMNS, last)].sum(axis=0) for i in range(first, last, TILE_COLUMNS))
         return any(np.isfinite(a).any() for a in sums)
 
 
 def by_sums(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
-    """By plain sums in float64."""
+    """All data sets, from plain sums in float64."""
     ansatz, (n, _) = task.ansatz, columns.y.shape
     q = augmented_size(ansatz, columns.x)
-    by_products = matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1)
-    width = TILE_COLUMNS if by_products else 1 << (SUMS_IN_CACHE // (q * (q + 3) // 2)).bit_length() - 1
-    reader = _Reader(ansatz, by_products, may_be_unmasked=_is_exact(ansatz, columns))
-    data = _lengthened(columns[:3]) if last - first <= width and n <= PADDED_ROWS else columns[:3]
+    uses_products = matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1)
+    width = TILE_COLUMNS if uses_products else 1 << (SUMS_IN_CACHE // (q * (q + 3) // 2)).bit_length() - 1
+    sum_tile = _TileSums(ansatz, uses_products, masked=not _sums_are_exact(ansatz, columns))
+    data = _pad_rows(columns[:3]) if last - first <= width and n <= PADDED_ROWS else columns[:3]
+    units = columns[3:]
     solve = partial(_solve, ansatz, columns.y.dtype, task.finish, task.solver, max_roundings(n))
 
-    def of_tile(tile: Tile) -> BlockResult:
-        return BlockResult(
-            *solve(*reader(tile._replace(data=tile.data[0])), views(tile._replace(data=tile.data[1])))
-        )
+    def solve_tile(tile: Tile) -> BlockResult:
+        tile_data, tile_units = (tile._replace(data=part) for part in tile.data)
+        return BlockResult(*solve(*sum_tile(tile_data), views(tile_units)))
 
-    def of_sums(tile: Tile) -> BlockResult:
+    if q > MAX_LISTED + 1 or not task.solver.ends_at_turning_point:  # sums and solution share the cache
+        program = ("estimate", ansatz, task.finish, sum_tile.masked)
+        return map_tiles(
+            solve_tile, (data, units), first, last, width, program=program, fixed_width=uses_products
+        )
+    program = ("sums", ansatz, sum_tile.masked)
+    sums, scaling = map_tiles(
+        sum_tile,
+        data,
+        first,
+        last,
+        width,
+        program=program,
+        fixed_width=uses_products,
+        one_allocation=True,
+    )
+
+    def solve_sums(tile: Tile) -> BlockResult:
         return BlockResult(*solve(*views(tile)))
 
-    if q > MAX_LISTED + 1 or not task.solver.ends_at_turning_point:  # in the cache of a tile
-        program = ("estimate", ansatz, task.finish, reader.masked)
-        return map_tiles(
-            of_tile, (data, columns[3:]), first, last, width, program=program, fixed_width=by_products
-        )
-    program = ("sums", ansatz, reader.masked)
-    sums, scaling = map_tiles(
-        reader, data, first, last, width, program=program, fixed_width=by_products, one_allocation=True
-    )
-    others = slice_columns(columns[3:], first, last)
-    return map_tiles(
-        of_sums, (sums, scaling, others), 0, last - first, SOLVED_COLUMNS, program=None, threads=1
-    )
+    inputs = (sums, scaling, slice_columns(units, first, last))
+    return map_tiles(solve_sums, inputs, 0, last - first, SOLVED_COLUMNS, program=None, threads=1)
 
 
 def certified(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
-    """In double-double, some data sets at a time in programs of few shapes."""
+    """All data sets in double-double, in tiles of few sizes."""
     m = last - first
-    count = CERTIFIED_COUNTS[m > CERTIFIED_COUNTS[0]]
-    count = max(1, min(count, CERTIFIED_ELEMENTS // len(columns.y)))
-    if m < count:
-        ids = first + np.minimum(np.arange(count), m - 1)
-        columns, first, last = select_columns(columns, ids), 0, count
+    width = CERTIFIED_COLUMNS[m > CERTIFIED_COLUMNS[0]]
+    width = max(1, min(width, CERTIFIED_ELEMENTS // len(columns.y)))
+    if m < width:
+        ids = first + np.minimum(np.arange(width), m - 1)
+        columns, first, last = select_columns(columns, ids), 0, width
 
-    def of_tile(tile: Tile) -> BlockResult:
-        some = views(tile)
-        data = dict(zip(("x", "y", "weights"), _lengthened(some[:3]), strict=True))
-        some = some._replace(**data)
+    def solve_tile(tile: Tile) -> BlockResult:
+        tile_columns = views(tile)
+        x, y, weights = _pad_rows(tile_columns[:3])
+        padded = tile_columns._replace(x=x, y=y, weights=weights)
         return BlockResult(
-            *solve_columns(operation.in_double_double, task.ansatz, task.finish, task.solver, some)
+            *solve_columns(operation.in_double_double, task.ansatz, task.finish, task.solver, padded)
         )
 
-    found = map_tiles(of_tile, columns, first, last, count, program=("certified", task.ansatz, task.finish))
-    return jax.tree.map(lambda a: a[..., :m], found)
+    program = ("certified", task.ansatz, task.finish)
+    result = map_tiles(solve_tile, columns, first, last, width, program=program)
+    return jax.tree.map(lambda a: a[..., :m], result)
 
 
-class _Reader:
-    """The sums of a tile, without a mask as long as no tile has a gap, if the bits are the same."""
+class _TileSums:
+    """The sums of a tile; those of exact products are not masked until a tile has a gap."""
 
-    def __init__(self, ansatz: Ansatz, by_products: bool, *, may_be_unmasked: bool):
-        self.ansatz, self.by_products = ansatz, by_products
-        self.masked = not may_be_unmasked
+    def __init__(self, ansatz: Ansatz, uses_products: bool, *, masked: bool):
+        self.ansatz, self.uses_products, self.masked = ansatz, uses_products, masked
 
     def __call__(self, tile: Tile) -> tuple[Sums, SumScaling | None]:
         if not self.masked:
-            sums, scaling = _sums(self.ansatz, self.by_products, False, tile.width, tile.data, tile.start)
+            sums, scaling = _sums(self.ansatz, self.uses_products, False, tile.width, tile.data, tile.start)
             diagonal = [sums.second[i * (i + 3) // 2] for i in range(len(sums.first))]
             if all(np.isfinite(a).all() for a in diagonal):
                 return jax.tree.map(lambda a: np.broadcast_to(a, (tile.width,)), sums), scaling
             self.masked = True
-        return _sums(self.ansatz, self.by_products, True, tile.width, tile.data, tile.start)
+        return _sums(self.ansatz, self.uses_products, True, tile.width, tile.data, tile.start)
 
 
-def _is_exact(ansatz: Ansatz, columns: Columns) -> bool:
-    """Whether all products are exact in float64: then their sums have the same bits with a mask and without.
+def _sums_are_exact(ansatz: Ansatz, columns: Columns) -> bool:
+    """Whether all products are exact in float64, so that sums have the same bits with and without a mask.
 
-    With others a compiler contracts product and sum where there is no mask between them.
+    Otherwise XLA would contract a product and a sum to a fused operation, unless a mask is between them.
     """
-    single = columns.y.dtype == np.float32 and columns.weights is None and ansatz.basis_is_x
+    float32_products = columns.y.dtype == np.float32 and columns.weights is None and ansatz.basis_is_x
     return (
-        single
+        float32_products
         and not matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1)
         and not jax.config.jax_debug_nans  # pyright: ignore
     )
@@ -165,20 +171,20 @@ def _is_exact(ansatz: Ansatz, columns: Columns) -> bool:
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _sums(
-    ansatz: Ansatz, by_products: bool, masked: bool, width: int, data: tuple, start: Any
+    ansatz: Ansatz, uses_products: bool, masked: bool, width: int, data: tuple, start: Any
 ) -> tuple[Sums, SumScaling | None]:
-    """The sums of a tile and their units."""
+    """The sums of a tile and their scaling."""
     window = None if start is None else (start, width)
 
-    def cut(a: Array) -> Array:
+    def slice_tile(a: Array) -> Array:
         return a if start is None or a.shape[-1] == 1 else lax.dynamic_slice_in_dim(a, start, width, axis=-1)
 
     with float64():
-        some = jax.tree.map(cut, data)
-        scaling = sum_scaling(ansatz, *some, centered=by_products)
-        if by_products:
-            return matrix_sums.matrix_sums(ansatz, scaling, *some, rows=HOST), scaling
-        return row_sums(ansatz, scaling, *data, rows=HOST, masked=masked, window=window), scaling
+        tile_data = jax.tree.map(slice_tile, data)
+        scaling = sum_scaling(ansatz, *tile_data, centered=uses_products)
+        if uses_products:
+            return matrix_sums.matrix_sums(ansatz, scaling, *tile_data, rows=HOST_ROWS), scaling
+        return row_sums(ansatz, scaling, *data, rows=HOST_ROWS, masked=masked, window=window), scaling
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -187,62 +193,64 @@ def _solve(
     dtype: np.dtype,
     finish: Callable,
     solver: Any,
-    added: Any,
+    roundings: Any,
     sums: Sums,
     scaling: SumScaling | None,
-    others: tuple,
+    units: tuple,
 ) -> tuple:
-    """What is found of sums."""
-    sigma_unit, x_origin, y_origin = others
-    nothing: Any = None
-    operands = Operands(nothing, nothing, None, sigma_unit, x_origin, y_origin, solver)
+    """The fields of a `BlockResult`, from sums, and from sigma_unit and the origins of x and y."""
+    sigma_unit, x_origin, y_origin = units
+    no_data: Any = None
+    operands = Operands(no_data, no_data, None, sigma_unit, x_origin, y_origin, solver)
     with float64():
-        point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), added, dtype)
+        point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), roundings, dtype)
         return (*finish(ansatz, operands, SumsAndPoint(sums, point, None), dtype), point.accurate)
 
 
-def robust_errors(task: Task, columns: Columns, found: BlockResult, first: int, last: int) -> Estimate:
-    """One more pass over the columns first to last, with what was found of them."""
-    ansatz, p, robust = task.ansatz, len(found.estimate.params), not_none(task.robust)
-    by_products = matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1) and ansatz.basis_is_x
-    numbers = p * (p + 5) // 2
+def robust_errors(task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
+    """The estimate with robust errors, from one more pass over the columns first to last."""
+    ansatz, p, robust = task.ansatz, len(result.estimate.params), not_none(task.robust)
+    x_is_shared = columns.x.shape[-1] == 1
+    uses_products = ansatz.basis_is_x and matrix_sums.applies(ansatz, columns.x, x_is_shared)
+    numbers = p * (p + 5) // 2  # per data set
     if robust.cov_type == "HAC":
         numbers += 4 * p * (1 + max_lag(robust, len(columns.y)))
-    width = TILE_COLUMNS if by_products else 1 << max(MIN_TILE, SUMS_IN_CACHE // numbers).bit_length() - 1
+    width = 1 << max(MIN_TILE_COLUMNS, SUMS_IN_CACHE // numbers).bit_length() - 1
+    width = TILE_COLUMNS if uses_products else width
     data = slice_columns(columns[:3], first, last)
 
-    def of_tile(tile: Tile) -> Estimate:
-        some, *known = views(tile)
-        if by_products or tile.start is None:
-            return _robust(ansatz, tile.width, robust, some, None, *known)
-        return _robust(ansatz, tile.width, robust, tile.data[0], tile.start, *known)
+    def robust_tile(tile: Tile) -> Estimate:
+        tile_data, estimate, exact = views(tile)
+        if uses_products or tile.start is None:
+            return _robust(ansatz, tile.width, robust, tile_data, None, estimate, exact)
+        return _robust(ansatz, tile.width, robust, tile.data[0], tile.start, estimate, exact)
 
-    known = jax.tree.map(unbroadcast_columns, (data, found.estimate, found.exact))
+    inputs = jax.tree.map(unbroadcast_columns, (data, result.estimate, result.exact))
     program = ("robust", ansatz, robust.cov_type)
     m = last - first
-    estimate = map_tiles(of_tile, known, 0, m, width, program=program, fixed_width=by_products)
+    estimate = map_tiles(robust_tile, inputs, 0, m, width, program=program, fixed_width=uses_products)
     return jax.tree.map(partial(broadcast_columns, m), estimate)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _robust(
-    ansatz: Ansatz, width: int, robust: Robust, data: tuple, start: Any, found: Estimate, exact: Exact
+    ansatz: Ansatz, width: int, robust: Robust, data: tuple, start: Any, estimate: Estimate, exact: Exact
 ) -> Estimate:
     """The estimate of a tile with robust errors."""
     window = None if start is None else (start, width)
     with float64():
-        return with_robust_errors(ansatz, robust, found, exact, *data, rows=HOST, window=window)
+        return with_robust_errors(ansatz, robust, estimate, exact, *data, rows=HOST_ROWS, window=window)
 
 
-def _lengthened(data: tuple) -> tuple:
-    """With gaps behind the last observation, to one of few numbers of rows."""
+def _pad_rows(data: tuple) -> tuple:
+    """Append gaps, up to one of few numbers of rows."""
     n = len(data[1])
-    rows = padded_length(n)
+    length = padded_length(n)
 
-    def lengthened(a: np.ndarray | None, value: float) -> np.ndarray | None:
+    def pad(a: np.ndarray | None, value: float) -> np.ndarray | None:
         if a is None:
             return None
-        return np.pad(a, ((0, rows - n), *((0, 0),) * (a.ndim - 1)), constant_values=value)
+        return np.pad(a, ((0, length - n), *((0, 0),) * (a.ndim - 1)), constant_values=value)
 
     x, y, weights = data
-    return lengthened(x, np.nan), lengthened(y, np.nan), lengthened(weights, 0.0)
+    return pad(x, np.nan), pad(y, np.nan), pad(weights, 0.0)
