@@ -60,7 +60,7 @@ def test_what_plain_sums_lose_is_redone_and_nothing_else_changes(rng):
 
 @pytest.mark.parametrize("most", [1, 40, 200])
 def test_double_double_of_some_at_a_time(rng, monkeypatch, most):
-    monkeypatch.setattr(device, "AT_ONCE", most)
+    monkeypatch.setattr(device, "CERTIFIED_ELEMENTS", most)
     x, y = rng.normal(size=(2, 20, 11))
     found = fit(x + 1e9, y, precision="certified")
     slopes = [np.polyfit(x[:, i] + 1e9 - 1e9, y[:, i], 1)[0] for i in range(11)]
