@@ -1,7 +1,7 @@
-"""The methods of the eager caller: data sets for which one is not accurate are recomputed by the next.
+"""The methods of the eager caller: each recomputes the data sets for which the one before is not accurate.
 
-All have one contract, from columns to results and which of these are accurate. Plain sums come first,
-double-double last. Only an eager caller can choose, as it has values to look at.
+All have one contract, from columns to results and whether these are accurate. Plain sums come first and
+double-double last. Traced code has no values by which to select data sets, and runs a single method.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from jaxreg.numerics.precision import float64
 
 @dataclass(frozen=True)
 class Task:
-    """What the methods compute.
+    """The part of the arguments of `fit` that all methods read, and their output.
 
     Attributes:
         ansatz: what is fitted.
         precision: "auto", "fast" or "certified".
         solver: a solver of `fit`.
         robust: options of robust standard errors; None for nonrobust ones.
-        finish: a function (ansatz, operands, solution, dtype), compiled with each method, of what it returns.
+        finish: a function (ansatz, operands, solution, dtype) to the output, compiled with each method.
         postprocess: a function (task, columns, result, first, last) of the results of all methods, or None.
     """
 

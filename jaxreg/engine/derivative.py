@@ -54,7 +54,7 @@ class Observations(NamedTuple):
         sigma_unit: Array | None,
         data: tuple[Array, Array, Array | None],
     ) -> Observations:
-        """From the data of an estimate; its coefs plus `coefs_lo` are those before rounding."""
+        """From the data of an estimate, with its coefs as the double-double coefs + coefs_lo."""
         x, y, weights = data
         columns = columns_of(ansatz, x, 1)
         valid = is_valid(columns, y, weights) & lax.optimization_barrier(jnp.isfinite(estimate.params[0]))
@@ -120,7 +120,7 @@ def first_order(
         ansatz: with the basis ψ.
         estimate: the estimate.
         bread: V, the lower triangle row by row.
-        coefs_lo: the rounding error of its coefs.
+        coefs_lo: its coefs in float64 minus its rounded coefs.
         sigma_unit: see `Operands`.
         data: x, y and weights.
         at_minimum: whether the coefs are those of the turning point.

@@ -86,7 +86,7 @@ class Result(NamedTuple):
     Attributes:
         estimate: the estimate.
         bread: ⟨ψψᵀ⟩⁻¹, the lower triangle row by row; equal to `estimate.unit_cov` if errors are nonrobust.
-        coefs_lo: the rounding error of `estimate.coefs`, which is added to them.
+        coefs_lo: the coefs in float64 minus those of the estimate.
         accurate: whether rounding is too small to be noticed.
     """
 
