@@ -11,8 +11,9 @@ from jaxreg import datasets, distributions
 from jaxreg.ansatz import Ansatz, Features, Line, Linear, Polynomial
 from jaxreg.cost import Cost, mean_squared_error, residuals
 from jaxreg.engine.moments import Moments
+from jaxreg.engine.sandwich import Covariance
 from jaxreg.fitting import fit, moments
-from jaxreg.inference.covariance import HAC, HC0, HC1, HC2, HC3, Cluster, Covariance
+from jaxreg.inference.covariance import HAC, HC0, HC1, HC2, HC3, Cluster
 from jaxreg.inference.multiple_testing import false_discovery, familywise_error
 from jaxreg.inference.result import Fit, load
 from jaxreg.mechanics.flow import Flow, exact_flow, learning_rates, linearized_flow, momentum

@@ -22,7 +22,8 @@ from jaxreg.engine.cascade import Task, estimate_and_exact, estimate_only
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.operation import Operands, moments_of
-from jaxreg.inference.covariance import Covariance, covariance_of
+from jaxreg.engine.sandwich import Covariance
+from jaxreg.inference.covariance import covariance_of
 from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.result import Fit
 from jaxreg.numerics.precision import in_own_precision
@@ -136,11 +137,11 @@ def _without_precision(solver: Solver) -> Solver:
 def _least_squares(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
     """Block by block where there are values to look at, else as one operation."""
     if not _has_values(source, task.solver):
-        operands = Operands(*source.whole(), task.solver, task.robust)
+        operands = Operands(*source.whole(), task.solver, task.covariance)
         return operation.estimate(task.ansatz, task.precision == "certified", operands).estimate
     place = host if source.is_on_host else device
     task = replace(task, finish=estimate_only)
-    if task.robust is not None:
+    if task.covariance is not None:
         task = replace(task, finish=estimate_and_exact, postprocess=place.robust_errors)
     return in_blocks(partial(place.compute, task), source, block_size, progress)
 
@@ -150,7 +151,7 @@ def _minimum(task: Task, cost: Cost, source: Source, block_size: Any, progress: 
     """The same for a cost of the user."""
     own = user_cost.as_pytree(cost, task.ansatz, source)
     if not _has_values(source, task.solver, own):
-        operands = Operands(*source.whole(), task.solver, task.robust, facing(own, len(source.batch)))
+        operands = Operands(*source.whole(), task.solver, task.covariance, facing(own, len(source.batch)))
         return minimize(task.ansatz, task.precision == "certified", operands).estimate
     wide = jax.config.read("jax_enable_x64")
     place, postprocess = (host, InTiles(own, wide)) if source.is_on_host else (device, AtOnce(own, wide))

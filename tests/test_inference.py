@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from jaxreg import HAC, Cluster, Line, Linear, Polynomial, fit
+from jaxreg import HAC, HC0, Cluster, Line, Linear, Polynomial, fit
 
 N = 40
 
@@ -472,3 +472,49 @@ def test_the_line_at_two_unix_times_is_two_contrasts(rng):
     np.testing.assert_allclose(found.fvalue, exact.fvalue, rtol=1e-8)
     with pytest.raises(ValueError, match="linearly dependent"):
         fit(t, y).f_test([[1, 0.1], [3, 0.3]])
+
+
+@pytest.mark.parametrize("use_t", [False, True])
+def test_two_way_clusters_are_those_of_statsmodels(rng, use_t):
+    x, y = rng.normal(size=60), rng.normal(size=(60, 3))
+    y[4, 1] = np.nan
+    groups = np.stack([np.arange(60) // 6, np.arange(60) % 7], axis=1)
+    line = fit(x, y, cov_type=Cluster(groups), use_t=use_t)
+    assert line.cov_type == "cluster"
+    for j in range(3):
+        valid = ~np.isnan(y[:, j])
+        model = sm.OLS(y[valid, j], sm.add_constant(x[valid]))
+        expected = model.fit(cov_type="cluster", cov_kwds={"groups": groups[valid]}, use_t=use_t)
+        np.testing.assert_allclose(line.bse[:, j], expected.bse, rtol=1e-9)
+        np.testing.assert_allclose(line.pvalues[:, j], expected.pvalues, rtol=1e-7)
+
+
+@jax.tree_util.register_static
+class HC4(HC0):
+    """Cribari-Neto's correction (1 − h)^−min(4, h nobs / p), which is not one of jaxreg's."""
+
+    name = "HC4"
+    leverage = True
+
+    def corrected(self, square, h, scores):
+        return square / (1 - h) ** jnp.minimum(4, h * scores.nobs / scores.p)
+
+
+@pytest.mark.parametrize("columns", [1, 6])
+def test_a_covariance_of_the_users_own(rng, columns):
+    """Row by row, and by products on a shared design of several columns."""
+    X, y = rng.normal(size=(40, columns)), rng.normal(size=(40, 3))
+    y[3, 1] = np.nan
+    fitted = fit(X, y, ansatz=Linear(), cov_type=HC4())
+    assert fitted.cov_type == "HC4"
+    for j in range(3):
+        valid = ~np.isnan(y[:, j])
+        expected = sm.OLS(y[valid, j], sm.add_constant(X[valid])).fit()
+        bread, h = expected.normalized_cov_params, expected.get_influence().hat_matrix_diag
+        score = (
+            expected.model.exog
+            * (expected.resid / (1 - h) ** (np.minimum(4, h * valid.sum() / (columns + 1)) / 2))[:, None]
+        )
+        np.testing.assert_allclose(
+            fitted.cov_params()[..., j], bread @ score.T @ score @ bread, rtol=1e-9, atol=1e-12
+        )

@@ -21,7 +21,7 @@ from jaxreg.data.source import Columns
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.operation import Operands, SumsAndPoint, moments_of, result_of
-from jaxreg.engine.sandwich import Robust
+from jaxreg.engine.sandwich import Covariance
 from jaxreg.engine.sums import augmented_size
 from jaxreg.engine.tiles import next_power_of_two, select_columns
 from jaxreg.numerics.precision import float64
@@ -35,7 +35,7 @@ class Task:
         ansatz: what is fitted.
         precision: "auto", "fast" or "certified".
         solver: a solver of `fit`.
-        robust: options of robust standard errors; None for nonrobust ones.
+        covariance: of robust standard errors; None for nonrobust ones.
         finish: a function (ansatz, operands, solution, dtype) to the output, compiled with each method.
         postprocess: a function (task, columns, result, first, last) of the results of all methods, or None.
     """
@@ -43,7 +43,7 @@ class Task:
     ansatz: Ansatz
     precision: str
     solver: Any
-    robust: Robust | None = None
+    covariance: Covariance | None = None
     finish: Callable[..., tuple[Any, Exact | None]] | None = None
     postprocess: Callable[..., Any] | None = None
 

@@ -16,7 +16,7 @@ from jaxreg.data.source import Columns
 from jaxreg.engine import operation
 from jaxreg.engine.cascade import BlockResult, Task, cascade, methods_for, shares_design, solve_columns
 from jaxreg.engine.estimate import Estimate, Exact
-from jaxreg.engine.sandwich import Robust
+from jaxreg.engine.sandwich import Covariance
 from jaxreg.engine.tiles import next_power_of_two, select_columns, slice_columns
 from jaxreg.numerics.precision import float64
 
@@ -77,10 +77,12 @@ def _slice(columns: Columns, first: int, last: int) -> Columns:
 def robust_errors(task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
     """The estimate with robust errors, from one more pass over the columns first to last."""
     data = _slice(columns, first, last)[:3]
-    return _robust(task.ansatz, not_none(task.robust), result.estimate, result.exact, data)
+    return _robust(task.ansatz, not_none(task.covariance), result.estimate, result.exact, data)
 
 
 @partial(jax.jit, static_argnums=0)
-def _robust(ansatz: Ansatz, robust: Robust, estimate: Estimate, exact: Exact, data: tuple) -> Estimate:
+def _robust(
+    ansatz: Ansatz, covariance: Covariance, estimate: Estimate, exact: Exact, data: tuple
+) -> Estimate:
     with float64():
-        return operation.robust_estimate(ansatz, robust, estimate, exact, data)
+        return operation.robust_estimate(ansatz, covariance, estimate, exact, data)

@@ -20,7 +20,7 @@ from jaxreg.engine.operation import Operands, SumsAndPoint
 from jaxreg.engine.products import TILE_COLUMNS
 from jaxreg.engine.row_sums import row_sums
 from jaxreg.engine.rows import ROWS, padded_length
-from jaxreg.engine.sandwich import Robust, max_lag, with_robust_errors
+from jaxreg.engine.sandwich import Covariance, with_robust_errors
 from jaxreg.engine.sums import Sums, SumScaling, augmented_size, sum_scaling
 from jaxreg.engine.tiles import (
     Tile,
@@ -209,12 +209,10 @@ def _solve(
 
 def robust_errors(task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
     """The estimate with robust errors, from one more pass over the columns first to last."""
-    ansatz, p, robust = task.ansatz, len(result.estimate.params), not_none(task.robust)
+    ansatz, p, covariance = task.ansatz, len(result.estimate.params), not_none(task.covariance)
     x_is_shared = columns.x.shape[-1] == 1
     uses_products = ansatz.basis_is_x and matrix_sums.applies(ansatz, columns.x, x_is_shared)
-    numbers = p * (p + 5) // 2  # per data set
-    if robust.cov_type == "HAC":
-        numbers += 4 * p * (1 + max_lag(robust, len(columns.y)))
+    numbers = p + covariance.state_size(p, len(columns.y))  # per data set
     width = 1 << max(MIN_TILE_COLUMNS, SUMS_IN_CACHE // numbers).bit_length() - 1
     width = TILE_COLUMNS if uses_products else width
     data = slice_columns(columns[:3], first, last)
@@ -222,11 +220,11 @@ def robust_errors(task: Task, columns: Columns, result: BlockResult, first: int,
     def robust_tile(tile: Tile) -> Estimate:
         tile_data, estimate, exact = views(tile)
         if uses_products or tile.start is None:
-            return _robust(ansatz, tile.width, robust, tile_data, None, estimate, exact)
-        return _robust(ansatz, tile.width, robust, tile.data[0], tile.start, estimate, exact)
+            return _robust(ansatz, tile.width, covariance, tile_data, None, estimate, exact)
+        return _robust(ansatz, tile.width, covariance, tile.data[0], tile.start, estimate, exact)
 
     inputs = jax.tree.map(unbroadcast_columns, (data, result.estimate, result.exact))
-    program = ("robust", ansatz, robust.cov_type)
+    program = ("robust", ansatz, covariance.name)
     m = last - first
     estimate = map_tiles(robust_tile, inputs, 0, m, width, program=program, fixed_width=uses_products)
     return jax.tree.map(partial(broadcast_columns, m), estimate)
@@ -234,12 +232,18 @@ def robust_errors(task: Task, columns: Columns, result: BlockResult, first: int,
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _robust(
-    ansatz: Ansatz, width: int, robust: Robust, data: tuple, start: Any, estimate: Estimate, exact: Exact
+    ansatz: Ansatz,
+    width: int,
+    covariance: Covariance,
+    data: tuple,
+    start: Any,
+    estimate: Estimate,
+    exact: Exact,
 ) -> Estimate:
     """The estimate of a tile with robust errors."""
     window = None if start is None else (start, width)
     with float64():
-        return with_robust_errors(ansatz, robust, estimate, exact, *data, rows=HOST_ROWS, window=window)
+        return with_robust_errors(ansatz, covariance, estimate, exact, *data, rows=HOST_ROWS, window=window)
 
 
 def _pad_rows(data: tuple) -> tuple:

@@ -37,7 +37,7 @@ from jaxreg.engine.moments import (
 )
 from jaxreg.engine.row_sums import row_sums
 from jaxreg.engine.rows import ROWS, by_platform
-from jaxreg.engine.sandwich import Robust, with_robust_errors
+from jaxreg.engine.sandwich import Covariance, with_robust_errors
 from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.shared_sums import SharedSums, shared_sums
 from jaxreg.engine.sums import Origin, Sums, columns_of, sum_scaling
@@ -60,7 +60,7 @@ class Operands(NamedTuple):
         x_origin: subtracted from integer x before its conversion, (*batch) or (k, *batch); None for floats.
         y_origin: the same of y, (*batch).
         solver: a solver of `fit`, whose numbers are shared by all data sets or one for each.
-        robust: options of robust standard errors; None for nonrobust ones.
+        covariance: of robust standard errors; None for nonrobust ones.
         cost: a cost other than the mean squared error; its arrays end with the axes of the data sets.
     """
 
@@ -71,7 +71,7 @@ class Operands(NamedTuple):
     x_origin: Array | None = None
     y_origin: Array | None = None
     solver: Any = None
-    robust: Robust | None = None
+    covariance: Covariance | None = None
     cost: Any = None
 
     def origin(self, ansatz: Ansatz) -> Origin:
@@ -159,9 +159,9 @@ def _estimate(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
     with float64():
         solution = (in_double_double if certified else by_sums)(ansatz, operands)
         result, exact = result_of(ansatz, operands, solution, operands.y.dtype)
-        if operands.robust is None:
+        if operands.covariance is None:
             return result
-        estimate = robust_estimate(ansatz, operands.robust, result.estimate, exact, operands[:3])
+        estimate = robust_estimate(ansatz, operands.covariance, result.estimate, exact, operands[:3])
         return result._replace(estimate=estimate)
 
 
@@ -176,11 +176,11 @@ def _estimate_near_data(
         at_minimum=operands.solver.ends_at_turning_point,
         y_only=y_only,
     )
-    if operands.robust is not None:
+    if operands.covariance is not None:
         solved = jnp.isfinite(result.estimate.bse)
         estimate = replace(estimate, bse=jnp.where(solved, estimate.bse, jnp.nan))  # NaN marks failed ones
         estimate = with_robust_errors(
-            ansatz, operands.robust, estimate, exact, *operands[:3], rows=ROWS["cpu"]
+            ansatz, operands.covariance, estimate, exact, *operands[:3], rows=ROWS["cpu"]
         )
     return result._replace(estimate=estimate, bread=exact.unit_cov)
 
@@ -264,13 +264,13 @@ def result_of(
 
 def robust_estimate(
     ansatz: Ansatz,
-    robust: Robust,
+    covariance: Covariance,
     estimate: Estimate,
     exact: Exact,
     data: tuple[Array, Array, Array | None],
 ) -> Estimate:
     """The estimate with robust errors, from one more pass over x, y and weights."""
-    return by_platform(partial(with_robust_errors, ansatz, robust), estimate, exact, *data)
+    return by_platform(partial(with_robust_errors, ansatz, covariance), estimate, exact, *data)
 
 
 def moments_of(
