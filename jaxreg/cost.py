@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax.numpy as jnp
 
 from jaxreg._typing import Array, Bool, Float
-from jaxreg.ansatz import Ansatz, Line
+from jaxreg.ansatz import Ansatz, Features, Line, compiled_ansatz, design
 
 
 @runtime_checkable
@@ -30,7 +30,7 @@ def residuals(
     x: Any,
     y: Any,
     *,
-    ansatz: Ansatz = Line(),
+    ansatz: Ansatz | Features = Line(),
 ) -> Float[Array, "n *batch"]:
     """ε(θ) = y − f(θ, x), equation 4; NaN where x or y is NaN.
 
@@ -42,8 +42,8 @@ def residuals(
     >>> residuals(jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0]), jnp.array([1.0, 5.0])).tolist()
     [0.0, 2.0]
     """
-    params, x, y = (jnp.asarray(a) for a in (params, x, y))
-    return y - ansatz.predict(params, x)
+    params, x, y = jnp.asarray(params), jnp.asarray(design(ansatz, x)), jnp.asarray(y)
+    return y - compiled_ansatz(ansatz).predict(params, x)
 
 
 def mean_squared_error(
@@ -52,7 +52,7 @@ def mean_squared_error(
     y: Any,
     weights: Any = None,
     *,
-    ansatz: Ansatz = Line(),
+    ansatz: Ansatz | Features = Line(),
 ) -> Float[Array, ""]:
     """S(θ) = Σ w ε(θ)² / Σ w over the valid observations, equation 6.
 
@@ -69,7 +69,7 @@ def mean_squared_error(
     >>> float(mean_squared_error(jnp.array([1.0, 2.0]), x, y))
     2.0
     """
-    x, y = jnp.asarray(x), jnp.asarray(y)
+    x, y, ansatz = jnp.asarray(design(ansatz, x)), jnp.asarray(y), compiled_ansatz(ansatz)
     weights = None if weights is None else jnp.asarray(weights)
     valid = observed(x, y, weights, ansatz)
     w = jnp.where(valid, jnp.ones(y.shape) if weights is None else weights, 0)

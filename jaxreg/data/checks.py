@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ def check_options(ansatz: Any, cost: Any, solver: Any, nan_policy: Any, block_si
         raise TypeError(f"ansatz is an object such as Line() or Polynomial(2), got {ansatz!r}")
     if not callable(cost):
         raise TypeError(f"cost is a function such as mean_squared_error, got {cost!r}")
+    _check_signature(cost)
     if isinstance(solver, type) or not hasattr(solver, "on_moments"):
         raise TypeError(f"solver is an object such as GradientDescent(), got {solver!r}")
     if nan_policy not in NAN_POLICIES:
@@ -29,6 +31,21 @@ def check_options(ansatz: Any, cost: Any, solver: Any, nan_policy: Any, block_si
     whole = isinstance(block_size, int | np.integer) and not isinstance(block_size, bool) and block_size > 0
     if block_size != "auto" and not whole:
         raise ValueError(f'block_size is "auto" or a number of data sets, got {block_size!r}')
+
+
+def _check_signature(cost: Any) -> None:
+    """Raise where a cost cannot be called as `mean_squared_error` is."""
+    try:
+        signature = inspect.signature(cost)
+    except (TypeError, ValueError):  # builtins have none
+        return
+    try:
+        signature.bind("params", "x", "y", "weights", ansatz="ansatz")
+    except TypeError as error:
+        raise TypeError(
+            f"fit calls cost(params, x, y, weights, ansatz=ansatz), and this cost takes {signature} ({error}); "
+            "jaxreg.descend takes a cost of any arguments"
+        ) from None
 
 
 RETIRED = {

@@ -23,6 +23,7 @@ from jaxreg.numerics import double_double
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import in_own_precision, power_of_two
 from jaxreg.numerics.pytrees import pytree, static
+from jaxreg.numerics.short_repr import short_repr
 from jaxreg.numerics.small import broadcast_arrays
 from jaxreg.numerics.vectors import triangle
 
@@ -54,6 +55,9 @@ class Moments:
     scaling: Scaling
     invalid: Bool[Array, "*batch"]
     ansatz: Ansatz = static()
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @property
     @in_own_precision

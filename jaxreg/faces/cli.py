@@ -30,7 +30,7 @@ from jaxreg.fitting import fit
 from jaxreg.inference.result import Fit
 from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.gradient_descent import GradientDescent
-from jaxreg.status import Status, counts
+from jaxreg.status import counts
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -119,38 +119,21 @@ def main() -> None:
         sys.exit(2)
 
 
-def to_dataset(found: Fit, x: xr.DataArray, y: xr.DataArray) -> xr.Dataset:
-    """The results with the names, coordinates and units of the data."""
-    dims, zero = y.dims[1:], zero_of(x)
-    per_param, per_error = {}, {}
-    for k, name in enumerate(found.names):
+def to_dataset(result: Fit, x: xr.DataArray, y: xr.DataArray) -> xr.Dataset:
+    """The results with the coordinates and units of the data."""
+    zero, dims = zero_of(x), y.dims[1:]
+    coords = {name: y.coords[name] for name in dims if name in y.coords}
+    dataset = result.to_xarray(tuple(map(str, dims)), coords)
+    for k, name in enumerate(result.names):
         units = _units(x, y, 0 if name == "intercept" else 1 if name == "slope" else k)
-        param = {"units": units} | ({} if zero is None else {"long_name": f"{name}, {x.name} from {zero}"})
-        per_param[name] = (dims, np.asarray(found.params)[k], param)
-        error = {"units": units, "long_name": f"standard error of {name}"}
-        per_error[f"{name}_bse"] = (dims, np.asarray(found.bse)[k], error)
-        pvalue = {"units": "1", "long_name": f"p-value of {name} = 0"}
-        per_error[f"{name}_pvalue"] = (dims, np.asarray(found.pvalues)[k], pvalue)
-    codes = {code.value: code.name for code in Status}
-    return xr.Dataset(
-        {
-            **per_param,
-            **per_error,
-            "ssr": (dims, np.asarray(found.ssr), {"long_name": "sum of squared residuals"}),
-            "nobs": (dims, np.asarray(found.nobs), {"long_name": "valid observations"}),
-            "status": (
-                dims,
-                np.asarray(found.status),
-                {"flag_values": np.array(list(codes), np.int8), "flag_meanings": " ".join(codes.values())},
-            ),
-        },
-        coords={name: y.coords[name] for name in dims if name in y.coords},
-        attrs={
-            "title": f"{found.ansatz} fitted to {y.name} against {x.name}",
-            "source": "jaxreg",
-            "Conventions": "CF-1.11",
-            **({} if zero is None else {"zero_of_x": zero}),
-        },
+        dataset[name].attrs["units"] = dataset[f"{name}_bse"].attrs["units"] = units
+        if zero is not None:
+            dataset[name].attrs["long_name"] = f"{name}, {x.name} from {zero}"
+    return dataset.assign_attrs(
+        title=f"{result.ansatz} fitted to {y.name} against {x.name}",
+        source="jaxreg",
+        Conventions="CF-1.11",
+        **({} if zero is None else {"zero_of_x": zero}),
     )
 
 
@@ -174,10 +157,10 @@ def _table(found: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
     name = found.names[-1]
     units = _units(x, y, len(found.names) - 1)
     for label, values in ((name, found.params), (f"standard error of {name}", found.bse)):
-        known = np.asarray(values)[-1]
-        known = known[np.isfinite(known)]
-        for q in QUANTILES if known.size else ():
-            table.add_row(f"{label}, {q:.0%} quantile", f"{np.quantile(known, q):.4g} {units}".rstrip())
+        finite = np.asarray(values)[-1]
+        finite = finite[np.isfinite(finite)]
+        for q in QUANTILES if finite.size else ():
+            table.add_row(f"{label}, {q:.0%} quantile", f"{np.quantile(finite, q):.4g} {units}".rstrip())
     return table
 
 

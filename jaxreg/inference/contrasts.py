@@ -23,6 +23,7 @@ from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.intervals import around, quantiles
 from jaxreg.numerics import small
 from jaxreg.numerics.precision import float64, promoting
+from jaxreg.numerics.short_repr import short_repr
 from jaxreg.numerics.vectors import triangle
 
 # The share of its variance in which a contrast differs from others, above the rounding of stored covariances.
@@ -47,6 +48,9 @@ class TTest(NamedTuple):
     pvalue: Array
     df_denom: Array
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
     def conf_int(self, alpha: Any = 0.05) -> Array:
         """(lower, upper) limits of the combinations with confidence 1 − alpha, (2, …)."""
         return around(self.effect, self.sd, quantiles(self.df_denom, alpha))
@@ -66,6 +70,9 @@ class FTest(NamedTuple):
     pvalue: Array
     df_num: int
     df_denom: Array
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def t_test(fitted: Fitted, names: tuple[str, ...], contrast: Any, value: Any) -> TTest:

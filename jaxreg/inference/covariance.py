@@ -37,7 +37,7 @@ class HC0:
     >>> from jaxreg import fit
     >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
     >>> print(fit(x, y, cov_type=HC0()).bse.round(3))
-    [1.228 0.47 ]
+    [1.123 0.419]
     """
 
     name = "HC0"
@@ -143,7 +143,7 @@ class Cluster:
     >>> from jaxreg import fit
     >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
     >>> print(fit(x, y, cov_type=Cluster(["a", "a", "b", "b", "c", "c"])).bse.round(3))
-    [1.958 0.926]
+    [1.794 0.553]
     """
 
     groupings: tuple[_Grouping, ...]
@@ -230,7 +230,7 @@ class HAC:
     >>> from jaxreg import fit
     >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
     >>> print(fit(x, y, cov_type=HAC(maxlags=1)).bse.round(3))
-    [1.299 0.542]
+    [1.188 0.412]
     """
 
     maxlags: int | None = None

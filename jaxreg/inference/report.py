@@ -28,6 +28,7 @@ LONG_NAMES = {
     "aic": "Akaike's information criterion",
     "bic": "Schwarz's information criterion",
 }
+PER_PARAM = {"bse": "standard error", "tvalue": "t statistic", "pvalue": "p-value"}
 OF_ESTIMATE = ("nobs", "status", "digits")
 
 
@@ -148,8 +149,7 @@ def to_xarray(
     }
     variables = {}
     for name, values in _variables(fitted, names).items():
-        attrs: dict[str, Any] = {"long_name": LONG_NAMES[name]} if name in LONG_NAMES else {}
-        variables[name] = (dims, np.asarray(values), attrs | (flags if name == "status" else {}))
+        variables[name] = (dims, np.asarray(values), _attributes(name) | (flags if name == "status" else {}))
     attrs = {"ansatz": ansatz, "cov_type": fitted.cov_type}
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 
@@ -180,6 +180,14 @@ def _statistic(fitted: Fitted, name: str) -> Any:
     if name == "df_resid":
         return fitted.df_resid
     return getattr(fitted.estimate, name) if name in OF_ESTIMATE else getattr(statistics, name)(fitted)
+
+
+def _attributes(name: str) -> dict[str, Any]:
+    """`long_name` of a variable."""
+    param, _, statistic = name.rpartition("_")
+    if name in LONG_NAMES:
+        return {"long_name": LONG_NAMES[name]}
+    return {"long_name": f"{PER_PARAM[statistic]} of {param}"} if statistic in PER_PARAM else {}
 
 
 def _axis_labels(labels: Labels, dim: str | None, length: int) -> Any:
