@@ -1,4 +1,4 @@
-"""Pictures hold what they claim: the cells, the hatching, the curves, the rates."""
+"""Pictures hold what they claim: the cells, the hatching, the curves, the predicted descents."""
 
 import jax.numpy as jnp
 import matplotlib as mpl
@@ -59,6 +59,26 @@ def test_lines_draws_at_most_twelve_data_sets(trends):
     assert curve.get_ydata()[[0, -1]] == pytest.approx(np.asarray(ends), rel=1e-6)
 
 
+def test_lines_writes_the_status_of_a_data_set_without_a_fit(rng):
+    x = np.arange(10.0)
+    y = np.stack([x, np.full(10, np.nan), np.where(x < 1, x, np.nan), x], axis=1)
+    y += 0.1 * rng.normal(size=y.shape)
+    axes = plot.lines(fit(x, y), x, y)
+    written = [[text.get_text() for text in ax.texts] for ax in axes]
+    assert written == [[], ["no_observations"], ["too_few_observations"], []]
+    assert axes[1].get_xlim() == axes[0].get_xlim()
+
+
+def test_lines_says_how_many_data_sets_it_leaves_out(rng):
+    x = np.arange(10.0)
+    y = rng.normal(size=(10, 20))
+    axes = plot.lines(fit(x, y), x, y, most=5)
+    assert axes[0].figure.get_suptitle() == "the first 5 of 20 data sets"
+    labeled = [ax.xaxis.get_tick_params()["labelbottom"] for ax in axes]
+    assert labeled == [False, True, True, True, True]  # the lowest of each column
+    assert plot.lines(fit(x, y[:, :5]), x, y[:, :5])[0].figure.get_suptitle() == ""
+
+
 def test_trend_map_refuses_what_is_not_a_grid(trends):
     with pytest.raises(ValueError, match=r"draws data sets of shape \(rows, columns\), got \(30,\)"):
         plot.trend_map(trends[0])
@@ -95,6 +115,13 @@ def test_fit_draws_the_data_the_line_and_both_bands(line, statsmodels):
         heights = band.get_paths()[0].vertices[:, 1]
         assert heights.min() == pytest.approx(frame[f"{name}_lower"].min(), rel=1e-9)
         assert heights.max() == pytest.approx(frame[f"{name}_upper"].max(), rel=1e-9)
+
+
+def test_fit_writes_the_status_of_a_data_set_without_a_fit():
+    x, y = np.arange(5.0), np.full(5, np.nan)
+    ax = plot.fit(fit(x, y), x, y)
+    assert [text.get_text() for text in ax.texts] == ["no_observations"]
+    assert ax.get_xlim() == pytest.approx((-0.2, 4.2))
 
 
 def test_residuals_draws_what_statsmodels_calls_influence(line, statsmodels, rng):

@@ -1,17 +1,57 @@
-"""What all pictures share: where they are drawn, and colors that the color-blind tell apart."""
+"""Axes, colors, number formats and checks of arguments that all pictures share."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 
+from jaxreg.inference.result import Fit
+from jaxreg.status import Status
+
+# Colors that color-blind readers can distinguish.
 # Source: M. Okabe, K. Ito, Color Universal Design (2008).
 BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW)
 ON_DARK = (ORANGE, SKY, PURPLE, YELLOW)
 DATA = "0.35"
+PAPER = {"boxstyle": "square,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8}
 
 
 def axes(given: Axes | None, size: tuple[float, float] = (6.0, 4.0)) -> Axes:
     """The axes given, or new ones."""
     return plt.subplots(figsize=size, layout="constrained")[1] if given is None else given
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number of so many digits with a true minus sign, as in the tick labels of matplotlib."""
+    return f"{float(value):.{digits}g}".replace("-", "−")
+
+
+def need(kind: type, value: Any, expected: str) -> None:
+    """Raise a TypeError that says what was expected and what came."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{expected}; got {type(value).__name__}")
+
+
+def need_fit(value: Any, function: str) -> None:
+    """Raise a TypeError unless the value is a `Fit`."""
+    need(Fit, value, f"{function} draws a Fit, such as jaxreg.fit(x, y)")
+
+
+def numbers(values: Any, name: str) -> np.ndarray:
+    """The values as an array of floats or integers; a TypeError if they hold anything else."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} holds {array.dtype}; pass numbers")
+    return array
+
+
+def write_status(ax: Axes, status: Any) -> None:
+    """Name the status of a data set that is not `ok` in its axes: the reason why no curve is drawn."""
+    code = Status(int(status))
+    if code is not Status.ok:
+        place = {"transform": ax.transAxes, "ha": "center", "va": "top", "bbox": PAPER}
+        ax.text(0.5, 0.95, code.name, fontsize="small", **place)

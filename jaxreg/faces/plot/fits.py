@@ -1,4 +1,4 @@
-"""Data, what was fitted to them, and what is left."""
+"""Data with their fitted curves, residuals and p-values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from jaxreg.faces.plot._axes import BLUE, DATA, ORANGE, axes
+from jaxreg.faces.plot._axes import BLUE, DATA, ORANGE, axes, need_fit, numbers, write_status
 from jaxreg.inference.result import Fit
 
 
@@ -23,33 +23,34 @@ def fit(
     y_label: str = "y",
     ax: Axes | None = None,
 ) -> Axes:
-    """The data of one data set, the fitted curve, its confidence band and the band of new observations.
+    """One data set, its fitted curve, the confidence band of the curve and the prediction interval.
 
     Args:
         found: the fit of one data set, such as `fits[12, 4]`.
         x: (n,).
         y: (n,).
-        alpha: the bands hold 1 − alpha.
+        alpha: 1 − the confidence level of both bands.
         x_label: what x is, with units.
         y_label: what y is, with units.
         ax: where to draw.
 
     Returns:
-        The axes.
+        The axes, with the status written into them if it is not `ok`.
     """
+    need_fit(found, "fit")
     x, y = _column(found, x, y)
+    dense = _dense(x)
     ax = axes(ax)
-    dense = np.linspace(np.nanmin(x), np.nanmax(x), 200, dtype=x.dtype)
-    new, low_new, high_new = _predicted(found, dense, "prediction", alpha)
+    mean, low_new, high_new = _predicted(found, dense, "prediction", alpha)
     _, low, high = _predicted(found, dense, "confidence", alpha)
-    share = f"{100 * (1 - alpha):.6g} %"
-    ax.fill_between(
-        dense, low_new, high_new, color=BLUE, alpha=0.12, lw=0, label=f"{share} of new observations"
-    )
-    ax.fill_between(dense, low, high, color=BLUE, alpha=0.35, lw=0, label=f"{share} confidence")
-    ax.plot(dense, new, color=BLUE, label="fit")
+    level = f"{100 * (1 - alpha):.6g}%"
+    interval, band = f"{level} prediction interval", f"{level} confidence band"
+    ax.fill_between(dense, low_new, high_new, color=BLUE, alpha=0.12, lw=0, label=interval)
+    ax.fill_between(dense, low, high, color=BLUE, alpha=0.35, lw=0, label=band)
+    ax.plot(dense, mean, color=BLUE, label="fit")
     ax.plot(x, y, ".", color=DATA, markersize=5, label="data")
-    ax.set(xlabel=x_label, ylabel=y_label)
+    write_status(ax, found.status)
+    ax.set(xlabel=x_label, ylabel=y_label, xlim=_with_margin(dense))
     ax.legend(fontsize="small", frameon=False)
     return ax
 
@@ -63,10 +64,10 @@ def residuals(
     y_label: str = "y",
     axs: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Four looks at what is left of one data set: its mean, its distribution, its spread, its leverage.
+    """Residuals of one data set against fitted values, normal quantiles and leverage, and their spread.
 
-    Residuals are in units of their own standard error, r = √w ε / (σ √(1 − h)) with the leverage
-    h = w φᵀ(ΦᵀWΦ)⁻¹φ, but for the first panel.
+    From the second panel on they are standardized, r = √w ε / (σ √(1 − h)) with the leverage
+    h = w φᵀ(ΦᵀWΦ)⁻¹φ.
 
     Args:
         fit: of one data set, with `cov_type="nonrobust"`.
@@ -81,6 +82,7 @@ def residuals(
 
     Source: J. M. Chambers, Graphical Methods for Data Analysis (1983), as R's `plot.lm` has it.
     """
+    need_fit(fit, "residuals")
     if fit.shape:
         raise ValueError(f"residuals draws one data set, such as fits[0]; got data sets {fit.shape}")
     if fit.cov_type != "nonrobust":
@@ -89,39 +91,36 @@ def residuals(
     four = np.asarray(given).ravel()
     if len(four) != 4:
         raise ValueError(f"residuals draws into four axes, got {len(four)}")
-    flat, quantiles, spread, pull = four
-    x, y = np.asarray(x), np.asarray(y)
-    w = np.ones(len(y)) if weights is None else np.asarray(weights)
+    against_fitted, quantiles, spread, against_leverage = four
+    x, y = numbers(x, "x"), numbers(y, "y")
+    w = np.ones(len(y)) if weights is None else numbers(weights, "weights")
     if y.ndim != 1 or w.shape != y.shape or len(x) != len(y):
-        raise ValueError(f"x, y and weights are of one length, got {x.shape}, {y.shape} and {w.shape}")
-    there = np.isfinite(y) & np.isfinite(x.reshape(len(x), -1)).all(axis=1) & (w > 0)
-    x, y, w = x[there], y[there], w[there]
+        raise ValueError(f"x, y and weights have one length, got {x.shape}, {y.shape} and {w.shape}")
+    valid = np.isfinite(y) & np.isfinite(x.reshape(len(x), -1)).all(axis=1) & (w > 0)
+    x, y, w = x[valid], y[valid], w[valid]
     fitted = np.asarray(fit.predict(x))
     phi = np.asarray(fit.ansatz.features(x))
     leverage = w * np.einsum("np,pq,nq->n", phi, np.asarray(fit.cov_params() / fit.scale), phi)
-    left = y - fitted
-    standard = np.sqrt(w) * left / np.sqrt(float(fit.scale) * np.maximum(1 - leverage, 1e-12))
+    residual = y - fitted
+    standardized = np.sqrt(w) * residual / np.sqrt(float(fit.scale) * np.maximum(1 - leverage, 1e-12))
+    size = np.sqrt(np.abs(standardized))
 
-    _scatter(flat, fitted, left, f"fitted {y_label}", f"residual of {y_label}", "no trend left?")
+    of_y, of_fit, r = f"residual of {y_label}", f"fitted {y_label}", "standardized residual"
+    _scatter(against_fitted, fitted, residual, of_fit, of_y, "systematic deviation?")
     normal = np.asarray(jax.scipy.stats.norm.ppf((np.arange(len(y)) + 0.5) / len(y)))
     quantiles.plot(normal, normal, color="0.6", lw=1)
-    _scatter(quantiles, normal, np.sort(standard), "normal quantile", "standardized residual", "normal?")
-    _scatter(
-        spread,
-        fitted,
-        np.sqrt(np.abs(standard)),
-        f"fitted {y_label}",
-        "√|standardized residual|",
-        "one size?",
-    )
-    _scatter(pull, leverage, standard, "leverage", "standardized residual", "no single one decides?")
-    for ax in (flat, pull):
+    _scatter(quantiles, normal, np.sort(standardized), "normal quantile", r, "normal?")
+    _scatter(spread, fitted, size, of_fit, f"√|{r}|", "constant variance?")
+    _scatter(against_leverage, leverage, standardized, "leverage", r, "influential observations?")
+    for ax in (against_fitted, against_leverage):
         ax.axhline(0, color="0.6", lw=1, zorder=0)
+    for ax in four:
+        write_status(ax, fit.status)
     return four
 
 
 def pvalues(values: Any, *, bins: int = 20, ax: Axes | None = None) -> Axes:
-    """A histogram of p-values beside the uniform one that there would be with nothing to find.
+    """A histogram of p-values and the uniform density that holds if every null hypothesis is true.
 
     Args:
         values: the p-values, of any shape; NaN is left out.
@@ -131,13 +130,15 @@ def pvalues(values: Any, *, bins: int = 20, ax: Axes | None = None) -> Axes:
     Returns:
         The axes.
     """
-    p = np.ravel(values)
+    if isinstance(values, Fit):
+        raise TypeError("pvalues draws numbers, such as fit.pvalues[1]; got Fit")
+    p = numbers(values, "values").ravel()
     p = p[~np.isnan(p)]
     if not p.size or p.min() < 0 or p.max() > 1:
         raise ValueError(f"p-values are from 0 to 1, and not all NaN; got {p if p.size else 'none'}")
     ax = axes(ax)
     ax.hist(p, bins=bins, range=(0, 1), density=True, color=BLUE, alpha=0.7, label=f"{p.size:,} p-values")
-    ax.axhline(1, color=ORANGE, ls="--", label="nothing to find")
+    ax.axhline(1, color=ORANGE, ls="--", label="uniform: no effects")
     ax.set(xlabel="p-value", ylabel="density", xlim=(0, 1))
     ax.set_title(f"{np.mean(p < 0.05):.1%} are below 0.05", fontsize="medium", loc="left")
     ax.legend(fontsize="small", frameon=False)
@@ -154,22 +155,33 @@ def lines(
     y_label: str = "y",
     most: int = 12,
 ) -> np.ndarray:
-    """The data and the fitted curves of up to twelve data sets, a panel for each.
+    """The data and the fitted curves of the first data sets, twelve at most, a panel for each.
 
     Args:
-        fit: of one data set or of a row of them.
+        fit: of any number of data sets.
         x: (n,) shared, where the ansatz takes numbers.
-        y: (n,) or (n, m).
-        names: what the data sets are called.
+        y: (n,) or (n, *batch).
+        names: of the data sets.
         x_label: what x is, with units.
         y_label: what y is, with units.
         most: how many panels at most.
 
     Returns:
-        The axes, one per data set.
+        The axes, one per data set, with the status written into those of a data set that is not `ok`.
     """
-    x, y = np.asarray(x), np.asarray(y).reshape(len(x), -1)
+    need_fit(fit, "lines")
+    x, y = numbers(x, "x"), numbers(y, "y")
+    if x.ndim != 1 or y.shape not in ((len(x), *fit.shape), (len(x), fit.status.size)):
+        raise ValueError(
+            f"lines draws data sets against one x (n,), y (n, *batch) as fitted; got data sets {fit.shape}, "
+            f"x {x.shape} and y {y.shape}"
+        )
+    y = y.reshape(len(x), -1)
     m = min(y.shape[1], most)
+    if m < 1:
+        raise ValueError(f"there is no panel to draw: {y.shape[1]} data sets, most={most}")
+    if names is not None and len(names) < m:
+        raise ValueError(f"names has {len(names)} names for {m} panels")
     drawn = fit[np.unravel_index(np.arange(m), fit.shape)] if fit.shape else fit
     width = min(m, 4)
     height = -(-m // width)
@@ -181,30 +193,51 @@ def lines(
         sharex=True,
         squeeze=False,
     )
-    dense = np.linspace(np.nanmin(x), np.nanmax(x), 200)
-    curves = np.asarray(drawn.predict(dense)).reshape(200, -1)
+    dense = _dense(x)
+    curves = np.asarray(drawn.predict(dense)).reshape(len(dense), -1)
+    status = np.ravel(drawn.status)
     for j, ax in enumerate(axes.flat):
         if j >= m:
             ax.set_visible(False)
+            axes[-2, j % width].tick_params(labelbottom=True)  # the lowest visible panel of the column
             continue
         ax.plot(x, y[:, j], ".", color=DATA, markersize=4)
         ax.plot(dense, curves[:, j], color=ORANGE)
         ax.set_title(names[j] if names else str(j), fontsize="medium")
+        ax.set_xlim(_with_margin(dense))
+        write_status(ax, status[j])
+        if not np.isfinite(y[:, j]).any():
+            ax.set_yticks([])
+    if m < y.shape[1]:
+        figure.suptitle(f"the first {m} of {y.shape[1]:,} data sets", fontsize="medium")
     figure.supxlabel(x_label, fontsize="medium")
     figure.supylabel(y_label, fontsize="medium")
     return axes.ravel()[:m]
 
 
+def _dense(x: np.ndarray) -> np.ndarray:
+    """200 points over the range of x, to draw curves without kinks."""
+    if not np.isfinite(x).any():
+        raise ValueError("x has no finite value to draw against")
+    x = x if x.dtype.kind == "f" else x.astype(float)
+    return np.linspace(np.nanmin(x), np.nanmax(x), 200, dtype=x.dtype)
+
+
+def _with_margin(dense: np.ndarray) -> tuple[float, float]:
+    """Limits of the x axis, which a data set without valid observations would not set."""
+    low, high = dense[[0, -1]].tolist()
+    margin = 0.05 * (high - low or 1.0)
+    return low - margin, high + margin
+
+
 def _column(fit: Fit, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    x, y = np.asarray(x), np.asarray(y)
-    if x.dtype.kind not in "fiu":
-        raise TypeError(f"x holds {x.dtype}; pass the numbers that were fitted")
+    x, y = numbers(x, "x"), numbers(y, "y")
     if fit.shape or x.ndim != 1 or x.shape != y.shape:
         raise ValueError(
             f"one data set is drawn against one x, such as fits[0], x, y[:, 0]; got data sets {fit.shape}, "
             f"x {x.shape} and y {y.shape}"
         )
-    return x if x.dtype.kind == "f" else x.astype(float), y
+    return x, y
 
 
 def _predicted(fit: Fit, x: np.ndarray, interval: str, alpha: float) -> tuple[np.ndarray, ...]:
