@@ -8,8 +8,11 @@ import optax
 import pytest
 import scipy.stats
 import statsmodels.api as sm
+import xarray as xr
+from statsmodels.stats.multitest import multipletests
 
 from jaxreg import (
+    Polynomial,
     datasets,
     descend,
     exact_flow,
@@ -20,6 +23,7 @@ from jaxreg import (
     plot,
     stationary_phase,
 )
+from jaxreg.faces import cli
 
 mpl.use("Agg")
 
@@ -37,6 +41,7 @@ def trends():
 
 
 def test_trend_map_draws_slopes_and_hatches_what_is_not_significant(trends):
+    """By p-values of scipy, adjusted by statsmodels."""
     _, given = plt.subplots()
     ax = plot.trend_map(trends, ax=given, label="slope (K/year)")
     assert ax is given
@@ -44,8 +49,41 @@ def test_trend_map_draws_slopes_and_hatches_what_is_not_significant(trends):
     slope, error = np.asarray(trends.params)[1], np.asarray(trends.bse)[1]
     drawn = np.ma.filled(mesh.get_array().reshape(slope.shape), np.nan)
     np.testing.assert_array_equal(drawn, slope)
+    fitted = np.isfinite(slope)
+    p = 2 * scipy.stats.t.sf(np.abs(slope / error)[fitted].astype(float), 48)
+    rejected = multipletests(p, 0.05, "fdr_bh")[0]
     assert hatched.get_hatch() == "////"
-    assert len(hatched.get_paths()) == np.sum(np.abs(slope) < 2 * error)
+    assert len(hatched.get_paths()) == np.sum(~rejected)
+    assert len(hatched.get_paths()) != np.sum(p > 0.05)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["not significant (false discovery rate 0.05)", "no fit"]
+
+
+def test_trend_map_draws_cells_without_a_fit_in_another_color_than_a_slope_of_zero(trends):
+    ax = plot.trend_map(trends)
+    (mesh, _), slope = ax.collections, np.asarray(trends.params)[1]
+    assert (np.ma.getmaskarray(mesh.get_array()).reshape(slope.shape) == np.isnan(slope)).all()
+    assert mesh.cmap.get_bad()[-1] == 0  # transparent: the color of the axes is seen
+    background, zero = mpl.colors.to_rgb(ax.get_facecolor()), mesh.to_rgba(np.zeros(1))[0, :3]
+    assert np.abs(np.subtract(background, zero)).max() > 0.1
+    assert mpl.colors.to_rgb(ax.get_legend().get_patches()[-1].get_facecolor()) == background
+
+
+def test_trend_map_draws_slopes_per_decade(trends):
+    ax = plot.trend_map(trends, per=10, label="slope (K/decade)", title="1963–2012")
+    drawn = ax.collections[0].get_array().compressed()
+    slope = np.asarray(trends.params)[1]
+    np.testing.assert_allclose(drawn, 10 * slope[np.isfinite(slope)], rtol=1e-6)
+    assert ax.get_title(loc="left") == "1963–2012"
+
+
+def test_the_legend_of_trend_map_names_what_occurs(rng):
+    t = np.arange(20.0)
+    y = np.stack([t + 0.1 * rng.normal(size=20)] * 4, axis=1).reshape(20, 2, 2)
+    assert plot.trend_map(fit(t, y)).get_legend() is None
+    y[:, 0, 0] = np.nan
+    texts = plot.trend_map(fit(t, y)).get_legend().get_texts()
+    assert [text.get_text() for text in texts] == ["no fit"]
 
 
 def test_lines_draws_at_most_twelve_data_sets(trends):
@@ -77,6 +115,53 @@ def test_lines_says_how_many_data_sets_it_leaves_out(rng):
     labeled = [ax.xaxis.get_tick_params()["labelbottom"] for ax in axes]
     assert labeled == [False, True, True, True, True]  # the lowest of each column
     assert plot.lines(fit(x, y[:, :5]), x, y[:, :5])[0].figure.get_suptitle() == ""
+
+
+@pytest.fixture
+def drawn_by_the_command(monkeypatch, tmp_path):
+    """The map of `jaxreg fit --plot` and its color bar."""
+
+    def draw(x, y):
+        monkeypatch.setattr(plt, "close", lambda *_: None)
+        found = fit(x.values, y.values)
+        cli._draw(found, x, y, tmp_path / "map.png")
+        ax, bar = plt.gcf().axes
+        return ax, bar, np.asarray(found.params)[1]
+
+    return draw
+
+
+def test_the_map_of_the_command_is_per_decade_of_years(drawn_by_the_command):
+    sst = datasets.pacific_sst().sst
+    ax, bar, slope = drawn_by_the_command(sst.year, sst)
+    drawn = ax.collections[0].get_array().compressed()
+    np.testing.assert_allclose(drawn, 10 * slope[np.isfinite(slope)], rtol=1e-6)
+    assert bar.get_ylabel() == "slope of sst (K/decade)"
+    assert ax.get_title(loc="left") == "November to March mean sea surface temperature anomaly, 1963–2012"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("longitude (° E)", "latitude (° N)")
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "y_units", "label", "title"),
+    [
+        ("time", "days since 2000-01-01", "K", "slope of t (K/day)", "t, 2000-01-01 to 2000-01-20"),
+        ("time", "years since 2000-01-01", "K", "slope of t (K/decade)", None),
+        ("depth", "m", "K", "slope of t (K/m)", "t, depth (m) 0 to 19"),
+        ("depth", "m", "", "slope of t", "t, depth (m) 0 to 19"),
+        ("index", "", "K", "slope of t (K)", "t, index 0 to 19"),
+    ],
+)
+def test_the_map_of_the_command_names_units_and_range(
+    drawn_by_the_command, rng, name, units, y_units, label, title
+):
+    x = xr.DataArray(np.arange(20.0), dims=[name], name=name, attrs={"units": units} if units else {})
+    values = rng.normal(size=(20, 2, 3))
+    y = xr.DataArray(values, dims=[name, "a", "b"], name="t", attrs={"units": y_units})
+    y = y.assign_coords({name: x})
+    ax, bar, _ = drawn_by_the_command(x, y)
+    assert bar.get_ylabel() == label
+    if title:
+        assert ax.get_title(loc="left") == title
 
 
 def test_trend_map_refuses_what_is_not_a_grid(trends):
@@ -222,3 +307,12 @@ def test_pvalues_draws_their_density():
     assert ax.get_title(loc="left") == "5.0% are below 0.05"
     with pytest.raises(ValueError, match="from 0 to 1, and not all NaN; got none"):
         plot.pvalues([np.nan])
+
+
+def test_trend_map_says_which_mask_and_coordinates_it_needs(trends):
+    with pytest.raises(ValueError, match=r"booleans of shape \(18, 30\).*got float32"):
+        plot.trend_map(trends, significant=trends.pvalues[1])
+    with pytest.raises(ValueError, match=r"row is \(18,\), the coordinates of the rows; got \(30,\)"):
+        plot.trend_map(trends, row=np.arange(30))
+    with pytest.raises(ValueError, match="draws the second param"):
+        plot.trend_map(fit(X, np.ones((5, 2, 2)), ansatz=Polynomial(0)))

@@ -34,6 +34,9 @@ from jaxreg.status import counts
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+YEARS = ("year", "years", "yr", "a")
+PLURALS = ("seconds", "minutes", "hours", "days", "months")
+DEGREES = {"degrees_north": "latitude (° N)", "degrees_east": "longitude (° E)"}
 
 
 class Method(StrEnum):
@@ -172,15 +175,19 @@ def _draw(found: Fit, x: xr.DataArray, y: xr.DataArray, path: Path) -> None:
 
     if len(found.shape) == 2 and found.ansatz == Line():
         row, column = (y[dim] for dim in y.dims[1:])
-        units = _units(x, y, 1)
-        plot.trend_map(
+        units, per = _units_of_slope(x, y)
+        ax = plot.trend_map(
             found,
             row=row.values,
             column=column.values,
             row_label=_label(row),
             column_label=_label(column),
             label=f"{found.names[1]} of {y.name}" + (f" ({units})" if units else ""),
+            per=per,
+            title=f"{y.attrs.get('long_name', y.name)}, {_period(x)}",
         )
+        if all(axis.attrs.get("units") in DEGREES for axis in (row, column)):
+            ax.set_aspect("equal")
     else:
         names = [str(name) for name in y[y.dims[1]].values] if y.ndim == 2 else None
         plot.lines(
@@ -205,6 +212,35 @@ def _units(x: xr.DataArray, y: xr.DataArray, power: int) -> str:
     return f"{numerator} {denominator}-{power}"
 
 
+def _units_of_slope(x: xr.DataArray, y: xr.DataArray) -> tuple[str, int]:
+    """The units of a slope in a picture, and how much of x they are per: a decade where x is in years."""
+    numerator, units = _units(x, y, 0), _units(x, y, 1)
+    if units == numerator:
+        return units, 1
+    denominator = units.removeprefix(numerator).strip().removesuffix("-1")
+    if denominator in YEARS:
+        return f"{numerator}/decade", 10
+    if denominator in PLURALS:
+        denominator = denominator.removesuffix("s")
+    return f"{numerator}/{denominator}", 1
+
+
+def _period(x: xr.DataArray) -> str:
+    """The first and the last x: years, dates, or numbers with their units."""
+    ends = np.array([np.nanmin(x.values), np.nanmax(x.values)])
+    try:
+        time = {name: x.attrs[name] for name in ("units", "calendar") if name in x.attrs}
+        first, last = (
+            xr.decode_cf(xr.Dataset({"time": ("time", ends, time)})).time.dt.strftime("%Y-%m-%d").values
+        )
+        return f"{first} to {last}"
+    except (AttributeError, TypeError, ValueError, OverflowError):  # of units that are no time
+        first, last = (f"{end:.10g}" for end in ends)
+        return f"{first}–{last}" if x.name == "year" else f"{_label(x)} {first} to {last}"
+
+
 def _label(array: xr.DataArray) -> str:
-    units = array.attrs.get("units", "").replace("degrees_", "° ")
+    units = array.attrs.get("units", "")
+    if units in DEGREES:
+        return DEGREES[units]
     return f"{array.name} ({units})" if units else str(array.name)

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, ListedColormap
+from matplotlib.patches import Patch
 
-from jaxreg.faces.plot._axes import axes
+from jaxreg.faces.plot._axes import axes, need_fit
+from jaxreg.inference.multiple_testing import false_discovery
 from jaxreg.inference.result import Fit
 
-SIGNIFICANT = 2  # |t| above which a trend is not hatched
+FALSE_DISCOVERY_RATE = 0.05  # at which a slope counts as significant
+NO_FIT, HATCHES = "0.8", {"hatch": "////", "edgecolor": "0.45", "linewidth": 0}
 
 
 def trend_map(
@@ -22,10 +25,12 @@ def trend_map(
     row_label: str = "row",
     column_label: str = "column",
     label: str = "slope",
+    per: float | int = 1,
+    title: str | None = None,
     significant: Any = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """The slopes of a grid of data sets as a map, hatched where they may be nothing.
+    """The slopes of a grid of data sets as a map, hatched where they are not significant.
 
     Args:
         fit: of data sets (rows, columns), its second param is drawn.
@@ -34,22 +39,33 @@ def trend_map(
         row_label: what the rows are, with units.
         column_label: what the columns are, with units.
         label: what the slope is, with units.
-        significant: which slopes are not hatched, (rows, columns), such as
-            `false_discovery(fit.pvalues[1]) < 0.05`; |t| = |slope / bse| ≥ 2 without.
+        per: the interval of x the drawn slope refers to, such as 10 for slopes per decade of an x in years.
+        title: of the map, such as the period.
+        significant: which slopes are not hatched, (rows, columns) of booleans; if omitted those of the
+            discoveries at a rate of 0.05, `false_discovery(fit.pvalues[1]) < 0.05`.
         ax: where to draw.
 
     Returns:
         The axes.
     """
+    need_fit(fit, "trend_map")
     if len(fit.shape) != 2:
         raise ValueError(f"trend_map draws data sets of shape (rows, columns), got {fit.shape}")
     if len(fit.params) < 2:
         raise ValueError(f"trend_map draws the second param, and {fit.ansatz} has one")
-    ax = axes(ax, (8.0, 4.5))
-    row = np.arange(fit.shape[0]) if row is None else np.asarray(row)
-    column = np.arange(fit.shape[1]) if column is None else np.asarray(column)
-    slope, error = np.asarray(fit.params)[1], np.asarray(fit.bse)[1]
-    ax.set_facecolor("0.8")
+    row = _coordinates(row, fit.shape[0], "row")
+    column = _coordinates(column, fit.shape[1], "column")
+    if significant is None:
+        hatched = f"not significant (false discovery rate {FALSE_DISCOVERY_RATE})"
+        significant = np.asarray(false_discovery(fit.pvalues[1])) < FALSE_DISCOVERY_RATE
+    else:
+        hatched = "not significant"
+        significant = _mask(significant, fit.shape)
+    ax = axes(ax, (8.0, 4.8))
+    slope = per * np.asarray(fit.params)[1]
+    finite = np.isfinite(slope)
+    insignificant = finite & ~significant
+    ax.set_facecolor(NO_FIT)
     mesh = ax.pcolormesh(
         column,
         row,
@@ -58,27 +74,45 @@ def trend_map(
         norm=CenteredNorm(halfrange=_limit(slope)),
         shading="nearest",
     )
-    unsure = np.abs(slope) < SIGNIFICANT * error if significant is None else ~np.asarray(significant)
-    unsure = np.ma.masked_where(~(unsure & np.isfinite(slope)), np.ones_like(slope))
     ax.pcolor(
         column,
         row,
-        unsure,
+        np.ma.masked_where(~insignificant, np.ones_like(slope)),
         cmap=ListedColormap(["none"]),
-        hatch="////",
-        edgecolor="0.45",
-        linewidth=0,
         shading="nearest",
+        **HATCHES,
     )
-    ax.figure.colorbar(mesh, ax=ax, label=label, extend="both", shrink=0.9)
+    ax.figure.colorbar(mesh, ax=ax, label=label, extend="both", shrink=0.8)
     ax.set(xlabel=column_label, ylabel=row_label)
-    why = f"|t| < {SIGNIFICANT}" if significant is None else "not significant"
-    ax.set_title(f"gray: no fit; hatched: {why}", fontsize="medium", loc="left")
+    keys = [Patch(facecolor="white", label=hatched, **HATCHES)] if insignificant.any() else []
+    keys += [] if finite.all() else [Patch(color=NO_FIT, label="no fit")]
+    if keys:
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
+        ax.legend(handles=keys, ncols=2, fontsize="small", frameon=False, **above)
+    if title:
+        ax.set_title(title, loc="left", pad=24 if keys else None, wrap=True)
     return ax
 
 
+def _coordinates(given: Any, count: int, name: str) -> np.ndarray:
+    values = np.arange(count) if given is None else np.asarray(given)
+    if values.shape != (count,):
+        raise ValueError(f"{name} is ({count},), the coordinates of the {name}s; got {values.shape}")
+    return values
+
+
+def _mask(significant: Any, shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.asarray(significant)
+    if mask.dtype != bool or mask.shape != shape:
+        raise ValueError(
+            f"significant is booleans of shape {shape}, such as false_discovery(fit.pvalues[1]) < 0.05; "
+            f"got {mask.dtype} of shape {mask.shape}"
+        )
+    return mask
+
+
 def _limit(slope: np.ndarray) -> float:
-    """A half range for colors that one wild cell does not set."""
-    known = np.abs(slope[np.isfinite(slope)])
-    limit = float(np.quantile(known, 0.98)) if known.size else 1.0
+    """The range of the colors: a quantile, so that one extreme cell does not fade all others."""
+    finite = np.abs(slope[np.isfinite(slope)])
+    limit = float(np.quantile(finite, 0.98)) if finite.size else 1.0
     return limit if limit > 0 else 1.0
