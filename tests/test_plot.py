@@ -1,5 +1,7 @@
 """Pictures hold what they claim: the cells, the hatching, the curves, the predicted descents."""
 
+import inspect
+
 import jax.numpy as jnp
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -245,8 +247,54 @@ def test_cost_surface_draws_the_cost_and_the_ways(line):
     (low, high), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     assert low < np.min(flow.params[:, 0]) < np.max(flow.params[:, 0]) < high
     assert bottom < -1 < top
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["flow", "steps"]
     with pytest.raises(ValueError, match="say between which limits to draw: limits="):
         plot.cost_surface(mean_squared_error, x, y)
+
+
+def descended(line, start, rate, steps=60, optimizer=optax.sgd):
+    return descend(mean_squared_error, start, *line, optimizer=optimizer(rate), steps=steps, history=True)
+
+
+def test_a_diverging_descent_does_not_set_the_limits_of_cost_surface(line):
+    start = np.array([3.0, -1.0])
+    largest = float(exact_flow(moments(*line)).learning_rates.largest)
+    near, far = (descended(line, start, factor * largest).history.params for factor in (0.5, 1.2))
+    assert np.abs(far).max() > 1e5
+    for steps, labels in (([near, far], ["α = 0.5", "α = 1.2 (partly outside)"]), ([far], None)):
+        ax = plot.cost_surface(
+            mean_squared_error, *line, steps=steps, labels=labels and ["α = 0.5", "α = 1.2"]
+        )
+        assert np.abs([ax.get_xlim(), ax.get_ylim()]).max() < 15
+        texts = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert texts == (labels or ["steps (partly outside)"])
+
+
+@pytest.mark.parametrize("start", [(3.0, -1.0), (0.9, 5.0), (-4.0, 2.1)])
+def test_the_minimum_is_inside_of_cost_surface(line, start):
+    """Even if the path stops before, at least a fifth of a side from the edge."""
+    steps = descended(line, np.array(start), 0.05, steps=20).history.params
+    ax = plot.cost_surface(mean_squared_error, *line, steps=[steps])
+    for (low, high), best in zip((ax.get_xlim(), ax.get_ylim()), fit(*line).params, strict=True):
+        assert low + 0.2 * (high - low) < best < high - 0.2 * (high - low)
+
+
+def test_cost_surface_without_a_minimum_is_drawn_around_the_path():
+    path = np.stack([np.linspace(0, 1, 9), np.zeros(9)], axis=1)
+    ax = plot.cost_surface(lambda q: -q[0] + q[1] ** 2, steps=[path])
+    np.testing.assert_allclose(ax.get_xlim(), (-0.15, 1.15))
+
+
+@pytest.mark.parametrize(("origin", "width"), [(-19.3, 1e-3), (0.0, 1e-7), (3e6, 2e6)])
+def test_the_ticks_of_cost_surface_are_plain_numbers(origin, width):
+    limits = ((origin - width, origin + width),) * 2
+    ax = plot.cost_surface(lambda q: jnp.sum((q - origin) ** 2), limits=limits)
+    ax.figure.canvas.draw()
+    for axis in (ax.xaxis, ax.yaxis):
+        assert axis.get_offset_text().get_text() == ""
+        for value, tick in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True):
+            text = tick.get_text().replace("−", "-")
+            assert float(text) == pytest.approx(value, rel=1e-9, abs=1e-6 * width)
 
 
 def test_phase_portrait_draws_a_param_against_its_velocity(line):
@@ -262,27 +310,44 @@ def test_phase_portrait_draws_a_param_against_its_velocity(line):
         plot.phase_portrait()
 
 
-def test_descent_draws_the_rates_of_theory_on_what_was_measured(line):
-    """Late on the dashed line is the solid one."""
-    x, y = line
-    flow = exact_flow(moments(x, y))
+def predicted(line, start, rate, steps):
+    """S − S* after steps of θ ← θ − α∇S, by powers of 1 − αH with NumPy alone."""
+    valid = ~np.isnan(line[1])
+    design, y = np.vander(line[0][valid], 2, increasing=True), line[1][valid]
+    H = 2 * design.T @ design / len(y)
+    away = start - np.linalg.lstsq(design, y)[0]
+    errors = [np.linalg.matrix_power(np.eye(2) - rate * H, k) @ away for k in range(steps + 1)]
+    return np.array([error @ H @ error / 2 for error in errors])
+
+
+def test_descent_draws_what_was_measured_and_what_the_moments_predict(line):
+    flow = exact_flow(moments(*line))
+    start = np.array([3.0, -1.0])
     rates = (0.05, 0.3, 1.02 * float(flow.learning_rates.largest))
-    ways = {
-        rate: descend(
-            mean_squared_error, np.zeros(2), x, y, optimizer=optax.sgd(rate), steps=60, history=True
-        )
-        for rate in rates
-    }
-    ax = plot.descent(ways, flow)
-    for (rate, way), solid, dashed in zip(ways.items(), ax.lines[::2], ax.lines[1::2], strict=True):
-        left = np.asarray(way.history.cost) - flow.cost
-        steps, theory = dashed.get_data()
-        np.testing.assert_allclose(theory[-1], left[steps[-1]], rtol=0.1)
-        seen = np.isfinite(solid.get_ydata())
-        np.testing.assert_array_equal(np.asarray(solid.get_ydata())[seen], left[seen])
+    descents = {rate: descended(line, start, rate) for rate in rates}
+    ax = plot.descent(descents, flow)
+    for (rate, way), solid, dashed in zip(descents.items(), ax.lines[::2], ax.lines[1::2], strict=True):
+        excess = np.asarray(way.history.cost) - flow.cost
+        drawn, theory = np.asarray(solid.get_ydata()), np.asarray(dashed.get_ydata())
+        valid = np.isfinite(drawn)
+        assert valid[:20].all()
+        np.testing.assert_array_equal(drawn[valid], excess[valid])
+        expected = predicted(line, start, rate, 60)
+        valid = np.isfinite(theory)
+        assert valid[expected > 1e-12].all()
+        np.testing.assert_allclose(theory[valid], expected[valid], rtol=1e-6, atol=1e-15)
         assert solid.get_label() == f"α = {rate:.3g}"
     with pytest.raises(ValueError, match="draws histories"):
-        plot.descent({0.1: descend(mean_squared_error, np.zeros(2), x, y, steps=3)}, flow)
+        plot.descent({0.1: descend(mean_squared_error, np.zeros(2), *line, steps=3)}, flow)
+
+
+def test_the_prediction_of_descent_reads_no_step(line):
+    """A descent by Adam leaves it where it is."""
+    start = np.array([3.0, -1.0])
+    adam = descended(line, start, 0.1, optimizer=optax.adam)
+    solid, dashed = plot.descent({0.1: adam}, exact_flow(moments(*line))).lines
+    np.testing.assert_allclose(dashed.get_ydata(), predicted(line, start, 0.1, 60), rtol=1e-6)
+    assert np.abs(np.log(solid.get_ydata() / dashed.get_ydata())).max() > 1
 
 
 def test_the_arrow_of_amplitude_is_the_amplitude():
@@ -307,6 +372,172 @@ def test_pvalues_draws_their_density():
     assert ax.get_title(loc="left") == "5.0% are below 0.05"
     with pytest.raises(ValueError, match="from 0 to 1, and not all NaN; got none"):
         plot.pvalues([np.nan])
+
+
+def double_well(q):
+    return jnp.sum((q**2 - 1) ** 2)
+
+
+def test_amplitude_names_the_points_in_a_legend_beside_the_curve():
+    found = stationary_phase(double_well, np.zeros(1), hbar=0.05)
+    ax = plot.amplitude(double_well, hbar=0.05, limits=(-2.0, 2.0), found=found)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["θ* = −1, S = 0", "θ* = 1, S = 0", "θ* = 0, S = 1"]
+    ax.figure.canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    curve = ax.transData.transform(ax.lines[0].get_xydata())
+    assert not any(box.contains(*point) for point in curve)
+    assert len({line.get_color() for line in ax.lines}) == 4
+
+
+def three(theta, x=0.0):
+    a, b, c = theta
+    return a**2 + b**2 + c**2 + x
+
+
+ONE = fit(np.arange(5.0), np.array([0.0, 1.0, 2.0, 3.0, 5.0]))
+X = np.arange(5.0)
+FLOW = exact_flow(moments(X, X**2))
+DESCENT = descend(mean_squared_error, np.zeros(2), X, X**2, steps=3)
+DESCENTS = {0.1: descend(double_well, np.zeros(3), steps=3, history=True)}
+TIMES = np.arange(3.0)
+WRONG = {
+    "fit of an array": (plot.fit, (X, X, X), {}, "fit draws a Fit, such as jaxreg.fit.x, y.; got ndarray"),
+    "residuals of an array": (plot.residuals, (X, X, X), {}, "residuals draws a Fit.*got ndarray"),
+    "lines of an array": (plot.lines, (X, X, X), {}, "lines draws a Fit.*got ndarray"),
+    "map of an array": (plot.trend_map, (X,), {}, "trend_map draws a Fit.*got ndarray"),
+    "fit of words": (plot.fit, (ONE, X.astype(str), X), {}, "x holds <U32; pass numbers"),
+    "lines of words": (plot.lines, (ONE, X, X.astype(str)), {}, "y holds <U32; pass numbers"),
+    "fit without x": (plot.fit, (ONE, X * np.nan, X), {}, "x has no finite value to draw against"),
+    "lines of other data": (
+        plot.lines,
+        (ONE, X, np.zeros((5, 3))),
+        {},
+        r"got data sets \(\), x \(5,\) and y \(5, 3\)",
+    ),
+    "lines with few names": (plot.lines, (ONE, X, X), {"names": []}, "names has 0 names for 1 panels"),
+    "no panel": (plot.lines, (ONE, X, X), {"most": 0}, "no panel to draw: 1 data sets, most=0"),
+    "pvalues of a fit": (plot.pvalues, (ONE,), {}, r"such as fit.pvalues\[1\]; got Fit"),
+    "portrait of a descent": (
+        plot.phase_portrait,
+        (DESCENT,),
+        {},
+        r"trajectories, which have a velocity, .* flow.iteration\(start, learning_rate, steps\); got Descent",
+    ),
+    "portrait of many": (
+        plot.phase_portrait,
+        (exact_flow(moments(X, np.ones((5, 4)))).trajectory(np.zeros(2), TIMES),),
+        {},
+        r"one data set, params \(times, p\); got \(3, 2, 4\)",
+    ),
+    "portrait of no such param": (
+        plot.phase_portrait,
+        (FLOW.trajectory(np.zeros(2), TIMES),),
+        {"param": 2},
+        "param is one of 2, counted from 0; got 2",
+    ),
+    "portrait with few labels": (
+        plot.phase_portrait,
+        (FLOW.trajectory(np.zeros(2), TIMES),),
+        {"labels": []},
+        "a label each or none; got 1 and 0 labels",
+    ),
+    "descents in a list": (
+        plot.descent,
+        ([DESCENT], FLOW),
+        {},
+        r"draws \{learning_rate: descend.*; got list",
+    ),
+    "descents of numbers": (
+        plot.descent,
+        ({0.1: 3.0}, FLOW),
+        {},
+        r"draws \{learning_rate: descend.*; got float",
+    ),
+    "descents beside moments": (plot.descent, ({}, moments(X, X)), {}, "a Flow, such as .*; got Moments"),
+    "descents of other params": (plot.descent, (DESCENTS, FLOW), {}, r"shape \(steps, 2\).*got \(4, 3\)"),
+    "surface of a number": (
+        plot.cost_surface,
+        (3.0,),
+        {"steps": [np.ones((3, 2))]},
+        "a function S.*; got float",
+    ),
+    "surface of three": (
+        plot.cost_surface,
+        (three,),
+        {"steps": [np.ones((3, 2))]},
+        r"of 2 params, shape \(2,\); this one raised ValueError: not enough values .* holds the others fixed",
+    ),
+    "surface of a vector": (
+        plot.cost_surface,
+        (lambda q: q**2,),
+        {"steps": [np.ones((3, 2))]},
+        r"which returns a number; got an array of shape \(2,\)",
+    ),
+    "surface with a flow": (
+        plot.cost_surface,
+        (double_well,),
+        {"flows": FLOW},
+        "flows are trajectories.*; got Flow",
+    ),
+    "surface with a descent": (
+        plot.cost_surface,
+        (double_well,),
+        {"steps": [DESCENT]},
+        "history.params.; got Descent",
+    ),
+    "surface with one path": (
+        plot.cost_surface,
+        (double_well,),
+        {"steps": np.ones((3, 2))},
+        r"a list of paths of shape \(times, 2\); got one of shape \(2,\)",
+    ),
+    "surface with few labels": (
+        plot.cost_surface,
+        (double_well,),
+        {"steps": [np.ones((3, 2))], "labels": []},
+        "one for each of 0 flows and 1 steps; got 0",
+    ),
+    "surface with flat limits": (
+        plot.cost_surface,
+        (double_well,),
+        {"limits": (0, 1)},
+        r"of both params; got \(0, 1\)",
+    ),
+    "amplitude of two": (
+        plot.amplitude,
+        (mean_squared_error, X, X),
+        {"hbar": 1.0, "limits": (0, 1)},
+        r"(?s)of one param, shape \(1,\); this one raised .*If it has more params, pass a function",
+    ),
+    "amplitude of points of two": (
+        plot.amplitude,
+        (double_well,),
+        {"hbar": 1.0, "limits": (0, 1), "found": stationary_phase(double_well, np.ones(2), hbar=1.0)},
+        "one param; found.points have 2",
+    ),
+    "amplitude of one limit": (
+        plot.amplitude,
+        (double_well,),
+        {"hbar": 1.0, "limits": 3.0},
+        "the first and the last θ, rising; got 3.0",
+    ),
+    "amplitude of many ħ": (
+        plot.amplitude,
+        (double_well,),
+        {"hbar": np.ones(2), "limits": (0, 1)},
+        "hbar is one number other than 0; got",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_are_named(name):
+    """Past the check of annotations, which runs in tests alone."""
+    function, arguments, keywords, message = WRONG[name]
+    with pytest.raises((TypeError, ValueError), match=message):
+        inspect.unwrap(function)(*arguments, **keywords)
+    assert not plt.get_fignums()  # refused before a figure is made
 
 
 def test_trend_map_says_which_mask_and_coordinates_it_needs(trends):
