@@ -1,13 +1,18 @@
 """The tour says what the data say, and its pictures are written."""
 
+import matplotlib as mpl
 import matplotlib.image
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from typer.testing import CliRunner
 
 from jaxreg import datasets
+from jaxreg.faces import tour
 from jaxreg.faces.cli import app, main
+
+mpl.use("Agg")
 
 
 def run(*arguments):
@@ -41,6 +46,54 @@ def test_the_seven_steps_hold_the_numbers_of_others(tmp_path):
         pixels = matplotlib.image.imread(picture)
         assert pixels.shape[0] > 300
         assert pixels.std() > 0.05  # something is drawn
+
+
+def test_each_step_is_printed_before_the_next_is_computed(monkeypatch):
+    def fail(cell):
+        raise ValueError("not now")
+
+    monkeypatch.setattr(tour, "_contradictions", fail)
+    outcome = CliRunner().invoke(app, ["tour"])
+    assert str(outcome.exception) == "not now"
+    assert outcome.output.startswith("1. The ansatz")
+    assert len(outcome.output.splitlines()) == 3
+
+
+@pytest.fixture
+def cell():
+    yield tour._Cell()
+    plt.close("all")
+
+
+def test_the_picture_of_contradictions_counts_the_lines_outside(cell):
+    tour._contradictions(cell).draw()
+    ax = plt.gca()
+    slope = np.diff(cell.y) / np.diff(cell.x)
+    intercept = cell.y[1:] - slope * cell.x[1:]
+    drawn = np.array(ax.lines[0].get_data())
+    np.testing.assert_allclose(drawn, [intercept, slope], rtol=1e-9, atol=1e-9)
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    inside = (left < intercept) & (intercept < right) & (low < slope) & (slope < high)
+    assert high < 25 < slope.max()
+    assert 30 < inside.sum() < 45
+    assert f"; {np.sum(~inside)} of 49 lie outside" in ax.get_title(loc="left")
+
+
+def test_the_picture_of_momenta_shows_them_and_the_flow(cell):
+    tour._momenta(cell).draw()
+    ax = plt.gca()
+    arrows = ax.collections[0]
+    b0, b1 = arrows.X, arrows.Y
+    e = cell.y - b0[:, None] - b1[:, None] * cell.x
+    np.testing.assert_allclose(arrows.U, 2 * e.mean(axis=1), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(arrows.V, 2 * (cell.x * e).mean(axis=1), rtol=1e-9, atol=1e-12)
+    best = np.polynomial.Polynomial.fit(cell.x, cell.y, 1, domain=[-1, 1]).coef
+    starts = []
+    for curve in ax.lines[:-1:2]:
+        starts.append(curve.get_xydata()[0])
+        np.testing.assert_allclose(curve.get_xydata()[-1], best, atol=2e-3)
+    assert any(np.allclose(start, tour.START) for start in starts)
+    assert "friction" not in ax.get_title(loc="left")
 
 
 def test_a_file_is_no_folder(tmp_path, monkeypatch, capsys):

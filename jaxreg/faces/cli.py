@@ -92,12 +92,15 @@ def tour_of_paper(
     if plots is not None:
         plots.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False)
-    for number, step in enumerate(steps(), start=1):
-        console.print(f"[bold]{number}. {step.title}[/bold]")
-        for line in step.lines:
-            console.print(f"   {line}", soft_wrap=True, markup=False)
-        if plots is not None:
-            write_whole(plots / f"{step.name}.png", partial(_draw_step, step))
+    with console.status("compiling step 1") as progress:
+        for number, step in enumerate(steps(), start=1):
+            console.print(f"[bold]{number}. {step.title}[/bold]")
+            for line in step.lines:
+                console.print(f"   {line}", soft_wrap=True, markup=False)
+            if plots is not None:
+                progress.update(f"drawing {step.name}.png")
+                write_whole(plots / f"{step.name}.png", partial(_draw_step, step))
+            progress.update(f"compiling step {number + 1}")
 
 
 def _picture_suffixes() -> list[str]:

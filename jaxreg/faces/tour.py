@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -23,9 +23,11 @@ from jaxreg.solvers.closed_form import closed_form
 from jaxreg.solvers.descent import Descent, descend
 
 LAT, LON = 37.5, 137.5
-START = np.array([1.0, -0.8])  # of every way downhill, in K
+START = np.array([1.0, -0.8])  # of flow and descents, in K
 LEARNING_RATES = (0.02, 0.1, 0.3)
 STEPS = 100
+INSIDE = 0.8  # quantile of |β₀| and |β₁| shown of lines through two winters
+ARROWS = 13  # a side
 HBAR = 0.02  # K²
 X_LABEL, Y_LABEL = "time, 1963 at −1 and 2012 at 1", "temperature anomaly (K)"
 NAMES = ("β₀ (K)", "β₁ (K)")
@@ -37,8 +39,8 @@ class Step:
 
     Attributes:
         name: of its picture.
-        title: what it is about, with the equations.
-        lines: its numbers.
+        title: its subject, with the numbers of the equations.
+        lines: its results.
         draw: draws its picture as the current figure.
     """
 
@@ -48,22 +50,15 @@ class Step:
     draw: Callable[[], Any]
 
 
-def steps() -> list[Step]:
-    """The seven steps, one after the other."""
+def steps() -> Iterator[Step]:
+    """The seven steps, each computed when it is asked for."""
     cell = _Cell()
-    return [
-        _ansatz(cell),
-        _contradictions(cell),
-        _action(cell),
-        _momenta(cell),
-        _turning_point(cell),
-        _path_integral(cell),
-        _descent(cell),
-    ]
+    for step in (_ansatz, _contradictions, _action, _momenta, _turning_point, _path_integral, _descent):
+        yield step(cell)
 
 
 class _Cell:
-    """The data and what several steps need of them."""
+    """The data and the results that several steps share."""
 
     def __init__(self) -> None:
         cell = datasets.pacific_sst().sst.sel(lat=LAT, lon=LON)
@@ -93,14 +88,14 @@ class _Cell:
 
 
 def _ansatz(cell: _Cell) -> Step:
-    left = np.asarray(residuals(START, cell.x, cell.y))
+    epsilon = np.asarray(residuals(START, cell.x, cell.y))
     return Step(
         "1_ansatz",
         "The ansatz y = β₀ + β₁x + ε (1, 3, 4)",
         [
             f"{len(cell.y)} winters at {LAT}° N, {LON}° E: x is time from −1 ({cell.years[0]}) to 1 "
             f"({cell.years[-1]}), y in K",
-            f"at θ = ({START[0]:g}, {START[1]:g}) ε(θ) goes from {left.min():.2f} to {left.max():.2f} K",
+            f"at θ = ({START[0]:g}, {START[1]:g}) ε is from {epsilon.min():.2f} to {epsilon.max():.2f} K",
         ],
         lambda: _plot().fit(fit(cell.x, cell.y), cell.x, cell.y, x_label=X_LABEL, y_label=Y_LABEL),
     )
@@ -112,11 +107,15 @@ def _contradictions(cell: _Cell) -> Step:
     slopes = exact[:, 1]
 
     def draw() -> None:
+        reach = 1.05 * np.quantile(np.abs(exact), INSIDE, axis=0)  # not set by the steepest lines
+        outside = int((np.abs(exact) > reach).any(axis=1).sum())
         ax = _plot().axes(None)
-        ax.plot(*exact.T, ".", color="0.35")
-        ax.plot(*cell.flow.turning_point, "*", markersize=12)
-        ax.set(xlabel=NAMES[0], ylabel=NAMES[1])
-        ax.set_title("dots: two winters each; star: all of them", fontsize="medium", loc="left")
+        ax.plot(*exact.T, ".", color="0.35", label="through two neighboring winters each")
+        ax.plot(*cell.flow.turning_point, "*", markersize=12, label="least squares, all winters")
+        ax.set(xlabel=NAMES[0], ylabel=NAMES[1], xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]))
+        title = f"lines through the data; {outside} of {len(exact)} lie outside the axes"
+        ax.set_title(title, fontsize="medium", loc="left")
+        ax.legend(loc="lower left", fontsize="small", frameon=False)
 
     return Step(
         "2_contradictions",
@@ -136,11 +135,11 @@ def _through(a: float, b: float, c: float, d: float) -> tuple[float, float]:
 
 def _action(cell: _Cell) -> Step:
     ends = cell.trajectory.params[[0, -1]]
-    here, there = (float(mean_squared_error(theta, cell.x, cell.y)) for theta in ends)
+    first, last = (float(mean_squared_error(theta, cell.x, cell.y)) for theta in ends)
     return Step(
         "3_action",
         "The action S = εᵀε / n (6)",
-        [f"S = {here:.4f} K² at the start and {there:.4f} K² after five half-lives of the flow"],
+        [f"S = {first:.4f} K² at the start and {last:.4f} K² after five half-lives of the flow"],
         lambda: _plot().cost_surface(
             mean_squared_error, cell.x, cell.y, flows=[cell.trajectory], names=NAMES, label="S (K²)"
         ),
@@ -155,15 +154,23 @@ def _momenta(cell: _Cell) -> Step:
         [mean_y - START[0] - START[1] * mean_x, mean_xy - START[0] * mean_x - START[1] * mean_xx]
     )
     rates, lives = np.asarray(cell.flow.rates), np.asarray(cell.flow.half_lives)
-    times = np.linspace(0, 25, 600)
-    gamma = float(cell.flow.critical_friction[0])
 
     def draw() -> None:
-        paths = [cell.flow.oscillation(START, times, friction) for friction in (0.1, 0.5, gamma)]
-        labels = ["γ = 0.1", "γ = 0.5", f"γ = {gamma:.2f}, critical", "the flow"]
-        _plot().phase_portrait(
-            *paths, cell.flow.trajectory(START, times), param=1, name="β₁ (K)", labels=labels
-        )
+        point = np.asarray(cell.flow.turning_point)
+        reach = 1.25 * np.abs(START - point)
+        b0, b1 = (np.linspace(middle - r, middle + r, ARROWS) for middle, r in zip(point, reach, strict=True))
+        theta = np.stack(np.meshgrid(b0, b1)).reshape(2, -1)
+        velocity = -np.asarray(cell.flow.hessian) @ (theta - point[:, None])
+        times = np.linspace(0, 10 * lives.max(), 400)
+        ax = _plot().axes(None, (5.5, 5.0))
+        ax.quiver(*theta, *velocity, color="0.6", angles="xy", width=0.003)
+        for corner in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+            start = point + corner * np.abs(START - point)
+            ax.plot(*cell.flow.trajectory(start, times).params.T, color="#0072B2")
+            ax.plot(*start, "o", color="#0072B2", markersize=5)
+        ax.plot(*point, "*", color="#D55E00", markersize=14)
+        ax.set(xlabel=NAMES[0], ylabel=NAMES[1], aspect="equal")
+        ax.set_title("arrows: −p; curves: the flow θ̇ = −p; star: p = 0", fontsize="medium", loc="left")
 
     return Step(
         "4_momenta",
@@ -181,35 +188,35 @@ def _momenta(cell: _Cell) -> Step:
 def _turning_point(cell: _Cell) -> Step:
     theta = np.asarray(closed_form(cell.moments))
     p = float(np.abs(momentum(mean_squared_error, theta, cell.x, cell.y)).max())
-    found = fit(cell.x, cell.y)
+    line = fit(cell.x, cell.y)
     return Step(
         "5_turning_point",
         "The turning point p = 0 in closed form (7, 14, 15)",
         [
             f"β₁ = cov(x, y) / var(x) = {theta[1]:.5f} K, β₀ = ⟨y⟩ − β₁⟨x⟩ = {theta[0]:.5f} K",
-            f"there |p| = {p:.0e} K; the slope is {found.params[1]:.3f} ± {found.bse[1]:.3f} K, "
-            f"P = {found.pvalues[1]:.3f}",
+            f"at this point |p| = {p:.0e} K; the slope is {line.params[1]:.3f} ± {line.bse[1]:.3f} K, "
+            f"P = {line.pvalues[1]:.3f}",
         ],
-        lambda: _plot().residuals(found, cell.x, cell.y, y_label="anomaly (K)"),
+        lambda: _plot().residuals(line, cell.x, cell.y, y_label="anomaly (K)"),
     )
 
 
 def _path_integral(cell: _Cell) -> Step:
-    found = stationary_phase(mean_squared_error, START, cell.x, cell.y, hbar=HBAR)
-    known = fit(cell.x, cell.y)
-    temperature = float(2 * known.scale / known.nobs)
+    point = stationary_phase(mean_squared_error, START, cell.x, cell.y, hbar=HBAR)
+    line = fit(cell.x, cell.y)
+    temperature = float(2 * line.scale / line.nobs)
     gaussian = laplace(mean_squared_error, START, cell.x, cell.y, temperature=temperature)
     spread = np.sqrt(np.diag(gaussian.covariance))
-    (b0, b1), action, size = found.points[0], float(found.actions[0]), abs(found.amplitude)
+    (b0, b1), action, size = point.points[0], float(point.actions[0]), abs(point.amplitude)
 
     def along_slope(theta: Any, intercept: Any, x: Any, y: Any) -> Any:
         return mean_squared_error(jax.numpy.stack([intercept, theta[0]]), x, y)
 
     def draw() -> None:
         data = (np.asarray(cell.flow.turning_point)[0], cell.x, cell.y)
-        points = stationary_phase(along_slope, START[1:], *data, hbar=HBAR)
-        middle = float(points.points[0, 0])
-        _plot().amplitude(along_slope, *data, hbar=HBAR, limits=(middle - 1.5, middle + 1.5), found=points)
+        found = stationary_phase(along_slope, START[1:], *data, hbar=HBAR)
+        limits = b1 - 1.5, b1 + 1.5
+        _plot().amplitude(along_slope, *data, hbar=HBAR, limits=limits, found=found)
 
     return Step(
         "6_path_integral",
@@ -219,6 +226,7 @@ def _path_integral(cell: _Cell) -> Step:
             f"|𝒜| = {size:.4f} K², exactly",
             f"with i/ħ → −1/T and T = 2σ²/n = {temperature:.4f} K² it is a Gaussian, ± {spread[0]:.3f} and "
             f"± {spread[1]:.3f} K: the standard errors",
+            "the picture is the integral over β₁ alone, with β₀ at its turning point",
         ],
         draw,
     )
@@ -227,9 +235,10 @@ def _path_integral(cell: _Cell) -> Step:
 def _descent(cell: _Cell) -> Step:
     rates = cell.flow.learning_rates
     best = np.asarray(cell.flow.turning_point)
-    left = {alpha: np.abs(np.asarray(way.params) - best).max() for alpha, way in cell.descents.items()}
+    errors = {alpha: np.abs(np.asarray(end.params) - best).max() for alpha, end in cell.descents.items()}
     ends = [
-        f"α = {alpha}: {STEPS} steps end {off:.0e} K from the turning point" for alpha, off in left.items()
+        f"α = {alpha}: {STEPS} steps end {error:.0e} K from the turning point"
+        for alpha, error in errors.items()
     ]
     return Step(
         "7_descent",
