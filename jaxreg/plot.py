@@ -8,7 +8,8 @@ except ModuleNotFoundError:
 from jaxreg.faces.plot._axes import axes
 from jaxreg.faces.plot.fits import fit, lines, pvalues, residuals
 from jaxreg.faces.plot.maps import trend_map
-from jaxreg.faces.plot.mechanics import amplitude, cost_surface, descent, phase_portrait
+from jaxreg.faces.plot.mechanics import amplitude, descent, phase_portrait
+from jaxreg.faces.plot.surface import cost_surface
 
 __all__ = [
     "amplitude",

@@ -390,6 +390,13 @@ def test_amplitude_names_the_points_in_a_legend_beside_the_curve():
     assert len({line.get_color() for line in ax.lines}) == 4
 
 
+def test_amplitude_marks_only_points_between_the_limits():
+    found = stationary_phase(double_well, np.zeros(1), hbar=0.05)
+    ax = plot.amplitude(double_well, hbar=0.05, limits=(0.5, 2.0), found=found)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["θ* = 1, S = 0"]
+    assert plot.amplitude(double_well, hbar=0.05, limits=(0.2, 0.8), found=found).get_legend() is None
+
+
 def three(theta, x=0.0):
     a, b, c = theta
     return a**2 + b**2 + c**2 + x
@@ -454,7 +461,14 @@ WRONG = {
         {},
         r"draws \{learning_rate: descend.*; got float",
     ),
-    "descents beside moments": (plot.descent, ({}, moments(X, X)), {}, "a Flow, such as .*; got Moments"),
+    "descents by name": (plot.descent, ({"sgd": DESCENT}, FLOW), {}, r"; got the learning rates \['sgd'\]"),
+    "no descents": (plot.descent, ({}, FLOW), {}, r"; got the learning rates \[\]"),
+    "descents beside moments": (
+        plot.descent,
+        ({0.1: DESCENT}, moments(X, X)),
+        {},
+        "a Flow, such as .*; got Moments",
+    ),
     "descents of other params": (plot.descent, (DESCENTS, FLOW), {}, r"shape \(steps, 2\).*got \(4, 3\)"),
     "surface of a number": (
         plot.cost_surface,

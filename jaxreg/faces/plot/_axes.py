@@ -25,6 +25,11 @@ def axes(given: Axes | None, size: tuple[float, float] = (6.0, 4.0)) -> Axes:
     return plt.subplots(figsize=size, layout="constrained")[1] if given is None else given
 
 
+def colors(count: int, cycle: tuple[str, ...] = CYCLE) -> list[str]:
+    """So many colors, repeating after the last."""
+    return [cycle[k % len(cycle)] for k in range(count)]
+
+
 def number(value: Any, digits: int = 3) -> str:
     """A number of so many digits with a true minus sign, as in the tick labels of matplotlib."""
     return f"{float(value):.{digits}g}".replace("-", "−")
