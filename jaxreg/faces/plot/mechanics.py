@@ -165,7 +165,7 @@ def amplitude(
     if found is not None:
         points, actions = np.asarray(found.points)[:, 0], np.asarray(found.actions)
         drawn = (theta[0] <= points) & (points <= theta[-1])
-        palette = colors(int(drawn.sum()), CYCLE[1:])
+        palette = colors(int(drawn.sum()), CYCLE[2:])  # neither the curve's color nor the arrow's
         for point, action, color in zip(points[drawn], actions[drawn], palette, strict=True):
             place = np.interp(point, theta, re), np.interp(point, theta, im)
             text = f"θ* = {number(point)}, S = {number(action)}"
