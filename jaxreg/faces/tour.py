@@ -115,7 +115,7 @@ def _contradictions(cell: _Cell) -> Step:
         ax.set(xlabel=NAMES[0], ylabel=NAMES[1], xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]))
         title = f"lines through the data; {outside} of {len(exact)} lie outside the axes"
         ax.set_title(title, fontsize="medium", loc="left")
-        ax.legend(loc="lower left", fontsize="small", frameon=False)
+        ax.legend(loc="upper right", fontsize="small", frameon=False)
 
     return Step(
         "2_contradictions",
