@@ -134,7 +134,7 @@ def _through(a: float, b: float, c: float, d: float) -> tuple[float, float]:
 
 
 def _action(cell: _Cell) -> Step:
-    ends = cell.trajectory.params[[0, -1]]
+    ends = np.asarray(cell.trajectory.params)[[0, -1]]
     first, last = (float(mean_squared_error(theta, cell.x, cell.y)) for theta in ends)
     return Step(
         "3_action",
@@ -215,7 +215,7 @@ def _path_integral(cell: _Cell) -> Step:
     def draw() -> None:
         data = (np.asarray(cell.flow.turning_point)[0], cell.x, cell.y)
         found = stationary_phase(along_slope, START[1:], *data, hbar=HBAR)
-        limits = b1 - 1.5, b1 + 1.5
+        limits = float(b1) - 1.5, float(b1) + 1.5
         _plot().amplitude(along_slope, *data, hbar=HBAR, limits=limits, found=found)
 
     return Step(
@@ -226,7 +226,7 @@ def _path_integral(cell: _Cell) -> Step:
             f"|𝒜| = {size:.4f} K², exactly",
             f"with i/ħ → −1/T and T = 2σ²/n = {temperature:.4f} K² it is a Gaussian, ± {spread[0]:.3f} and "
             f"± {spread[1]:.3f} K: the standard errors",
-            "the picture is the integral over β₁ alone, with β₀ at its turning point",
+            "the picture of --plots shows the integral over β₁ alone, with β₀ at its turning point",
         ],
         draw,
     )
