@@ -43,7 +43,7 @@ def _check_signature(cost: Any) -> None:
         signature.bind("params", "x", "y", "weights", ansatz="ansatz")
     except TypeError as error:
         raise TypeError(
-            f"fit calls cost(params, x, y, weights, ansatz=ansatz), and this one takes {signature} ({error}); "
+            f"fit calls cost(params, x, y, weights, ansatz=ansatz), and this takes {signature} ({error}); "
             "jaxreg.descend takes a cost of any arguments"
         ) from None
 
