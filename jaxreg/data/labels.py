@@ -45,7 +45,7 @@ class Labels:
         coords = {}
         for name, (dims, labels) in self.coords.items():
             rest = tuple(dim for dim in dims if dim in kept)
-            coords[name] = (rest, np.asarray(labels)[tuple(by_dim[dim] for dim in dims)])
+            coords[name] = (rest, np.asarray(np.asarray(labels)[tuple(by_dim[dim] for dim in dims)]))
         return replace(self, dims=kept, coords=coords)
 
 
