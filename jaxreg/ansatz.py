@@ -133,7 +133,7 @@ class Polynomial:
     has_intercept = True
     basis_is_x = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.degree, bool) or not isinstance(self.degree, int | np.integer):
             raise TypeError(f"Polynomial takes a whole number as degree, got {self.degree!r}")
         if self.degree < 0:
@@ -229,7 +229,7 @@ class Linear:
     x_is_vector = True
     basis_is_x = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "names", _checked_names(self.names))
 
     @property
@@ -309,7 +309,7 @@ class Features:
         name = getattr(self.function, "__name__", repr(self.function))
         return f"Features({name}: {', '.join(self.names)})"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(self.function):
             raise TypeError(f"Features takes a function of x as its first argument, got {self.function!r}")
         object.__setattr__(self, "names", _checked_names(self.names))

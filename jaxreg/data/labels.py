@@ -31,11 +31,11 @@ class Labels:
     def __hash__(self) -> int:
         return hash(self._key())
 
-    def _key(self) -> tuple:
+    def _key(self) -> tuple[Any, ...]:
         shapes = tuple((name, dims, np.shape(labels)) for name, (dims, labels) in self.coords.items())
         return self.dims, shapes, self.columns
 
-    def at(self, index: tuple, shape: tuple[int, ...]) -> Labels:
+    def at(self, index: tuple[Any, ...], shape: tuple[int, ...]) -> Labels:
         """Labels of an indexed fit: kept where every entry of the index is an integer or a slice."""
         if self.dims is None or not all(isinstance(i, int | np.integer | slice) for i in index):
             return replace(self, dims=None, coords={})
@@ -76,7 +76,7 @@ def _dims(a: Any) -> tuple[str, ...] | None:
     return tuple(map(str, a.dims)) if hasattr(a, "dims") and hasattr(a, "coords") else None
 
 
-def _of_data_sets(y: Any) -> tuple[tuple[str, ...] | None, dict]:
+def _of_data_sets(y: Any) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
     dims = _dims(y)
     if dims is not None:
         coords = {str(name): (tuple(map(str, c.dims)), c.values) for name, c in y.coords.items()}

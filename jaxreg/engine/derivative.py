@@ -177,7 +177,6 @@ def _center_and_scale(ansatz: Ansatz, estimate: Estimate) -> tuple[list[Array], 
     return center, scale
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def residuals(
     ansatz: Ansatz,
     x: list[Array],
@@ -188,13 +187,26 @@ def residuals(
     coefs_lo: list[Array],
 ) -> Array:
     """y − Σ c_k ψ_k(t), computed in float64, as it cancels where the fit is good."""
+    return _residuals_in_float64(ansatz, x, y, center, scale, coefs, coefs_lo)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _residuals_in_float64(
+    ansatz: Ansatz,
+    x: list[Array],
+    y: Array,
+    center: list[Array],
+    scale: list[Array],
+    coefs: list[Array],
+    coefs_lo: list[Array],
+) -> Array:
     with float64():
         arguments = (x, y, center, scale, coefs, coefs_lo)
         arguments = jax.tree.map(lambda a: a.astype(jnp.float64), arguments)
         return _residuals(ansatz, *arguments).astype(y.dtype)
 
 
-@residuals.defjvp
+@_residuals_in_float64.defjvp
 @promoting
 def _residuals_jvp(ansatz: Ansatz, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return residuals(ansatz, *primals), jax.jvp(partial(_residuals, ansatz), primals, tangents)[1]

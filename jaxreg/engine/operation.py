@@ -198,8 +198,8 @@ def _moments_near_data(
     return averages(result, *operands[:3])
 
 
-estimate = operation(_estimate, _estimate_near_data)
-moments = operation(_moments, _moments_near_data)
+estimate: Callable[[Ansatz, bool, Operands], Result] = operation(_estimate, _estimate_near_data)
+moments: Callable[[Ansatz, bool, Operands], Moments] = operation(_moments, _moments_near_data)
 
 
 class SumsAndPoint(NamedTuple):

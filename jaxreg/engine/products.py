@@ -18,7 +18,6 @@ from jaxreg.engine.rows import Rows, padded_length
 TILE_COLUMNS = 1024  # columns of a product of an eager caller
 
 State = TypeVar("State")
-Step = Callable[[Callable[..., Array], State], State]
 
 
 def product(a: Array, b: Array) -> Array:
@@ -26,7 +25,9 @@ def product(a: Array, b: Array) -> Array:
     return lax.dot_general(a, b, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
 
 
-def over_row_tiles(n: int, rows: Rows, step: Step, state: State) -> State:
+def over_row_tiles(
+    n: int, rows: Rows, step: Callable[[Callable[..., Array], State], State], state: State
+) -> State:
     """Loop `step(tile, state)` over n rows; `tile(a, axis=0, fill=0)` slices the rows of one tile from a."""
     length = _tile_length(n, rows)
 

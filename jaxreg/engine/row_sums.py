@@ -131,7 +131,7 @@ def over_rows(
     return step_at(n - n % count, n % count, state) if n % count else state
 
 
-def row(arrays: tuple[Array | None, ...], window: Window | None, i: Any) -> tuple:
+def row(arrays: tuple[Array | None, ...], window: Window | None, i: Any) -> tuple[Any, ...]:
     """Row i of each array, cut to the window unless its columns are shared."""
     return tuple(None if a is None else _row(a, i, window) for a in arrays)
 

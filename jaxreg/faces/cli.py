@@ -21,8 +21,8 @@ try:
     from jaxreg.data.files import NETCDF_SUFFIXES, read
     from jaxreg.data.output import UserError, check_output, write_whole
     from jaxreg.data.times import from_nearer_origin, zero_of
-except ModuleNotFoundError as error:
-    sys.exit(f'jaxreg: the command needs {error.name}: python -m pip install "jaxreg[cli]"')
+except ModuleNotFoundError as _error:
+    sys.exit(f'jaxreg: the command needs {_error.name}: python -m pip install "jaxreg[cli]"')
 
 from jaxreg.ansatz import Line, Polynomial
 from jaxreg.faces.tour import Step, steps
@@ -32,7 +32,7 @@ from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.status import counts
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+app: typer.Typer = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 YEARS = ("year", "years", "yr", "a")
 PLURALS = ("seconds", "minutes", "hours", "days", "months")

@@ -237,7 +237,7 @@ class HAC:
 
     name = "HAC"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         whole = isinstance(self.maxlags, int | np.integer) and not isinstance(self.maxlags, bool)
         if self.maxlags is not None and not (whole and self.maxlags >= 0):
             raise ValueError(f"maxlags is a whole number, at least 0, or None; got {self.maxlags!r}")

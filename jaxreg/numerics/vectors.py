@@ -160,7 +160,7 @@ class Symmetric:
         return self.entries[:-1, -1]
 
 
-def over_batch(function: Callable, arguments: tuple, axes: int) -> Any:
+def over_batch(function: Callable, arguments: tuple[Any, ...], axes: int) -> Any:
     """`jax.vmap` over the last `axes` axes of all arrays, in arguments and results.
 
     An array whose length is 1 on an axis on which others are longer is shared along it.

@@ -51,7 +51,7 @@ class ClosedForm:
 
     precision: str = static(default="auto")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is one of {PRECISIONS}, got {self.precision!r}")
 

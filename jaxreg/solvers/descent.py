@@ -123,7 +123,7 @@ def descend(
 def loop(
     cost: Callable[..., Array],
     params: Any,
-    data: tuple,
+    data: tuple[Any, ...],
     optimizer: optax.GradientTransformation,
     steps: int,
     tol: float | Array | None,

@@ -65,7 +65,7 @@ class GradientDescent:
     steps: int = static(default=1000)
     tol: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.optimizer, Optimizer) and self.learning_rate is not None:
             raise ValueError(
                 "this optimizer carries its own learning rate: leave learning_rate out, or pass the "

@@ -7,6 +7,7 @@ The cost reads params and data in their own units.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -238,7 +239,7 @@ def _newton_step(H: Array, slope: Array) -> Array:
     return jnp.where(regular, -vectors @ ((vectors.T @ slope) / jnp.where(regular, values, 1)), 0)
 
 
-minimize = operation(_minimize, _near_minimum)
+minimize: Callable[[Ansatz, bool, Operands], Minimum] = operation(_minimize, _near_minimum)
 
 
 def _root(a: Array) -> Array:

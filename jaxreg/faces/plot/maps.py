@@ -14,7 +14,8 @@ from jaxreg.inference.multiple_testing import false_discovery
 from jaxreg.inference.result import Fit
 
 FALSE_DISCOVERY_RATE = 0.05  # at which a slope counts as significant
-NO_FIT, HATCHES = "0.8", {"hatch": "////", "edgecolor": "0.45", "linewidth": 0}
+NO_FIT = "0.8"
+HATCHES: dict[str, Any] = {"hatch": "////", "edgecolor": "0.45", "linewidth": 0}
 
 
 def trend_map(

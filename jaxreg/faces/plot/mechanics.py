@@ -17,7 +17,7 @@ from jaxreg.solvers.descent import Descent, History
 
 MAX_POINTS = 400_000
 MAX_BENT = 0.3  # of ħ S″ / S′² where the integral beyond a limit is known
-ARROW = {"arrowstyle": "->", "color": ORANGE, "lw": 1.5}
+ARROW: dict[str, Any] = {"arrowstyle": "->", "color": ORANGE, "lw": 1.5}
 
 
 def phase_portrait(
