@@ -1,1 +1,1 @@
-"""Every claim of speed, measured beside its peers and beside the machine's limit in one run."""
+"""Benchmarks: jaxreg, other libraries, and one read of the data, timed in one run."""

@@ -1,4 +1,4 @@
-"""`python -m bench`: one table of all cases, or of some, or JSON."""
+"""`python -m bench`: run all cases or selected ones, print tables, write JSON."""
 
 from __future__ import annotations
 
@@ -27,48 +27,50 @@ def main(
         list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; may be repeated.")
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Where to write the table as JSON.")
+        Path | None, typer.Option("--json", help="Where to write the tables as JSON.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, gpu or tpu.")] = "cpu",
-    scale: Annotated[float, typer.Option(help="Times so many data sets.")] = 1.0,
+    scale: Annotated[float, typer.Option(help="Factor on the number of data sets.")] = 1.0,
 ) -> None:
-    """Measure jaxreg beside its peers and beside one read of the same memory."""
+    """Time jaxreg, other libraries, and one read of the same arrays."""
     unknown = set(case or ()) - set(CASES)
     if unknown:
-        raise typer.BadParameter(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+        raise typer.BadParameter(
+            f"unknown case {', '.join(sorted(unknown))}; the cases are {', '.join(CASES)}"
+        )
     on_cpu = device == "cpu"
-    chosen = case or [name for name in CASES if on_cpu or name not in CPU_ONLY]
+    selected = case or [name for name in CASES if on_cpu or name not in CPU_ONLY]
     console, rows = Console(width=140), []
     with jax.default_device(jax.devices(device)[0]):
-        for name in chosen:
+        for name in selected:
             console.print(f"{name}: {CASES[name].__doc__}", style="dim")
             rows += CASES[name](scale, on_cpu)
-    kinds = {kind: [row for row in rows if isinstance(row, kind)] for kind in TABLES}
-    for kind, of_kind in kinds.items():
-        if of_kind:
-            console.print(TABLES[kind](of_kind))
+    by_kind = {kind: [row for row in rows if isinstance(row, kind)] for kind in TABLES}
+    for kind, rows_of_kind in by_kind.items():
+        if rows_of_kind:
+            console.print(TABLES[kind](rows_of_kind))
     console.print(_machine(device))
     if json_file is not None:
-        told = {NAMES[kind]: [row.as_dict() for row in of_kind] for kind, of_kind in kinds.items()}
-        json_file.write_text(json.dumps({"machine": _machine(device), **told}))
+        tables = {NAMES[kind]: [row.as_dict() for row in of_kind] for kind, of_kind in by_kind.items()}
+        json_file.write_text(json.dumps({"machine": _machine(device), **tables}))
 
 
 def _times(rows: list[Row]) -> Table:
-    table = Table("case", "who", box=MARKDOWN)
+    table = Table("case", "method", box=MARKDOWN)
     for column in ("µs a fit", "× limit", "× jaxreg", "error", "compile s"):
         table.add_column(column, justify="right")
-    last = ""
+    previous = ""
     for row in rows:
         table.add_row(
-            "" if row.case == last else row.case,
-            row.who,
+            "" if row.case == previous else row.case,
+            row.method,
             f"{row.us_per_fit:.3g}" if row.us_per_fit else "",
             _number(row.over_limit, ".2f"),
             _number(row.over_ours, ".3g"),
             _number(row.error, ".0e"),
             f"{row.compile_s:.2f}",
         )
-        last = row.case
+        previous = row.case
     return table
 
 
@@ -79,16 +81,16 @@ def _ratios(ratios: list[Ratio]) -> Table:
     for r in ratios:
         table.add_row(
             r.case,
-            f"{r.who}: {r.ours:.3g} {r.unit}",
-            f"{r.of}: {r.reference:.3g} {r.unit}",
+            f"{r.method}: {r.ours:.3g} {r.unit}",
+            f"{r.reference_method}: {r.reference:.3g} {r.unit}",
             f"{r.ratio:.3g}",
             f"≤ {r.target:.3g}",
-            _answer(r.is_met),
+            _yes_or_no(r.is_met),
         )
     return table
 
 
-def _compiled(programs: list[Compiled]) -> Table:
+def _compilations(programs: list[Compiled]) -> Table:
     table = Table("case", box=MARKDOWN)
     for column in ("CPU s", "target", "× by hand", "operations", "programs", "shapes", "met"):
         table.add_column(column, justify="right")
@@ -101,17 +103,17 @@ def _compiled(programs: list[Compiled]) -> Table:
             _number(p.operations, "d"),
             f"{p.programs}",
             _number(p.shapes, "d"),
-            "" if p.is_met is None else _answer(p.is_met),
+            "" if p.is_met is None else _yes_or_no(p.is_met),
         )
     return table
 
 
-def _answer(is_met: bool) -> str:
+def _yes_or_no(is_met: bool) -> str:
     return "yes" if is_met else "no"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+def _number(value: float | None, spec: str) -> str:
+    return "" if value is None else format(value, spec)
 
 
 def _machine(device: str) -> str:
@@ -126,7 +128,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-TABLES = {Row: _times, Ratio: _ratios, Compiled: _compiled}
+TABLES = {Row: _times, Ratio: _ratios, Compiled: _compilations}
 NAMES = {Row: "rows", Ratio: "ratios", Compiled: "programs"}
 
 

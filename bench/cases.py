@@ -1,4 +1,4 @@
-"""The cases: data, jaxreg, the limit and the peers of each. Targets are ratios within one run."""
+"""The cases: data, jaxreg, one read of the data (the limit) and other libraries; targets are ratios."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import optax
 
 from bench import peers
 from bench.compilation import Compiled, compilation
-from bench.measure import Ratio, Row, Runner, at_most, compare, told_by
-from jaxreg import HAC, GradientDescent, Linear, fit
+from bench.measure import Ratio, Row, Runner, at_most, compare, last_line_of
+from jaxreg import HAC, ClosedForm, GradientDescent, Linear, fit
 
-CHECKED = 300  # data sets whose params are compared with float64
+CHECKED = 300  # data sets whose params are compared with those of float64
 GAPS = 0.1
 
 NUMPY_PRODUCT = "NumPy's XᵀY"
@@ -33,7 +33,7 @@ read_two = jax.jit(lambda a, b: jnp.sum(a * b))
 
 
 def lines(n: int, m: int, *, gaps: bool = False, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A shared x, an own x and noisy lines through the latter or former, float32."""
+    """A shared x, an x for each data set, and noisy lines in float32: on the shared x if with gaps."""
     rng = np.random.default_rng(seed)
     shared = np.linspace(-1, 2, n, dtype="f4")
     own = rng.standard_normal((n, m), dtype="f4")
@@ -47,28 +47,28 @@ def exact(
     design: Callable[[int], np.ndarray], y: np.ndarray, weights: np.ndarray | None = None
 ) -> np.ndarray:
     """Least squares of the first data sets in float64."""
-    found = []
+    params = []
     for i in range(min(CHECKED, y.shape[1])):
         root = 1.0 if weights is None else np.sqrt(weights[:, i].astype("f8"))
         X, b = (design(i).astype("f8").T * root).T, y[:, i].astype("f8") * root
-        seen = ~np.isnan(b)
-        found.append(np.linalg.lstsq(X[seen], b[seen], rcond=None)[0])
-    return np.stack(found, axis=1)
+        valid = ~np.isnan(b)
+        params.append(np.linalg.lstsq(X[valid], b[valid], rcond=None)[0])
+    return np.stack(params, axis=1)
 
 
 def line_design(x: np.ndarray) -> Callable[[int], np.ndarray]:
-    """(1, x) of data set i."""
+    """The design matrix (1, x) of data set i."""
     return lambda i: np.stack([np.ones(len(x)), x if x.ndim == 1 else x[:, i]], axis=1)
 
 
 def ours(m: int, *args: Any, **options: Any) -> Runner:
-    """`fit` on arrays that are on the device."""
-    return Runner("jaxreg", lambda: fit(*args, **options), m, lambda found: found.params)
+    """`fit` of arrays on the device."""
+    return Runner("jaxreg", lambda: fit(*args, **options), m, lambda result: result.params)
 
 
 def numpy_in(m: int, x: np.ndarray, y: np.ndarray) -> Runner:
-    """`fit` on NumPy arrays."""
-    return Runner(FROM_NUMPY, lambda: fit(x, y), m, lambda found: found.params)
+    """`fit` of NumPy arrays."""
+    return Runner(FROM_NUMPY, lambda: fit(x, y), m, lambda result: result.params)
 
 
 def limit(m: int, *arrays: Any) -> Runner:
@@ -76,9 +76,9 @@ def limit(m: int, *arrays: Any) -> Runner:
     return Runner("limit", lambda: read_one(*arrays) if len(arrays) == 1 else read_two(*arrays), m)
 
 
-def peer(who: str, run: Callable[[], Any], fits: int) -> Runner:
-    """One whose call returns the params."""
-    return Runner(who, run, fits, lambda params: params)
+def peer(method: str, run: Callable[[], Any], fits: int) -> Runner:
+    """A method whose call returns the params."""
+    return Runner(method, run, fits, lambda params: params)
 
 
 def shared_x(scale: float, on_cpu: bool) -> list[Row | Ratio]:
@@ -107,14 +107,14 @@ def own_x(scale: float, on_cpu: bool) -> list[Row | Ratio]:
             peer("scipy loop", peers.looped(peers.scipy_line, x, y), peers.LOOP),
             peer("statsmodels loop", peers.looped(peers.statsmodels_line, x, y), peers.LOOP),
         ]
-        if peers.there("torch"):
+        if peers.are_installed("torch"):
             runners += [
                 peer("torch centered", peers.torch_centered(x, y), m),
                 peer("torch.linalg.lstsq", peers.torch_lstsq(design, y), m),
             ]
-        if peers.there("lineax"):
+        if peers.are_installed("lineax"):
             runners.append(peer("lineax QR vmap", peers.lineax_qr(design, y), m))
-        if peers.there("polars"):
+        if peers.are_installed("polars"):
             runners.append(peer("polars group_by", peers.polars_lines(x, y), m))
     rows = compare("own x", runners, exact(line_design(x), y))
     return at_most(rows, WITHIN_TWO_READS, NUMPY_IN)
@@ -127,13 +127,13 @@ def gaps(scale: float, on_cpu: bool) -> list[Row | Ratio]:
     on_device = jnp.asarray(y)
     runners = [limit(m, on_device), ours(m, jnp.asarray(x), on_device)]
     if on_cpu:
-        some = y[:, : max(2_000, m // 100)]
+        subset = y[:, : max(2_000, m // 100)]
         runners += [
             numpy_in(m, x, y),
             peer("numpy masked", lambda: peers.numpy_lines(x, y), m),
-            peer("xarray.polyfit", peers.xarray_polyfit(x, some), some.shape[1]),
+            peer("xarray.polyfit", peers.xarray_polyfit(x, subset), subset.shape[1]),
         ]
-        if peers.there("sklearn"):
+        if peers.are_installed("sklearn"):
             runners.append(peer("scikit-learn loop", peers.looped(peers.sklearn_line, x, y), peers.LOOP))
     rows = compare("gaps", runners, exact(line_design(x), y))
     return at_most(rows, ("jaxreg", "limit", 5.5), ("jaxreg", "xarray.polyfit", 0.01), NUMPY_IN)
@@ -149,11 +149,11 @@ def weights(scale: float, on_cpu: bool) -> list[Row | Ratio]:
     if on_cpu:
 
         def loop() -> np.ndarray:
-            found = []
+            params = []
             for i in range(peers.LOOP):
-                seen = ~np.isnan(y[:, i])
-                found.append(np.polyfit(x[seen], y[seen, i], 1, w=np.sqrt(w[seen, i]))[::-1])
-            return np.stack(found, axis=1)
+                valid = ~np.isnan(y[:, i])
+                params.append(np.polyfit(x[valid], y[valid, i], 1, w=np.sqrt(w[valid, i]))[::-1])
+            return np.stack(params, axis=1)
 
         runners.append(peer("np.polyfit loop", loop, peers.LOOP))
     rows = compare("weights", runners, exact(line_design(x), y, w))
@@ -166,42 +166,48 @@ def squared(params: Any, x: Any, y: Any) -> Any:
 
 
 def descent(scale: float, on_cpu: bool) -> list[Row | Ratio]:
-    """≤ 1.5 × the closed form on the same data, 1,000 steps."""
+    """1,000 steps of gradient descent ≤ 1.5 × the closed form on the same data."""
     n, m, steps, rate = 200, int(65_536 * scale), 1000, 0.1
     _, x, y = lines(n, m)
     on_device = jnp.asarray(x), jnp.asarray(y)
     solver = GradientDescent(steps=steps, learning_rate=rate)
-    closed = Runner("closed form", lambda: fit(*on_device), m, lambda found: found.params)
+    closed = Runner("closed form", lambda: fit(*on_device), m, lambda result: result.params)
     runners = [limit(m, *on_device), ours(m, *on_device, solver=solver), closed]
-    few = max(256, m // 32)
-    some = jnp.asarray(x[:, :few]), jnp.asarray(y[:, :few])
+    subset_size = max(256, m // 32)
+    subset = jnp.asarray(x[:, :subset_size]), jnp.asarray(y[:, :subset_size])
     naive = peers.vmapped_descent(squared, rate, steps)
-    runners.append(peer(PLAIN_DESCENT, lambda: naive(*some), few))
-    if peers.there("jaxopt"):
+    runners.append(peer(PLAIN_DESCENT, lambda: naive(*subset), subset_size))
+    if peers.are_installed("jaxopt"):
         import jaxopt
 
         optimizer = jaxopt.GradientDescent(squared, maxiter=steps, stepsize=rate, acceleration=False, tol=0)
         one = partial(optimizer.run, jnp.zeros(2))
         mapped = jax.jit(jax.vmap(lambda x, y: one(x, y).params, in_axes=1, out_axes=1))
-        runners.append(peer("jaxopt", lambda: mapped(*some), few))
-    if on_cpu and peers.there("torch"):
-        runners.append(peer("torch loop", peers.torch_descent(x[:, :few], y[:, :few], rate, steps), few))
+        runners.append(peer("jaxopt", lambda: mapped(*subset), subset_size))
+    if on_cpu and peers.are_installed("torch"):
+        runners.append(
+            peer(
+                "torch loop",
+                peers.torch_descent(x[:, :subset_size], y[:, :subset_size], rate, steps),
+                subset_size,
+            )
+        )
     return at_most(compare("descent", runners, exact(line_design(x), y)), ("jaxreg", "closed form", 1.5))
 
 
 def pseudo_huber(params: Any, x: Any, y: Any, weights: Any = None, *, ansatz: Any) -> Any:
-    """A cost of a user's own."""
+    """A user's cost."""
     residual = y - ansatz.predict(params, x)
     return jnp.mean(jnp.sqrt(1 + residual**2) - 1)
 
 
 def plain_huber(params: Any, x: Any, y: Any) -> Any:
-    """The same for jit(vmap(scan(grad)))."""
+    """The same cost for jit(vmap(scan(grad)))."""
     return jnp.mean(jnp.sqrt(1 + (y - params[0] - params[1] * x) ** 2) - 1)
 
 
 def user_cost(scale: float, on_cpu: bool) -> list[Row | Ratio]:
-    """≤ 0.5 × the time of jit(vmap(scan(grad))) and under jit ≤ 1 ×, the same answer, 100 steps."""
+    """100 steps with a user's cost ≤ 0.5 × jit(vmap(scan(grad))), and within jit ≤ 1 ×."""
     n, m, steps, rate = 200, int(65_536 * scale), 100, 0.5
     _, x, y = lines(n, m)
     on_device = jnp.asarray(x), jnp.asarray(y)
@@ -217,14 +223,14 @@ def user_cost(scale: float, on_cpu: bool) -> list[Row | Ratio]:
         peer(PLAIN_DESCENT, lambda: naive(*on_device), m),
     ]
     with jax.enable_x64(True):
-        some = (jnp.asarray(a[:, :CHECKED], jnp.float64) for a in (x, y))
-        reference = np.asarray(peers.vmapped_descent(plain_huber, rate, 10 * steps)(*some))
+        subset = (jnp.asarray(a[:, :CHECKED], jnp.float64) for a in (x, y))
+        reference = np.asarray(peers.vmapped_descent(plain_huber, rate, 10 * steps)(*subset))
     rows = compare("user's cost", runners, reference)
     return at_most(rows, ("jaxreg", PLAIN_DESCENT, 0.5), ("jaxreg under jit", PLAIN_DESCENT, 1.0))
 
 
 def design_shared(scale: float, on_cpu: bool) -> list[Row | Ratio]:
-    """No gaps: ≤ 3 × the bare product XᵀY in NumPy."""
+    """No gaps: ≤ 3 × the product XᵀY in NumPy."""
     n, m, p = 2000, int(50_000 * scale), 32
     rng = np.random.default_rng(0)
     X = rng.standard_normal((n, p), dtype="f4")
@@ -234,7 +240,7 @@ def design_shared(scale: float, on_cpu: bool) -> list[Row | Ratio]:
     runners = [
         limit(m, Y_device),
         Runner(
-            "jaxreg", lambda: fit(X_device, Y_device, ansatz=Linear(False)), m, lambda found: found.params
+            "jaxreg", lambda: fit(X_device, Y_device, ansatz=Linear(False)), m, lambda result: result.params
         ),
         Runner("the product XᵀY", lambda: product(X_device.T, Y_device), m),
     ]
@@ -243,7 +249,7 @@ def design_shared(scale: float, on_cpu: bool) -> list[Row | Ratio]:
             Runner(NUMPY_PRODUCT, lambda: X.T @ Y, m),
             peer("np.linalg.lstsq", lambda: peers.numpy_lstsq(X, Y), m),
         ]
-        if peers.there("sklearn"):
+        if peers.are_installed("sklearn"):
             from sklearn.linear_model import LinearRegression
 
             model = LinearRegression(fit_intercept=False)
@@ -262,17 +268,17 @@ def design_gaps(scale: float, on_cpu: bool) -> list[Row | Ratio]:
     X_device, y_device = jnp.asarray(X), jnp.asarray(y)
     runners = [limit(m, y_device), ours(m, X_device, y_device, ansatz=Linear(False))]
     if on_cpu:
-        some = y[:, : max(512, m // 50)]
+        subset = y[:, : max(512, m // 50)]
 
         def normal_equations() -> np.ndarray:
-            seen = ~np.isnan(some)
-            A = np.einsum("ni,nm,nj->mij", X, seen.astype("f4"), X, optimize=True)
-            b = X.T @ np.where(seen, some, 0)
+            valid = ~np.isnan(subset)
+            A = np.einsum("ni,nm,nj->mij", X, valid.astype("f4"), X, optimize=True)
+            b = X.T @ np.where(valid, subset, 0)
             return np.linalg.solve(A, b.T[..., None])[..., 0].T
 
         runners += [
             peer("np.linalg.lstsq loop", peers.looped(peers.numpy_lstsq, X, y), peers.LOOP),
-            peer(NORMAL_EQUATIONS, normal_equations, some.shape[1]),
+            peer(NORMAL_EQUATIONS, normal_equations, subset.shape[1]),
         ]
     rows = compare("shared design, p = 8, gaps", runners, exact(lambda i: X, y))
     return at_most(rows, ("jaxreg", NORMAL_EQUATIONS, 0.7), ("jaxreg", "np.linalg.lstsq loop", 0.02))
@@ -292,44 +298,46 @@ def design_own(scale: float, on_cpu: bool) -> list[Row | Ratio]:
     if on_cpu:
         design = np.ascontiguousarray(X.transpose(2, 0, 1))
         runners.append(peer(NORMAL_EQUATIONS, peers.numpy_solve(design, y), m))
-        if peers.there("torch"):
+        if peers.are_installed("torch"):
             runners.append(peer("torch.linalg.lstsq", peers.torch_lstsq(design, y), m))
-        if peers.there("lineax"):
+        if peers.are_installed("lineax"):
             runners.append(peer("lineax QR vmap", peers.lineax_qr(design, y), m))
     rows = compare("own design, p = 4", runners, exact(lambda i: X[..., i], y))
     return at_most(rows, ("jaxreg", NORMAL_EQUATIONS, 0.7), ("jaxreg", "torch.linalg.lstsq", 1 / 3))
 
 
 def under_vmap(scale: float, on_cpu: bool) -> list[Row | Ratio]:
-    """≤ 1.2 × the batched call and temporaries ≤ 0.5 × the data; data sets in front 2 × and 1.2 ×."""
+    """≤ 1.2 × the batched call, temporaries ≤ 0.5 × the data; ≤ 2 × and ≤ 1.2 × if mapped over axis 0."""
     n, m = 300, int(20_000 * scale)
     x, _, y = lines(n, m, gaps=True)
-    x_there, y_there, turned = jnp.asarray(x), jnp.asarray(y), jnp.asarray(y.T)
+    x_device, y_device, y_transposed = jnp.asarray(x), jnp.asarray(y), jnp.asarray(y.T)
     jitted = jax.jit(fit)
-    behind = jax.jit(jax.vmap(fit, in_axes=(None, 1), out_axes=-1))
-    front = jax.jit(jax.vmap(fit, in_axes=(None, 0), out_axes=-1))
+    mapped_last = jax.jit(jax.vmap(fit, in_axes=(None, 1), out_axes=-1))
+    mapped_first = jax.jit(jax.vmap(fit, in_axes=(None, 0), out_axes=-1))
     runners = [
-        limit(m, y_there),
-        Runner("jaxreg", lambda: jitted(x_there, y_there), m, lambda found: found.params),
-        Runner("in_axes=1", lambda: behind(x_there, y_there), m, lambda found: found.params),
-        Runner("in_axes=0", lambda: front(x_there, turned), m, lambda found: found.params),
+        limit(m, y_device),
+        Runner("jaxreg", lambda: jitted(x_device, y_device), m, lambda result: result.params),
+        Runner("in_axes=1", lambda: mapped_last(x_device, y_device), m, lambda result: result.params),
+        Runner("in_axes=0", lambda: mapped_first(x_device, y_transposed), m, lambda result: result.params),
     ]
     rows = compare("under vmap", runners, exact(line_design(x), y))
     return [
         *at_most(rows, ("in_axes=1", "jaxreg", 1.2), ("in_axes=0", "jaxreg", 2.0)),
-        temporaries("in_axes=1", behind, 0.5, x_there, y_there),
-        temporaries("in_axes=0", front, 1.2, x_there, turned),
+        temporaries("in_axes=1", mapped_last, 0.5, x_device, y_device),
+        temporaries("in_axes=0", mapped_first, 1.2, x_device, y_transposed),
     ]
 
 
-def temporaries(who: str, function: Any, target: float, x: Any, y: Any) -> Ratio:
-    """The memory that a compiled function needs beside its data and its results, in units of the data."""
-    used = function.lower(x, y).compile().memory_analysis().temp_size_in_bytes
-    return Ratio("under vmap", f"{who}, temporaries", used / 1e6, "the data", y.nbytes / 1e6, target, "MB")
+def temporaries(method: str, function: Any, target: float, x: Any, y: Any) -> Ratio:
+    """The temporary memory of a compiled function, without arguments and results, relative to the data."""
+    bytes_used = function.lower(x, y).compile().memory_analysis().temp_size_in_bytes
+    return Ratio(
+        "under vmap", f"{method}, temporaries", bytes_used / 1e6, "the data", y.nbytes / 1e6, target, "MB"
+    )
 
 
 def growth(scale: float, on_cpu: bool) -> list[Row | Ratio]:
-    """Time per fit at m = 10⁴ to 10⁷ within 25 % of each other beyond 10⁵."""
+    """Time per fit for m = 10⁴ to 10⁷; from 10⁵ on within 25%."""
     rows, n = [], 30
     x = jnp.arange(n, dtype="f4")
     for m in (10**4, 10**5, 10**6, int(10**7 * scale)):
@@ -339,13 +347,13 @@ def growth(scale: float, on_cpu: bool) -> list[Row | Ratio]:
 
 
 def memmap(scale: float, on_cpu: bool) -> list[Row | Ratio]:
-    """Peak of anonymous memory below 1.5 GB; time ≤ 1.5 × that of the array in memory."""
+    """Peak of anonymous memory ≤ 1.5 GB; time ≤ 1.5 × that of an array in memory."""
     n, m = 300, int(4_000_000 * scale)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "y.f4"
         _write(path, n, m)
-        told = told_by("bench.child", "memmap", str(path), str(n), str(m))
-    from_disk, in_memory, peak = (float(word) for word in told.split())
+        output = last_line_of("bench.child", "memmap", str(path), str(n), str(m))
+    from_disk, in_memory, peak = (float(word) for word in output.split())
     rows = [
         Row("memmap", "jaxreg", from_disk, None, 1.0, None, 0.0),
         Row("memmap", "NumPy array in memory", in_memory, None, in_memory / from_disk, None, 0.0),
@@ -355,22 +363,27 @@ def memmap(scale: float, on_cpu: bool) -> list[Row | Ratio]:
 
 
 def float64(scale: float, on_cpu: bool) -> list[Row | Ratio]:
-    """float64 data with gaps, where few are in doubt; and each precision on its own."""
+    """float64 data with gaps, few of which need double-double; each precision."""
     n, m = 300, int(100_000 * scale)
     x, _, y = (a.astype("f8") for a in lines(n, m, gaps=True))
     y += 2 * x[:, None]
     with jax.enable_x64(True):
-        x_there, y_there = jnp.asarray(x), jnp.asarray(y)
-        few = y_there[:, : max(1, m // 50)]
+        x_device, y_device = jnp.asarray(x), jnp.asarray(y)
+        first_few = y_device[:, : max(1, m // 50)]
         runners = [
-            limit(m, y_there),
-            ours(m, x_there, y_there),
-            Runner("fast", lambda: fit(x_there, y_there, precision="fast"), m, lambda f: f.params),
+            limit(m, y_device),
+            ours(m, x_device, y_device),
+            Runner(
+                "fast",
+                lambda: fit(x_device, y_device, solver=ClosedForm(precision="fast")),
+                m,
+                lambda result: result.params,
+            ),
             Runner(
                 "certified",
-                lambda: fit(x_there, few, precision="certified"),
-                few.shape[1],
-                lambda f: f.params,
+                lambda: fit(x_device, first_few, solver=ClosedForm(precision="certified")),
+                first_few.shape[1],
+                lambda result: result.params,
             ),
         ]
         if on_cpu:
@@ -379,69 +392,69 @@ def float64(scale: float, on_cpu: bool) -> list[Row | Ratio]:
 
 
 def gradient(scale: float, on_cpu: bool) -> list[Row | Ratio]:
-    """≤ 4 × the fit, compiled as it is inside of a model; beside what writing arrays of its size takes."""
+    """≤ 4 × the fit, both compiled; also the time of writing two arrays of the size of the data."""
     n, m = 300, int(65_536 * scale)
     x, own, y = lines(n, m, gaps=True)
     rows = []
-    for name, x_there in (("shared x", jnp.asarray(x)), ("own x", jnp.asarray(own))):
-        y_there = jnp.asarray(y)
+    for name, x_device in (("shared x", jnp.asarray(x)), ("own x", jnp.asarray(own))):
+        y_device = jnp.asarray(y)
 
-        def total(x: Any, y: Any) -> Any:
-            found = fit(x, y)
-            return jnp.sum(found.params) + jnp.sum(found.bse)
+        def sum_of_results(x: Any, y: Any) -> Any:
+            result = fit(x, y)
+            return jnp.sum(result.params) + jnp.sum(result.bse)
 
-        value, pull = jax.jit(total), jax.jit(jax.grad(total, argnums=(0, 1)))
+        value, gradients = jax.jit(sum_of_results), jax.jit(jax.grad(sum_of_results, argnums=(0, 1)))
         doubled = jax.jit(lambda x, y: (2 * x, 2 * y))
         runners = [
-            Runner("jaxreg", partial(value, x_there, y_there), m),
-            Runner("its gradient in x and y", partial(pull, x_there, y_there), m),
-            Runner("2x and 2y", partial(doubled, x_there, y_there), m),
+            Runner("jaxreg", partial(value, x_device, y_device), m),
+            Runner("its gradient in x and y", partial(gradients, x_device, y_device), m),
+            Runner("2x and 2y", partial(doubled, x_device, y_device), m),
         ]
         rows += at_most(compare(f"gradient, {name}", runners), ("its gradient in x and y", "jaxreg", 4.0))
     return rows
 
 
-EVERYTHING = (
+STATISTICS = (
     "tvalues", "pvalues", "log10_pvalues", "ssr", "centered_tss", "uncentered_tss", "ess", "scale",
     "rsquared", "rsquared_adj", "fvalue", "f_pvalue", "llf", "aic", "bic", "nobs", "df_resid", "df_model",
 )  # fmt: skip
 
 
 def inference(scale: float, on_cpu: bool) -> list[Row | Ratio]:
-    """All that is known of every line ≤ 1.5 × the time of params and bse; HC1 ≤ 2.5 ×."""
+    """All statistics of every line ≤ 1.5 × the time of params and bse; HC1 ≤ 2.5 ×."""
     n, m = 300, int(250_000 * scale)
     x, _, y = lines(n, m, gaps=True)
-    x_there, y_there = jnp.asarray(x), jnp.asarray(y)
+    x_device, y_device = jnp.asarray(x), jnp.asarray(y)
 
-    def everything() -> Any:
-        found = fit(x_there, y_there)
-        return found.params, found.conf_int(), found.cov_params(), [getattr(found, a) for a in EVERYTHING]
+    def all_statistics() -> Any:
+        result = fit(x_device, y_device)
+        return result.params, result.conf_int(), result.cov_params(), [getattr(result, a) for a in STATISTICS]
 
     def robust(cov_type: str | HAC) -> Any:
-        return fit(x_there, y_there, cov_type=cov_type).bse
+        return fit(x_device, y_device, cov_type=cov_type).bse
 
     runners = [
-        ours(m, x_there, y_there),
-        Runner("and all that is known", everything, m),
+        ours(m, x_device, y_device),
+        Runner("all statistics", all_statistics, m),
         *(Runner(kind, partial(robust, kind), m) for kind in ("HC1", "HC3")),
         Runner("HAC", partial(robust, HAC()), m),
     ]
     rows = compare("inference", runners)
-    return at_most(rows, ("and all that is known", "jaxreg", 1.5), ("HC1", "jaxreg", 2.5))
+    return at_most(rows, ("all statistics", "jaxreg", 1.5), ("HC1", "jaxreg", 2.5))
 
 
 def start(scale: float, on_cpu: bool) -> list[Row | Ratio]:
-    """`import jaxreg` ≤ 0.3 s on top of jax; the first line ≤ 1.5 s; a second shape ≤ 1 s. In seconds."""
+    """Seconds of `import jaxreg` after `import jax` ≤ 0.3; of a first line ≤ 1.5; of a second shape ≤ 1."""
     names = ("import jaxreg", "first fit of a line", "a second shape")
-    told = np.array([told_by("bench.child", "start").split() for _ in range(3)], float)
+    seconds = np.array([last_line_of("bench.child", "start").split() for _ in range(3)], float)
     return [
-        Row(f"start: {name}", "jaxreg", 0.0, None, None, None, float(seconds))
-        for name, seconds in zip(names, np.median(told, axis=0), strict=True)
+        Row(f"start: {name}", "jaxreg", 0.0, None, None, None, float(median))
+        for name, median in zip(names, np.median(seconds, axis=0), strict=True)
     ]
 
 
 def _write(path: Path, n: int, m: int) -> None:
-    """Rows of noise with gaps, shifted against each other, written one by one."""
+    """Write noise with gaps row by row, each row shifted by one column against the previous one."""
     rng = np.random.default_rng(0)
     noise = rng.standard_normal(n + m, dtype="f4")
     noise[rng.random(n + m) < GAPS] = np.nan

@@ -1,4 +1,4 @@
-"""CPU seconds of compiling, each program in fresh processes, beside a closed form by hand."""
+"""CPU seconds of compilation, each program in fresh processes, relative to a closed form by hand."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.measure import told_by
-from bench.programs import PROGRAMS, Spent
+from bench.measure import last_line_of
+from bench.programs import PROGRAMS, Usage
 
-PROCESSES = 3  # of which the fastest counts: other work on the machine only adds
+PROCESSES = 3  # the fastest counts, as other load on the machine only adds time
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """One line of the table of programs.
+    """A row of the table of programs.
 
     Attributes:
         case: what was compiled.
-        cpu_s: least CPU seconds of all threads, to trace, lower, compile and, where it is called, run.
-        target: what is asked for, in words; empty for what was written by hand.
-        over_by_hand: in units of the closed form by hand of the same x and dtype.
-        operations: lowered, None for what is not one program.
-        programs: how many the backend compiled.
-        shapes: of data that compiled anything, where there are many.
-        is_met: whether the target is met, None without one.
+        cpu_s: smallest CPU seconds, summed over threads, of tracing, lowering, compiling and any execution.
+        target: the target in words; empty for the closed forms by hand.
+        over_by_hand: cpu_s in units of the closed form by hand for the same x and dtype.
+        operations: number of operations after lowering; None if there are several programs.
+        programs: number of programs that the backend compiled.
+        shapes: number of data shapes that triggered a compilation; None if there is one shape.
+        is_met: whether the target is met; None if there is no target.
     """
 
     case: str
@@ -42,22 +42,22 @@ class Compiled:
 
 
 def compilation(scale: float, on_cpu: bool) -> list[Compiled]:
-    """A line within jit ≤ 0.6 CPU s or 3 × by hand; and what else a first call waits for."""
-    rounds = [{name: _told(name) for name in PROGRAMS} for _ in range(PROCESSES)]
-    least = {name: min((told[name] for told in rounds), key=_seconds) for name in PROGRAMS}
-    return [_row(name, least) for name in PROGRAMS]
+    """A line in jit ≤ 0.6 CPU s or 3 × by hand; the first calls of other fits and results."""
+    rounds = [{name: _usage_of(name) for name in PROGRAMS} for _ in range(PROCESSES)]
+    fastest = {name: min((usages[name] for usages in rounds), key=_seconds) for name in PROGRAMS}
+    return [_row(name, fastest) for name in PROGRAMS]
 
 
-def _told(name: str) -> Spent:
-    return json.loads(told_by("bench.programs", name))
+def _usage_of(name: str) -> Usage:
+    return json.loads(last_line_of("bench.programs", name))
 
 
-def _seconds(took: Spent) -> float:
-    return took["cpu_s"]
+def _seconds(usage: Usage) -> float:
+    return usage["cpu_s"]
 
 
-def _row(name: str, took: dict[str, Spent]) -> Compiled:
-    program, own = PROGRAMS[name], took[name]
-    over_by_hand = own["cpu_s"] / took[program.reference]["cpu_s"]
-    is_met = program.is_met_by(own, over_by_hand) if program.target else None
-    return Compiled(name, target=program.target, over_by_hand=over_by_hand, is_met=is_met, **own)
+def _row(name: str, usages: dict[str, Usage]) -> Compiled:
+    program, usage = PROGRAMS[name], usages[name]
+    over_by_hand = usage["cpu_s"] / usages[program.reference]["cpu_s"]
+    is_met = program.is_met_by(usage, over_by_hand) if program.target else None
+    return Compiled(name, target=program.target, over_by_hand=over_by_hand, is_met=is_met, **usage)

@@ -1,4 +1,4 @@
-"""How long things take, side by side, and how far their answers are off."""
+"""Timing of several methods in turns, and the errors of their params."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ import jax
 import numpy as np
 
 ROUNDS = 7
-PATIENCE = 1.0  # seconds: what takes longer when warm is measured once
-PAUSE = 0.1  # seconds between two turns: threads of OpenBLAS and OpenMP spin on after their work
+MAX_REPEATED = 1.0  # seconds: a call that takes longer when warm is timed once
+PAUSE = 0.1  # seconds between methods: threads of OpenBLAS and OpenMP spin for a while after a call
 
 
 @dataclass(frozen=True)
 class Runner:
-    """Something to be timed.
+    """A method to be timed.
 
     Attributes:
-        who: its name.
-        run: the call; for a peer that loops, over a few data sets.
+        method: its name.
+        run: the call; a Python loop takes only the first data sets.
         fits: how many data sets the call fits.
-        params: (p, at least the data sets of the reference) from what the call returns.
+        params: extracts params (p, m) from the result of the call, for at least the data sets of the
+            reference.
     """
 
-    who: str
+    method: str
     run: Callable[[], Any]
     fits: int
     params: Callable[[Any], Any] | None = None
@@ -37,20 +38,20 @@ class Runner:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """A row of the table of times.
 
     Attributes:
         case: the name of the case.
-        who: who was timed.
+        method: the name of the method.
         us_per_fit: median microseconds per data set, warm, until the result is ready.
-        over_limit: in units of one read of the same arrays.
-        over_ours: in units of jaxreg's time.
+        over_limit: the time in units of one read of the same arrays.
+        over_ours: the time in units of jaxreg's.
         error: largest relative error of the params against float64, None where there are none.
-        compile_s: seconds that the first call took longer.
+        compile_s: seconds that the first call took in addition to a warm one.
     """
 
     case: str
-    who: str
+    method: str
     us_per_fit: float
     over_limit: float | None
     over_ours: float | None
@@ -64,29 +65,29 @@ class Row:
 
 @dataclass(frozen=True)
 class Ratio:
-    """What is asked for of one number in units of another, both of one run.
+    """The ratio of two measurements of one run, and its target.
 
     Attributes:
         case: the name of the case.
-        who: whose number it is.
-        ours: the number.
-        of: what it is compared with.
-        reference: the number of that.
-        target: the ratio is to be this or less.
-        unit: of both numbers.
+        method: the name of the method.
+        ours: its time or memory.
+        reference_method: the name of the method it is compared with.
+        reference: the time or memory of that.
+        target: the largest ratio that meets the target.
+        unit: of both.
     """
 
     case: str
-    who: str
+    method: str
     ours: float
-    of: str
+    reference_method: str
     reference: float
     target: float
     unit: str = "µs"
 
     @property
     def ratio(self) -> float:
-        """In units of the reference."""
+        """ours / reference."""
         return self.ours / self.reference
 
     @property
@@ -100,52 +101,55 @@ class Ratio:
 
 
 def at_most(rows: list[Row], *targets: tuple[str, str, float]) -> list[Row | Ratio]:
-    """The rows of a case, and what is asked for: (who, of whom, ratio), where both were timed."""
-    times = {row.who: row.us_per_fit for row in rows}
+    """The rows of a case and its targets (method, reference method, ratio), where both were timed."""
+    times = {row.method: row.us_per_fit for row in rows}
     ratios = [
-        Ratio(rows[0].case, who, times[who], of, times[of], target)
-        for who, of, target in targets
-        if who in times and of in times
+        Ratio(rows[0].case, method, times[method], reference, times[reference], target)
+        for method, reference, target in targets
+        if method in times and reference in times
     ]
     return [*rows, *ratios]
 
 
-def told_by(module: str, *args: str) -> str:
-    """The last line that a module prints in a process of its own."""
+def last_line_of(module: str, *args: str) -> str:
+    """The last line that a module prints when it runs in a process of its own."""
     command = [sys.executable, "-m", module, *args]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
 
 
 def compare(case: str, runners: list[Runner], reference: np.ndarray | None = None) -> list[Row]:
-    """Time all in turns, so that a busy moment of the machine meets each; "limit" and "jaxreg" are units."""
+    """Time all methods in turns, so that other load on the machine affects each of them.
+
+    The times of "limit" and "jaxreg" are the units of the others.
+    """
     first, results, times = {}, {}, {}
     for r in runners:
-        first[r.who], results[r.who] = _timed(r.run)
-        times[r.who] = [_timed(r.run)[0]]
-    patient = [r for r in runners if times[r.who][0] < PATIENCE]
-    for r in patient:
-        times[r.who].clear()
+        first[r.method], results[r.method] = _timed(r.run)
+        times[r.method] = [_timed(r.run)[0]]
+    repeated = [r for r in runners if times[r.method][0] < MAX_REPEATED]
+    for r in repeated:
+        times[r.method].clear()
     for _ in range(ROUNDS):
-        for r in patient:
-            times[r.who].append(_rested(r.run))
-    seconds = {who: statistics.median(t) for who, t in times.items()}
-    per_fit = {r.who: seconds[r.who] / r.fits * 1e6 for r in runners}
+        for r in repeated:
+            times[r.method].append(_timed_after_pause(r.run))
+    seconds = {method: statistics.median(t) for method, t in times.items()}
+    per_fit = {r.method: seconds[r.method] / r.fits * 1e6 for r in runners}
     return [
         Row(
             case,
-            r.who,
-            per_fit[r.who],
-            per_fit[r.who] / per_fit["limit"] if "limit" in per_fit else None,
-            per_fit[r.who] / per_fit["jaxreg"],
-            None if r.params is None or reference is None else _error(r.params(results[r.who]), reference),
-            max(0.0, first[r.who] - seconds[r.who]),
+            r.method,
+            per_fit[r.method],
+            per_fit[r.method] / per_fit["limit"] if "limit" in per_fit else None,
+            per_fit[r.method] / per_fit["jaxreg"],
+            None if r.params is None or reference is None else _error(r.params(results[r.method]), reference),
+            max(0.0, first[r.method] - seconds[r.method]),
         )
         for r in runners
     ]
 
 
-def _rested(run: Callable[[], Any]) -> float:
-    """The time of a second call in a row, when the threads of who came before have come to rest."""
+def _timed_after_pause(run: Callable[[], Any]) -> float:
+    """The time of a second call, after the threads of the previous method have stopped spinning."""
     time.sleep(PAUSE)
     jax.block_until_ready(run())
     return _timed(run)[0]

@@ -1,4 +1,4 @@
-"""The same fits by the libraries people use today. Loops run over a few data sets."""
+"""The same fits with other libraries. Python loops take only the first data sets."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-LOOP = 300  # data sets that a loop in Python is timed on
+LOOP = 300  # data sets in a Python loop
 
 
-def there(*names: str) -> bool:
+def are_installed(*names: str) -> bool:
     """Whether these packages are installed."""
     return all(importlib.util.find_spec(name) for name in names)
 
 
 def numpy_lines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Centered sums, gaps as NaN in y."""
-    seen = ~np.isnan(y)
-    n = seen.sum(axis=0)
-    x = np.where(seen, x if x.ndim == 2 else x[:, None], 0)
-    y = np.where(seen, y, 0)
+    """Lines from centered sums; gaps are NaN in y."""
+    valid = ~np.isnan(y)
+    n = valid.sum(axis=0)
+    x = np.where(valid, x if x.ndim == 2 else x[:, None], 0)
+    y = np.where(valid, y, 0)
     x_mean, y_mean = x.sum(axis=0) / n, y.sum(axis=0) / n
-    x, y = np.where(seen, x - x_mean, 0), np.where(seen, y - y_mean, 0)
+    x, y = np.where(valid, x - x_mean, 0), np.where(valid, y - y_mean, 0)
     slope = (x * y).sum(axis=0) / (x * x).sum(axis=0)
     return np.stack([y_mean - slope * x_mean, slope])
 
 
 def numpy_centered(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The same without gaps."""
+    """Lines from centered means, without gaps."""
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
     slope = ((x - x_mean) * (y - y_mean)).mean(axis=0) / ((x - x_mean) ** 2).mean(axis=0)
     return np.stack([y_mean - slope * x_mean, slope])
 
 
 def torch_centered(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
-    """As numpy_centered."""
+    """`numpy_centered` in torch."""
     import torch
 
     x, y = torch.from_numpy(x), torch.from_numpy(y)
@@ -53,7 +53,7 @@ def torch_centered(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
 
 
 def torch_lstsq(design: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
-    """A batch of designs (m, n, p)."""
+    """torch.linalg.lstsq of a batch of designs (m, n, p)."""
     import torch
 
     A, b = torch.from_numpy(np.ascontiguousarray(design)), torch.from_numpy(np.ascontiguousarray(y.T))
@@ -61,7 +61,7 @@ def torch_lstsq(design: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
 
 
 def numpy_solve(design: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
-    """Batched normal equations, designs (m, n, p)."""
+    """Normal equations of a batch of designs (m, n, p)."""
 
     def run() -> Any:
         transposed = design.transpose(0, 2, 1)
@@ -71,7 +71,7 @@ def numpy_solve(design: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
 
 
 def lineax_qr(design: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
-    """QR under vmap, designs (m, n, p)."""
+    """lineax's QR under vmap, designs (m, n, p)."""
     import lineax
 
     @jax.jit
@@ -86,18 +86,18 @@ def lineax_qr(design: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
 
 
 def polars_lines(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
-    """group_by with cov and var on a long table."""
+    """Lines by group_by with cov and var on a long table."""
     import polars as pl
 
     n, m = y.shape
     table = pl.DataFrame({"id": np.tile(np.arange(m, dtype=np.int32), n), "x": x.ravel(), "y": y.ravel()})
     slope = pl.cov("x", "y") / pl.var("x")
-    found = (pl.mean("y") - slope * pl.mean("x")).alias("intercept"), slope.alias("slope")
-    return lambda: table.group_by("id").agg(*found).sort("id").select("intercept", "slope").to_numpy().T
+    columns = (pl.mean("y") - slope * pl.mean("x")).alias("intercept"), slope.alias("slope")
+    return lambda: table.group_by("id").agg(*columns).sort("id").select("intercept", "slope").to_numpy().T
 
 
 def xarray_polyfit(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
-    """polyfit with skipna."""
+    """xarray's polyfit with skipna."""
     import xarray as xr
 
     array = xr.DataArray(y, dims=("x", "m"), coords={"x": x})
@@ -105,15 +105,15 @@ def xarray_polyfit(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
 
 
 def looped(fit_one: Callable[[np.ndarray, np.ndarray], Any], x: np.ndarray, y: np.ndarray) -> Callable:
-    """A fit of one data set in a loop over the first ones, gaps left out."""
+    """A Python loop of fit_one over the first data sets, each without its gaps."""
 
     def run() -> Any:
-        found = []
+        params = []
         for i in range(min(LOOP, y.shape[1])):
-            seen = ~np.isnan(y[:, i])
+            valid = ~np.isnan(y[:, i])
             x_i = x[..., i] if x.ndim > 1 and x.shape[-1] == y.shape[1] else x
-            found.append(fit_one(x_i[seen], y[seen, i]))
-        return np.stack(found, axis=1)
+            params.append(fit_one(x_i[valid], y[valid, i]))
+        return np.stack(params, axis=1)
 
     return run
 
@@ -122,25 +122,25 @@ def scipy_line(x: np.ndarray, y: np.ndarray) -> Any:
     """scipy.stats.linregress."""
     from scipy.stats import linregress
 
-    found = linregress(x, y)
-    return np.array([found.intercept, found.slope])
+    line = linregress(x, y)
+    return np.array([line.intercept, line.slope])
 
 
 def statsmodels_line(x: np.ndarray, y: np.ndarray) -> Any:
     """statsmodels OLS with its standard errors."""
     import statsmodels.api as sm
 
-    found = sm.OLS(y, sm.add_constant(x)).fit()
-    _ = found.bse
-    return found.params
+    results = sm.OLS(y, sm.add_constant(x)).fit()
+    _ = results.bse
+    return results.params
 
 
 def sklearn_line(x: np.ndarray, y: np.ndarray) -> Any:
     """scikit-learn's LinearRegression."""
     from sklearn.linear_model import LinearRegression
 
-    found = LinearRegression().fit(x[:, None] if x.ndim == 1 else x, y)
-    return np.array([found.intercept_, *found.coef_])
+    model = LinearRegression().fit(x[:, None] if x.ndim == 1 else x, y)
+    return np.array([model.intercept_, *model.coef_])
 
 
 def numpy_lstsq(X: np.ndarray, y: np.ndarray) -> Any:
@@ -149,13 +149,13 @@ def numpy_lstsq(X: np.ndarray, y: np.ndarray) -> Any:
 
 
 def by_hand(x: Any, y: Any) -> tuple[Any, Any]:
-    """A line in plain jnp, gaps as NaN in y: params and standard errors in the dtype of y."""
-    seen = ~jnp.isnan(y)
-    n = jnp.sum(seen, axis=0)
-    x = jnp.where(seen, x if x.ndim == 2 else x[:, None], 0)
-    y = jnp.where(seen, y, 0)
+    """Params and standard errors of lines in plain jnp; gaps are NaN in y; computed in the dtype of y."""
+    valid = ~jnp.isnan(y)
+    n = jnp.sum(valid, axis=0)
+    x = jnp.where(valid, x if x.ndim == 2 else x[:, None], 0)
+    y = jnp.where(valid, y, 0)
     x_mean, y_mean = jnp.sum(x, axis=0) / n, jnp.sum(y, axis=0) / n
-    x, y = jnp.where(seen, x - x_mean, 0), jnp.where(seen, y - y_mean, 0)
+    x, y = jnp.where(valid, x - x_mean, 0), jnp.where(valid, y - y_mean, 0)
     xx = jnp.sum(x * x, axis=0)
     slope = jnp.sum(x * y, axis=0) / xx
     variance = jnp.sum((y - slope * x) ** 2, axis=0) / (n - 2)
@@ -164,18 +164,18 @@ def by_hand(x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def vmapped_descent(cost: Callable, rate: float, steps: int) -> Callable:
-    """jit(vmap(scan(grad))), as anyone would write it."""
+    """Gradient descent as jit(vmap(scan(grad)))."""
 
     def one(x: Any, y: Any) -> Any:
-        slope = jax.grad(cost)
+        gradient = jax.grad(cost)
         start = jnp.zeros(2, y.dtype)
-        return lax.scan(lambda p, _: (p - rate * slope(p, x, y), None), start, length=steps)[0]
+        return lax.scan(lambda p, _: (p - rate * gradient(p, x, y), None), start, length=steps)[0]
 
     return jax.jit(jax.vmap(one, in_axes=1, out_axes=1))
 
 
 def torch_descent(x: np.ndarray, y: np.ndarray, rate: float, steps: int) -> Callable[[], Any]:
-    """Vectorized over the data sets, the gradient written by hand."""
+    """Gradient descent of all data sets at once, the gradient by hand."""
     import torch
 
     x, y = torch.from_numpy(x), torch.from_numpy(y)

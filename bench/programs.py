@@ -1,4 +1,4 @@
-"""What it takes to compile, and what is asked for: `python -m bench.programs NAME` measures one of them."""
+"""Programs to compile, and their targets; `python -m bench.programs NAME` measures one."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench.peers import by_hand
-from jaxreg import Fit, GradientDescent, Linear, Polynomial, fit
+from jaxreg import ClosedForm, Fit, GradientDescent, Linear, Polynomial, fit
 
 N, M = 300, 1000  # observations and data sets
-LENGTHS = range(50, 70)  # of series that follow each other
+LENGTHS = range(50, 70)  # of series fitted one after the other
 BY_HAND = "by hand: a line, shared x"
 OWN_BY_HAND = "by hand: a line, own x"
 WIDE_BY_HAND = "by hand: a line, float64"
-COMPILED: list[str] = []  # an event for each program that a backend compiled
+COMPILED: list[str] = []  # one event per program compiled by the backend
 
-Spent = dict[str, Any]
+Usage = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Program:
-    """Something that has to be compiled.
+    """A measurement of compilation, and its targets.
 
     Attributes:
-        measure: compiles it; what that took and what came of it.
-        seconds: the CPU seconds that are asked for, or
-        times: that many times those by hand.
-        operations: as many may be lowered.
-        shapes: of data, so many may compile.
-        reference: the closed form by hand that it is compared with.
+        measure: compiles and returns the resources used.
+        seconds: target for the CPU seconds; met also if
+        times: the CPU seconds are at most this multiple of those of the reference.
+        operations: target for the number of operations after lowering.
+        shapes: target for the number of data shapes that trigger a compilation.
+        reference: the name of the closed form by hand it is compared with.
     """
 
-    measure: Callable[[], Spent]
+    measure: Callable[[], Usage]
     seconds: float | None = None
     times: float | None = None
     operations: int | None = None
@@ -48,7 +48,7 @@ class Program:
 
     @property
     def target(self) -> str:
-        """What is asked for, in words."""
+        """The target in words."""
         or_by_hand = f" or {self.times} × by hand" if self.times else ""
         parts = (
             self.seconds and f"≤ {self.seconds} s{or_by_hand}",
@@ -57,62 +57,62 @@ class Program:
         )
         return ", ".join(filter(None, parts))
 
-    def is_met_by(self, took: Spent, over_by_hand: float) -> bool:
-        """Whether that is what it took."""
-        quick = self.seconds is None or took["cpu_s"] <= self.seconds or over_by_hand <= (self.times or 0)
-        small = self.operations is None or took["operations"] <= self.operations
-        shared = self.shapes is None or took["shapes"] <= self.shapes
-        return quick and small and shared
+    def is_met_by(self, usage: Usage, over_by_hand: float) -> bool:
+        """Whether the resources used meet the targets."""
+        time_met = self.seconds is None or usage["cpu_s"] <= self.seconds or over_by_hand <= (self.times or 0)
+        operations_met = self.operations is None or usage["operations"] <= self.operations
+        shapes_met = self.shapes is None or usage["shapes"] <= self.shapes
+        return time_met and operations_met and shapes_met
 
 
 def line(dtype: str = "f4", m: int = M) -> tuple[np.ndarray, np.ndarray]:
-    """A shared x and noise with gaps."""
+    """A shared x, and noise with gaps as y."""
     y = np.random.default_rng(0).standard_normal((N, m)).astype(dtype)
     y[::10, ::3] = np.nan
     return np.linspace(-1, 2, N, dtype=dtype), y
 
 
 def own_line() -> tuple[np.ndarray, np.ndarray]:
-    """The same with an own x."""
+    """The same data, with an own x for every data set."""
     x, y = line()
     return x[:, None] + 0 * np.nan_to_num(y), y
 
 
 def design(p: int) -> tuple[np.ndarray, np.ndarray]:
-    """A shared design of p − 1 columns, which an intercept joins."""
+    """A shared design of p − 1 columns without the intercept, and y."""
     return np.random.default_rng(1).standard_normal((N, p - 1)).astype("f4"), line()[1]
 
 
 def params_and_bse(x: Any, y: Any) -> Any:
-    """What most want to know of a line."""
-    found = fit(x, y)
-    return found.params, found.bse
+    """Params and standard errors of lines."""
+    line_fit = fit(x, y)
+    return line_fit.params, line_fit.bse
 
 
-def slopes(x: Any, y: Any) -> Any:
-    """A number to be differentiated."""
+def sum_of_slopes(x: Any, y: Any) -> Any:
+    """The sum of the slopes, to be differentiated."""
     return fit(x, y).params[1].sum()
 
 
-def clipped(params: Any, x: Any, y: Any, weights: Any = None, *, ansatz: Any) -> Any:
-    """A user's cost of five lines."""
-    seen = ~jnp.isnan(y)
-    residual = jnp.where(seen, y - ansatz.predict(params, x), 0)
+def huber(params: Any, x: Any, y: Any, weights: Any = None, *, ansatz: Any) -> Any:
+    """Huber's cost, as a user would write it."""
+    valid = ~jnp.isnan(y)
+    residual = jnp.where(valid, y - ansatz.predict(params, x), 0)
     size = jnp.abs(residual)
     loss = jnp.where(size < 1, size**2, 2 * size - 1)
-    return jnp.sum(loss) / jnp.sum(seen)
+    return jnp.sum(loss) / jnp.sum(valid)
 
 
-def spent(run: Callable[[], Any]) -> tuple[Spent, Any]:
-    """CPU seconds of all threads and the programs compiled, and the result."""
+def usage_of(run: Callable[[], Any]) -> tuple[Usage, Any]:
+    """CPU seconds over all threads and number of programs compiled, and the result of run()."""
     before, start = len(COMPILED), _cpu_seconds()
     result = run()
     seconds, programs = _cpu_seconds() - start, len(COMPILED) - before
     return {"cpu_s": seconds, "programs": programs, "operations": None, "shapes": None}, result
 
 
-def compiled(function: Callable, *args: Any) -> Spent:
-    """`jax.jit(function)`, lowered and compiled for these arguments."""
+def compiled(function: Callable, *args: Any) -> Usage:
+    """Lower and compile `jax.jit(function)` for these arguments."""
 
     def lower_and_compile() -> Any:
         lowered = jax.jit(function).lower(*args)
@@ -120,35 +120,35 @@ def compiled(function: Callable, *args: Any) -> Spent:
         return lowered
 
     with jax.enable_x64(args[-1].dtype == np.float64):
-        took, lowered = spent(lower_and_compile)
-        return took | {"operations": lowered.as_text().count("stablehlo.")}
+        usage, lowered = usage_of(lower_and_compile)
+        return usage | {"operations": lowered.as_text().count("stablehlo.")}
 
 
-def first_fit(x: Any, y: Any, **options: Any) -> Spent:
-    """The first call of `fit`."""
-    return spent(lambda: jax.block_until_ready(fit(x, y, **options)))[0]
+def first_fit(x: Any, y: Any, **options: Any) -> Usage:
+    """A first call of `fit`."""
+    return usage_of(lambda: jax.block_until_ready(fit(x, y, **options)))[0]
 
 
-def fit_after(m: int) -> Spent:
-    """A fit of 3/2 as many data sets behind one of m."""
+def fit_after(m: int) -> Usage:
+    """A fit of 1.5 m data sets after one of m."""
     first_fit(*line(m=m))
     return first_fit(*line(m=m * 3 // 2))
 
 
-def series() -> Spent:
-    """Series of many lengths one after the other."""
+def series() -> Usage:
+    """Fits of series of different lengths, one after the other."""
     x, y = line()
     y = np.nan_to_num(y[:, 0])
-    each = [first_fit(x[:n], y[:n]) for n in LENGTHS]
-    total = {key: sum(took[key] for took in each) for key in ("cpu_s", "programs")}
-    return each[0] | total | {"shapes": sum(took["programs"] > 0 for took in each)}
+    usages = [first_fit(x[:n], y[:n]) for n in LENGTHS]
+    total = {key: sum(usage[key] for usage in usages) for key in ("cpu_s", "programs")}
+    return usages[0] | total | {"shapes": sum(usage["programs"] > 0 for usage in usages)}
 
 
-def result_after(find: Callable[[Fit, Any, Any], Any]) -> Spent:
-    """One more result of data that were fitted."""
+def result_after(compute: Callable[[Fit, Any, Any], Any]) -> Usage:
+    """A further result of data that are already fitted."""
     x, y = line()
-    found = jax.block_until_ready(fit(x, y))
-    return spent(lambda: jax.block_until_ready(find(found, x, y)))[0]
+    line_fit = jax.block_until_ready(fit(x, y))
+    return usage_of(lambda: jax.block_until_ready(compute(line_fit, x, y)))[0]
 
 
 PROGRAMS: dict[str, Program] = {
@@ -160,7 +160,9 @@ PROGRAMS: dict[str, Program] = {
         lambda: compiled(params_and_bse, *own_line()), 0.6, 3, 900, reference=OWN_BY_HAND
     ),
     "jit: the whole Fit": Program(lambda: compiled(fit, *line()), 1.2),
-    "jit: gradient of the slopes in y": Program(lambda: compiled(jax.grad(slopes, argnums=1), *line()), 1.5),
+    "jit: gradient of the slopes in y": Program(
+        lambda: compiled(jax.grad(sum_of_slopes, argnums=1), *line()), 1.5
+    ),
     "first fit, float32": Program(lambda: first_fit(*line()), 0.8),
     "first fit, float64": Program(lambda: first_fit(*line("f8")), 1.2, reference=WIDE_BY_HAND),
     "1,500 data sets after 1,000": Program(lambda: fit_after(M), 0.8),
@@ -170,30 +172,30 @@ PROGRAMS: dict[str, Program] = {
     "first fit, Polynomial(5)": Program(lambda: first_fit(*line(), ansatz=Polynomial(5)), 1.5),
     "first fit, GradientDescent()": Program(lambda: first_fit(*line(), solver=GradientDescent()), 1.5),
     "first fit, a user's cost": Program(
-        lambda: first_fit(*line(), cost=clipped, solver=GradientDescent()), 1.5
+        lambda: first_fit(*line(), cost=huber, solver=GradientDescent()), 1.5
     ),
-    "pvalues after a fit": Program(lambda: result_after(lambda found, x, y: found.pvalues), 0.5),
-    "conf_int after a fit": Program(lambda: result_after(lambda found, x, y: found.conf_int()), 0.5),
-    "rsquared after a fit": Program(lambda: result_after(lambda found, x, y: found.rsquared), 0.5),
+    "pvalues after a fit": Program(lambda: result_after(lambda line_fit, x, y: line_fit.pvalues), 0.5),
+    "conf_int after a fit": Program(lambda: result_after(lambda line_fit, x, y: line_fit.conf_int()), 0.5),
+    "rsquared after a fit": Program(lambda: result_after(lambda line_fit, x, y: line_fit.rsquared), 0.5),
     "HC3 bse after a fit": Program(
-        lambda: result_after(lambda found, x, y: fit(x, y, cov_type="HC3").bse), 0.5
+        lambda: result_after(lambda line_fit, x, y: fit(x, y, cov_type="HC3").bse), 0.5
     ),
     "first fit, certified, float64": Program(
-        lambda: first_fit(*line("f8"), precision="certified"), 2.5, reference=WIDE_BY_HAND
+        lambda: first_fit(*line("f8"), solver=ClosedForm(precision="certified")), 2.5, reference=WIDE_BY_HAND
     ),
 }
 
 
 def main(name: str) -> None:
-    """Print what one program took as JSON."""
+    """Print the resources used by one program as JSON."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
-    jax.monitoring.register_event_duration_secs_listener(_note)
-    jax.jit(jnp.negative)(np.float32(1)).block_until_ready()  # JAX and its compiler start
+    jax.monitoring.register_event_duration_secs_listener(_on_event)
+    jax.jit(jnp.negative)(np.float32(1)).block_until_ready()  # starts JAX and its compiler
     print(json.dumps(PROGRAMS[name].measure()))
 
 
-def _note(event: str, duration: float, **_: Any) -> None:
+def _on_event(event: str, duration: float, **_: Any) -> None:
     if event == "/jax/core/compile/backend_compile_duration":
         COMPILED.append(event)
 
