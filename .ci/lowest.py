@@ -1,4 +1,4 @@
-"""Print the oldest versions that pyproject.toml admits, as constraints for pip; those of what jaxreg imports."""
+"""Print the oldest versions that pyproject.toml admits, as constraints for pip."""
 
 import tomllib
 from pathlib import Path
