@@ -1,8 +1,8 @@
 """The ansatz y = f(θ, x): linear in θ, f = θᵀφ(x) (seed paper, equations 1 and 3).
 
-The features φ(x) are what the parameters multiply. A fit is computed in a better *basis* ψ(t) of the
-same functions, with x = center + scale·t and t in [−1, 1]; `change` says how ψ moves when t does,
-and `basis_in_features` what ψ is in terms of φ, so that coefficients can be brought back to params.
+The params θ multiply the features φ(x). The fit is computed in a well-conditioned *basis* ψ(t) of the same
+functions, where x = center + scale·t and t lies in [−1, 1]. `change` gives ψ after a shift and a rescaling of
+t; `in_features` and `basis_in_features` expand ψ in φ, which turns coefs of the basis into params.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Number = TypeVar("Number", Array, DoubleDouble)
 
 @runtime_checkable
 class Ansatz(Protocol):
-    """What the rest of the library asks of an ansatz."""
+    """The interface of an ansatz: any object with these members can be passed to `fit`."""
 
     @property
     def x_is_vector(self) -> bool:
@@ -40,15 +40,15 @@ class Ansatz(Protocol):
 
     @property
     def basis_is_x(self) -> bool:
-        """Whether ψ(t) is t itself, behind the constant; else t has to lie in [−1, 1]."""
+        """Whether ψ(t) is (1, t), or t without an intercept; otherwise t must lie in [−1, 1]."""
         ...
 
     def param_names(self, x_columns: int) -> tuple[str, ...]:
-        """The names of the parameters."""
+        """The names of the params, for x of so many columns."""
         ...
 
     def features(self, x: Array) -> Array:
-        """φ(x), features behind the observations."""
+        """φ(x), with the features on axis 1."""
         ...
 
     def predict(self, params: Array, x: Array) -> Array:
@@ -56,19 +56,19 @@ class Ansatz(Protocol):
         ...
 
     def basis(self, t: list[Number]) -> list[Number]:
-        """ψ(t) of the columns of t, the constant first if there is one."""
+        """ψ(t) for the columns t of x; the constant comes first if there is one."""
         ...
 
     def in_features(self, center: list[Array], scale: list[Array]) -> list[dict[int, Array]]:
-        """M with ψ_k((x − center) / scale) = Σ_j M_kj φ_j(x), for the ψ_k behind the constant."""
+        """M in ψ_k((x − center) / scale) = Σ_j M_kj φ_j(x), a sparse row for each ψ_k but the constant."""
         ...
 
     def change(self, shift: DoubleDouble, ratio: Array) -> DoubleDouble:
-        """The lower triangle R with ψ(shift + ratio·t) = R ψ(t), (p, p, …)."""
+        """The lower triangular R in ψ(shift + ratio·t) = R ψ(t), (p, p, *batch)."""
         ...
 
     def basis_in_features(self, p: int) -> np.ndarray:
-        """The constant matrix K with ψ(x) = K φ(x)."""
+        """The constant matrix K in ψ(x) = K φ(x), (p, p)."""
         ...
 
 
@@ -95,9 +95,9 @@ class Line:
         return jnp.stack([jnp.ones_like(x), x], axis=1)
 
     def predict(self, params: Float[Array, "2 *batch"], x: Array) -> Array:
-        """β₀ + β₁ x for x of shape (n,) shared by all data sets or (n, …) of their own."""
+        """β₀ + β₁ x, for x of shape (n,), shared by all data sets, or (n, *batch)."""
         intercept, slope = params
-        return intercept + slope * _facing(params, x)
+        return intercept + slope * _with_batch_axes(params, x)
 
     def basis(self, t: list[Number]) -> list[Number]:
         """ψ(t) = (1, t)."""
@@ -112,16 +112,24 @@ class Line:
         return double_double.matrix([[jnp.ones_like(ratio)], [shift, ratio]])
 
     def basis_in_features(self, p: int = 2) -> np.ndarray:
-        """The basis is the features."""
+        """The identity: ψ = φ."""
         return np.eye(2)
 
 
 @dataclass(frozen=True)
 class Polynomial:
-    """The polynomial y = θ₀ + θ₁ x + … + θ_K x^K of the given degree K.
+    """The polynomial y = θ₀ + θ₁ x + … + θ_K x^K.
 
-    θ_k carries units of y / units of x^k. The basis is Chebyshev's, T_k(t) = cos(k arccos t), whose
-    normal equations stay well-conditioned where those of the powers lose every digit.
+    θ_k carries units of y / units of x^k. The fit is computed in Chebyshev polynomials,
+    T_k(t) = cos(k arccos t), whose normal equations are well-conditioned where those of the powers x^k lose
+    all digits.
+
+    Args:
+        degree: K, 0 or more.
+
+    Raises:
+        TypeError: if the degree is not an integer.
+        ValueError: if it is negative.
 
     >>> Polynomial(2).predict(jnp.array([1.0, 0.0, 3.0]), jnp.array([0.0, 1.0, 2.0])).tolist()
     [1.0, 4.0, 13.0]
@@ -135,9 +143,9 @@ class Polynomial:
 
     def __post_init__(self) -> None:
         if isinstance(self.degree, bool) or not isinstance(self.degree, int | np.integer):
-            raise TypeError(f"Polynomial takes a whole number as degree, got {self.degree!r}")
+            raise TypeError(f"the degree of a Polynomial is an integer, got {self.degree!r}")
         if self.degree < 0:
-            raise ValueError(f"Polynomial takes a degree of 0 or more, got {self.degree}")
+            raise ValueError(f"the degree of a Polynomial is 0 or more, got {self.degree}")
 
     def param_names(self, x_columns: int = 1) -> tuple[str, ...]:
         """`("c0", "c1", …)`, by power of x."""
@@ -148,8 +156,8 @@ class Polynomial:
         return jnp.stack([x**k for k in range(self.degree + 1)], axis=1)
 
     def predict(self, params: Float[Array, "p *batch"], x: Array) -> Array:
-        """Σ θ_k x^k by Horner's rule, for x of shape (n,) shared or (n, …) own."""
-        x = _facing(params, x)
+        """Σ θ_k x^k by Horner's rule, for x of shape (n,), shared by all data sets, or (n, *batch)."""
+        x = _with_batch_axes(params, x)
         value = jnp.broadcast_to(params[-1], jnp.broadcast_shapes(params.shape[1:], x.shape))
         for coefficient in params[-2::-1]:
             value = value * x + coefficient
@@ -158,46 +166,47 @@ class Polynomial:
     def basis(self, t: list[Number]) -> list[Number]:
         """T_0 … T_K by T_{k+1} = 2t T_k − T_{k−1}."""
         T = [double_double.ones_like(t[0]), t[0]]
-        twice = t[0] + t[0]
-        if isinstance(twice, DoubleDouble):
-            return _in_a_loop(twice, T, self.degree + 1)
+        two_t = t[0] + t[0]
+        if isinstance(two_t, DoubleDouble):
+            return _chebyshev_loop(two_t, T, self.degree + 1)
         while len(T) <= self.degree:
-            T.append(twice * T[-1] - T[-2])
+            T.append(two_t * T[-1] - T[-2])
         return T[: self.degree + 1]
 
     def in_features(self, center: list[Array], scale: list[Array]) -> list[dict[int, Array]]:
-        """T_k of a + b·x in powers of x, by the recurrence on their coefficients."""
+        """T_k(a + b·x) in powers of x, by the three-term recurrence on their coefficients."""
         a, b = -center[0] / scale[0], 1 / scale[0]
         T: list[dict[int, Array]] = [{0: jnp.ones_like(a)}, {0: a, 1: b}]
         while len(T) <= self.degree:
-            *_, before, last = T
-            powers: dict[int, Array] = {j: -c for j, c in before.items()}
-            for j, c in last.items():
+            *_, previous, current = T
+            powers: dict[int, Array] = {j: -c for j, c in previous.items()}
+            for j, c in current.items():
                 powers[j] = powers.get(j, 0) + 2 * a * c
                 powers[j + 1] = powers.get(j + 1, 0) + 2 * b * c
             T.append(powers)
         return T[1 : self.degree + 1]
 
     def change(self, shift: DoubleDouble, ratio: Array) -> DoubleDouble:
-        """T_k(shift + ratio·t) in T_0 … T_k of t, by the same recurrence on coefficients."""
+        """T_k(shift + ratio·t) in T_0(t) … T_k(t), by the same recurrence on coefficients."""
         p = self.degree + 1
         zero = shift.map(lambda a: jnp.zeros((p, *jnp.broadcast_shapes(a.shape, ratio.shape)), a.dtype))
         first = double_double.at_set(zero, 0, 1.0)
 
-        def times_x(c: DoubleDouble) -> DoubleDouble:
+        def times_argument(c: DoubleDouble) -> DoubleDouble:
             return shift * c + _times_t(c).scaled(ratio)
 
         def step(
             k: Any, state: tuple[DoubleDouble, DoubleDouble, DoubleDouble]
         ) -> tuple[DoubleDouble, DoubleDouble, DoubleDouble]:
-            rows, before, last = state
-            return double_double.at_set(rows, k, last), last, times_x(last).scaled(2) - before
+            rows, previous, current = state
+            following = times_argument(current).scaled(2) - previous
+            return double_double.at_set(rows, k, current), current, following
 
         rows = double_double.at_set(double_double.stack([zero] * p), 0, first)
-        return lax.fori_loop(1, p, step, (rows, first, times_x(first)))[0]
+        return lax.fori_loop(1, p, step, (rows, first, times_argument(first)))[0]
 
     def basis_in_features(self, p: int = 0) -> np.ndarray:
-        """Chebyshev polynomials in powers, T_k(x) = Σ_j K_kj x^j."""
+        """Chebyshev polynomials in powers of x, T_k(x) = Σ_j K_kj x^j."""
         K = np.zeros((self.degree + 1, self.degree + 1))
         for k in range(self.degree + 1):
             K[k, : k + 1] = np.polynomial.chebyshev.cheb2poly([0] * k + [1])
@@ -206,17 +215,22 @@ class Polynomial:
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear combination of given columns, y = θ₀ + θ₁ x₁ + … + θ_p x_p.
+    """A linear combination of the columns of x, y = θ₀ + θ₁ x₁ + … + θ_k x_k.
 
-    One observation of x is a vector: x is (n, p), shared by all data sets, or (n, p, …), one for each.
+    θ_j carries units of y / units of x_j. One observation of x is a vector: x has shape (n, k), shared by all
+    data sets, or (n, k, *batch).
 
     Args:
-        intercept: whether the constant θ₀ is part of it; without, y = θ₁ x₁ + … + θ_p x_p. A constant
-            column of your own in a shared x, or columns that add up to one, count as an intercept, as in
-            statsmodels: R², F and degrees of freedom are then those around the mean. That takes values
-            to look at: within `jit` they are around 0.
-        names: of the columns, for `Fit.names`, tables and contrasts as text; those of a data frame, or
-            x1, x2, …, if omitted.
+        intercept: whether to include the constant θ₀. With `intercept=False`, a constant column in a shared
+            x, or columns that add up to a constant, count as the intercept, as in statsmodels: R², F and
+            their degrees of freedom are then those around the mean. Within `jit`, where x has no values to
+            inspect, they are those around 0.
+        names: of the columns, for `Fit.names`, tables and contrasts as text. If omitted, those of the
+            DataFrame x, else x1, x2, …
+
+    Raises:
+        TypeError: if a name is not a string.
+        ValueError: if two names are equal; from `fit`, if their number is not that of the columns.
 
     >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     >>> Linear().predict(jnp.array([1.0, 2.0, 3.0]), x).tolist()
@@ -238,7 +252,7 @@ class Linear:
         return self.intercept
 
     def param_names(self, x_columns: int) -> tuple[str, ...]:
-        """`("intercept", "x1", "x2", …)`."""
+        """`("intercept", *names)`, or `("intercept", "x1", "x2", …)` if no names were given."""
         columns = self.names or tuple(f"x{j + 1}" for j in range(x_columns))
         if len(columns) != x_columns:
             raise ValueError(f"Linear has {len(columns)} names {columns}, and x has {x_columns} columns")
@@ -249,22 +263,22 @@ class Linear:
         return jnp.concatenate([jnp.ones_like(x[:, :1]), x], axis=1) if self.intercept else x
 
     def predict(self, params: Float[Array, "p *batch"], x: Array) -> Array:
-        """φ(x)ᵀθ for x of shape (n, k) shared or (n, k, …) own."""
+        """φ(x)ᵀθ, for x of shape (n, k), shared by all data sets, or (n, k, *batch)."""
         return jnp.einsum("nk...,k...->n...", self.features(x), params, precision=lax.Precision.HIGHEST)
 
     def basis(self, t: list[Number]) -> list[Number]:
-        """The features, one by one."""
+        """ψ(t) = (1, t₁, …, t_k), or t without an intercept."""
         return [double_double.ones_like(t[0]), *t] if self.intercept else list(t)
 
     def in_features(self, center: list[Array], scale: list[Array]) -> list[dict[int, Array]]:
         """t_k = −center_k / scale_k + x_k / scale_k; without an intercept every center is 0."""
-        each = list(zip(center, scale, strict=True))
+        columns = list(zip(center, scale, strict=True))
         if not self.intercept:
-            return [{k: 1 / s} for k, (_, s) in enumerate(each)]
-        return [{0: -c / s, k: 1 / s} for k, (c, s) in enumerate(each, start=1)]
+            return [{k: 1 / s} for k, (_, s) in enumerate(columns)]
+        return [{0: -c / s, k: 1 / s} for k, (c, s) in enumerate(columns, start=1)]
 
     def change(self, shift: DoubleDouble, ratio: Array) -> DoubleDouble:
-        """(1, shift + ratio·t) in terms of (1, t), with one shift and ratio per column."""
+        """(1, shift + ratio·t) in terms of (1, t), with one shift and one ratio per column."""
         first = int(self.intercept)
         p = ratio.shape[0] + first
         diagonal = jnp.ones((p, *ratio.shape[1:]), ratio.dtype).at[first:].set(ratio)
@@ -275,7 +289,7 @@ class Linear:
         return replace(R, hi=R.hi.at[jnp.arange(p), jnp.arange(p)].set(diagonal))
 
     def basis_in_features(self, p: int) -> np.ndarray:
-        """The basis is the features."""
+        """The identity: ψ = φ."""
         return np.eye(p)
 
 
@@ -284,13 +298,17 @@ class Features:
     """A linear combination of functions of x, y = θ₀ + θ₁ φ₁(x) + … + θ_k φ_k(x).
 
     θ_k carries units of y / units of φ_k. `fit`, `moments`, `predict` and the costs evaluate the functions,
-    in float64 where x is float64; the rest is `Linear` on their values.
+    in float64 if x is float64, and treat their values as the columns of `Linear`.
 
     Args:
-        function: x → (φ₁(x), …, φ_k(x)), a tuple of arrays of the shape of x, a pure JAX function. Programs
-            are compiled once per function object, so define it once.
+        function: maps x to the tuple (φ₁(x), …, φ_k(x)) of arrays, each of the shape of x; a pure JAX
+            function. JAX compiles it once per function object, so define it once, outside of loops.
         names: of the φ_k, for `Fit.names`, tables and contrasts as text.
-        intercept: whether the constant θ₀ is part of it.
+        intercept: whether to include the constant θ₀.
+
+    Raises:
+        TypeError: if the function is not callable or does not return a tuple.
+        ValueError: if it returns another number of arrays than there are names.
 
     >>> def waves(x):
     ...     return jnp.sin(x), jnp.cos(x)
@@ -311,35 +329,37 @@ class Features:
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise TypeError(f"Features takes a function of x as its first argument, got {self.function!r}")
+            raise TypeError(f"the first argument of Features is a function of x, got {self.function!r}")
         object.__setattr__(self, "names", _checked_names(self.names))
 
     @property
     def linear(self) -> Linear:
-        """The ansatz on the values of the functions."""
+        """The `Linear` ansatz whose columns are the values of the functions."""
         return Linear(self.intercept)
 
     def param_names(self, x_columns: int = 0) -> tuple[str, ...]:
-        """`("intercept", *names)`."""
+        """`("intercept", *names)`, or the names without an intercept."""
         return ("intercept", *self.names) if self.intercept else self.names
 
     def design(self, x: Any) -> Array:
-        """(φ₁(x), …, φ_k(x)) along axis 1, behind the observations."""
+        """φ₁(x), …, φ_k(x), stacked along axis 1."""
         x = x if isinstance(x, jax.Array | np.ndarray | dict | tuple) else np.asarray(x)
         values = in_own_precision(self.function)(x)
         if not isinstance(values, tuple | list):
             raise TypeError(
-                f"the function of Features returns a tuple of arrays, one for each of {self.names}; it "
-                f"returned {type(values).__name__}"
+                f"the function of Features must return a tuple of arrays, one for each of {self.names}; got "
+                f"{type(values).__name__}"
             )
         if len(values) != len(self.names):
-            raise ValueError(f"the function of Features returned {len(values)} arrays for names {self.names}")
+            raise ValueError(
+                f"the function of Features must return one array for each of {self.names}; got {len(values)}"
+            )
         if jnp.ndim(values[0]) == 0:
-            raise ValueError("Features takes x with an axis of observations, (n,)")
+            raise ValueError("Features takes x of shape (n,), with an axis of observations; got a number")
         return in_own_precision(jnp.stack)(values, axis=1)
 
     def features(self, x: Any) -> Array:
-        """φ(x) = (1, φ₁(x), …, φ_k(x)), without the 1 if there is no intercept."""
+        """φ(x) = (1, φ₁(x), …, φ_k(x)), without the constant 1 if there is no intercept."""
         return self.linear.features(self.design(x))
 
     def predict(self, params: Array, x: Any) -> Array:
@@ -348,15 +368,15 @@ class Features:
 
 
 def compiled_ansatz(ansatz: Any) -> Ansatz:
-    """The ansatz that programs are compiled for: `Linear` for `Features`, and without names.
+    """The ansatz as compiled programs take it: `Linear` for `Features`, and without names.
 
-    So other names compile nothing anew.
+    Names are not part of the program, so that a change of names compiles nothing.
     """
     return Linear(ansatz.intercept) if isinstance(ansatz, Features | Linear) else ansatz
 
 
 def design(ansatz: Any, x: Any) -> Any:
-    """The x that the compiled ansatz takes: the values of the functions of `Features`, else x itself."""
+    """The x of the compiled ansatz: the values of the functions of `Features`, otherwise x itself."""
     if isinstance(ansatz, Features):
         return ansatz.design(x)
     if isinstance(ansatz, Linear) and ansatz.names is not None and np.shape(x)[1:2] != (len(ansatz.names),):
@@ -372,20 +392,23 @@ def _checked_names(names: Any) -> tuple[str, ...] | None:
     if names is None:
         return None
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f'names are a tuple of text, such as ("slope", "curvature"); got {names!r}')
+        raise TypeError(f'names are a tuple of strings, such as ("slope", "curvature"); got {names!r}')
     if len(set(names)) < len(tuple(names)):
-        raise ValueError(f"names are different from each other; got {tuple(names)}")
+        raise ValueError(f"names must differ from each other; got {tuple(names)}")
     return tuple(names)
 
 
-def _in_a_loop(twice: DoubleDouble, first: list[DoubleDouble], count: int) -> list[DoubleDouble]:
-    """T_0 … T_{count−1}; written out, XLA computes each anew inside the next, 4^count times."""
+def _chebyshev_loop(two_t: DoubleDouble, first: list[DoubleDouble], count: int) -> list[DoubleDouble]:
+    """T_0 … T_{count−1} from 2t and T_0, T_1.
+
+    A loop, since XLA fuses an unrolled recurrence so that every T_k recomputes all before it, 4^count times.
+    """
 
     def step(
         k: Any, state: tuple[DoubleDouble, DoubleDouble, DoubleDouble]
     ) -> tuple[DoubleDouble, DoubleDouble, DoubleDouble]:
-        T, before, last = state
-        return double_double.at_set(T, k, last), last, twice * last - before
+        T, previous, current = state
+        return double_double.at_set(T, k, current), current, two_t * current - previous
 
     T = double_double.stack([first[0]] * count)
     T, *_ = lax.fori_loop(1, count, step, (T, *first))
@@ -394,14 +417,13 @@ def _in_a_loop(twice: DoubleDouble, first: list[DoubleDouble], count: int) -> li
 
 def _times_t(c: DoubleDouble) -> DoubleDouble:
     """Chebyshev coefficients of t·f from those of f, by 2 t T_k = T_{k+1} + T_{|k−1|}, up to degree p − 1."""
-
     up = c.map(lambda a: jnp.concatenate([jnp.zeros_like(a[:1]), a[:1], a[1:-1] / 2])[: a.shape[0]])
     down = c.map(lambda a: jnp.concatenate([a[1:] / 2, jnp.zeros_like(a[:1])]))
     return up + down
 
 
-def _facing(params: Array, x: Array) -> Array:
-    """x of shape (n,), with axes of length 1 to face the data sets of params."""
+def _with_batch_axes(params: Array, x: Array) -> Array:
+    """A shared x, (n,), reshaped to (n, 1, …) to broadcast against the data sets of params."""
     x = jnp.asarray(x)
-    shared = x.ndim == 1
-    return x.reshape(x.shape + (1,) * (params.ndim - 1)) if shared else x
+    is_shared = x.ndim == 1
+    return x.reshape(x.shape + (1,) * (params.ndim - 1)) if is_shared else x

@@ -1,4 +1,4 @@
-"""`fit`: check what came → estimate → `Fit`."""
+"""`fit`: check the arguments → estimate → `Fit`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from jaxreg.inference.result import Fit
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.solvers import user_cost
 from jaxreg.solvers.closed_form import ClosedForm
-from jaxreg.solvers.minimization import AtOnce, InTiles, facing, minimize, start_of
+from jaxreg.solvers.minimization import AtOnce, InTiles, least_squares_start, minimize, with_batch_axes
 from jaxreg.solvers.solver import Solver
 
 
@@ -49,49 +49,52 @@ def fit(
     progress: bool = False,
     **retired: Any,
 ) -> Fit:
-    """Fit y = f(θ, x) to every data set in one call: minimize S(θ) = Σ w ε(θ)² / Σ w.
+    """Fit y = f(θ, x) to every data set in one call: minimize S(θ) = Σ w ε(θ)² / Σ w, ε(θ) = y − f(θ, x).
 
-    Axis 0 of y is the observation, every further axis is data sets. float32 data are fitted in float32,
-    float64 data in float64 without a change of any JAX setting; the dtype of y decides.
+    Axis 0 of y is the observation; every further axis is data sets, here called `*batch`. The dtype of y is
+    that of the results: float32 data are fitted in float32 and float64 data in float64, without a change of
+    any JAX setting.
 
     Args:
-        x: (n,) shared by all data sets or, shaped as y, each data set's own; where the ansatz takes
-            vectors, (n, k) or (n, k, *batch). One y on many x: `y = np.broadcast_to(y[:, None], x.shape)`,
-            which copies nothing. An x of more digits than y is rounded to its dtype; where that would spoil
-            the spacing of x, an error says so.
-        y: (n, *batch). NaN is a gap, as is an element that a NumPy masked array masks. Arrays, lists, data
-            frames, xarray's DataArrays; float32, float64, integers and booleans. float16 and bfloat16 are
-            refused: three digits are too few to fit in.
+        x: (n,), shared by all data sets, or (n, *batch), an x for each data set. For an ansatz of vectors,
+            such as `Linear`, (n, k) or (n, k, *batch). To fit one y on many x, pass
+            `np.broadcast_to(y[:, None], x.shape)` as y, which copies nothing. x is rounded to the dtype of
+            y; a ValueError is raised if that would noticeably change its spacing.
+        y: (n, *batch): arrays, lists, DataFrames or DataArrays of float32, float64, integers or booleans.
+            NaN is a gap, as are masked elements of NumPy's masked arrays and missing values of pandas.
+            float16 and bfloat16 are refused, since three digits are too few for a fit.
         ansatz: `Line()`, `Polynomial(degree)`, `Linear(intercept=True)` or `Features(function, names)`.
-        cost: `mean_squared_error` or any function with its signature. Numbers that are to be differentiated
-            or to change without compiling anew, such as the strength of a penalty, are leaves of a
-            pytree that is called: `jax.tree_util.Partial(ridge, strength=0.1)`. It gets x and params in the
-            units of the data, in float64.
-        solver: `ClosedForm()` if omitted, or `GradientDescent(...)`, which any other cost needs.
-        weights: inverse variances of the observations, (n,) or (n, *batch). Weight 0 is a gap, and so is
-            a subnormal one.
-        sigma: their standard deviations instead, weights = 1/sigma².
-        nan_policy: "omit" leaves NaN out data set by data set, "propagate" gives data sets with a NaN
-            the status `invalid_data`, "raise" raises a ValueError.
-        cov_type: the covariance of bse and all tests. "nonrobust": one variance for all observations of a
-            data set (divided by the weight); "HC0" to "HC3": a variance of its own for each;
-            `Cluster(groups)`: any correlation within groups; `HAC(maxlags)`: between observations that follow
-            each other. All but the first take one more pass over the data, and are those of statsmodels.
-        use_t: whether params are tested with Student's t or with the normal distribution. If omitted, as in
-            statsmodels, t with a nonrobust covariance and normal otherwise.
-        block_size: how many data sets are worked on at once. "auto" bounds the memory: arrays that are
-            not on the device, NumPy arrays, memory maps and whatever else gives numbers when it is sliced
-            (h5py, zarr, dask), are read and copied block by block, the next while the present one is
-            fitted. The results are the same whatever it is (on an accelerator but for the last bits of a
-            shared design of many columns).
+        cost: `mean_squared_error`, or any function with its signature, which is called with x and params in
+            the units of the data. Numbers that change between calls or are differentiated, such as the
+            strength of a penalty, belong in the leaves of a callable pytree, such as
+            `jax.tree_util.Partial(ridge, strength=0.1)`.
+        solver: `ClosedForm()` if omitted, or `GradientDescent(...)`, which every other cost needs.
+        weights: inverse variances of the observations, (n,) or (n, *batch). An observation of weight 0 (or
+            of a subnormal weight) is a gap.
+        sigma: standard deviations of the observations, in place of weights = 1/sigma².
+        nan_policy: "omit": leave out NaN, in each data set separately. "propagate": data sets with a NaN
+            get the status `invalid_data`. "raise": raise a ValueError.
+        cov_type: the covariance used for bse and all tests. "nonrobust": all observations of a data set have
+            one variance (divided by their weight). "HC0" to "HC3": each has a variance of its own.
+            `Cluster(groups)`: errors correlate within groups. `HAC(maxlags)`: errors of successive
+            observations correlate. All but "nonrobust" take a second pass over the data; the numbers are
+            those of statsmodels.
+        use_t: whether params are tested with Student's t instead of the normal distribution. If omitted,
+            True for a nonrobust covariance and False otherwise, as in statsmodels.
+        block_size: number of data sets in memory at once. "auto" bounds the memory: arrays that are not on
+            the device (NumPy arrays, memory maps, and other arrays that are read by slicing, such as those of
+            h5py, zarr and dask) are read block by block, the next block while the present one is fitted. The
+            results do not depend on it (except, on an accelerator, in the last bits for a shared design of
+            many columns).
         progress: whether to show a progress bar over the blocks (needs tqdm).
 
     Returns:
-        `Fit`. A data set that cannot be fitted has a `status` and NaN, and does not affect the others; see
-        `fit(...).describe()`. float64 results are NumPy arrays where JAX's 64-bit switch is off.
+        `Fit`. A data set that cannot be fitted has NaN params and a `status` that says why, and does not
+        affect the others; see `Fit.describe`. float64 results are NumPy arrays if JAX's 64-bit switch is off.
 
     Raises:
-        ValueError, TypeError: shapes, dtypes or options that do not fit together.
+        ValueError, TypeError: if shapes, dtypes or options do not fit together. Bad values in the data never
+            raise, unless `nan_policy="raise"`.
 
     Source: seed paper, equations 6, 7, 14 and 15.
 
@@ -117,25 +120,25 @@ def fit(
         estimate = _least_squares(task, source, block_size, progress)
     elif isinstance(solver, ClosedForm):
         raise ValueError(
-            "the closed form exists for mean_squared_error alone; for another cost pass "
-            "solver=GradientDescent(), such as GradientDescent(optax.adam, steps=1000)"
+            "ClosedForm minimizes mean_squared_error only; for another cost pass solver=GradientDescent(), "
+            "such as GradientDescent(optax.adam, steps=1000)"
         )
     else:
         source = replace(source, integers_keep_origin=False)
-        estimate = _minimum(task, cost, source, block_size, progress)
+        estimate = _minimize_cost(task, cost, source, block_size, progress)
     name = "nonrobust" if covariance is None else covariance.name
     use_t = covariance is None if use_t is None else use_t
     return Fit(Fitted(estimate, compiled, name, use_t, constant_column(source)), ansatz, labels)
 
 
 def _without_precision(solver: Solver) -> Solver:
-    """The solver that programs are compiled with, one for every precision."""
+    """The solver as compiled programs take it, one for all precisions."""
     return ClosedForm() if isinstance(solver, ClosedForm) else solver
 
 
 @in_own_precision
 def _least_squares(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
-    """Block by block where there are values to look at, else as one operation."""
+    """Least squares: block by block for concrete values, and as one operation within transformations."""
     if not _has_values(source, task.solver):
         operands = Operands(*source.whole(), task.solver, task.covariance)
         return operation.estimate(task.ansatz, task.precision == "certified", operands).estimate
@@ -147,37 +150,41 @@ def _least_squares(task: Task, source: Source, block_size: Any, progress: bool) 
 
 
 @in_own_precision
-def _minimum(task: Task, cost: Cost, source: Source, block_size: Any, progress: bool) -> Estimate:
-    """The same for a cost of the user."""
-    own = user_cost.as_pytree(cost, task.ansatz, source)
-    if not _has_values(source, task.solver, own):
-        operands = Operands(*source.whole(), task.solver, task.covariance, facing(own, len(source.batch)))
+def _minimize_cost(task: Task, cost: Cost, source: Source, block_size: Any, progress: bool) -> Estimate:
+    """The minimum of a cost of the user: block by block for concrete values, otherwise as one operation."""
+    cost_pytree = user_cost.as_pytree(cost, task.ansatz, source)
+    if not _has_values(source, task.solver, cost_pytree):
+        cost_operand = with_batch_axes(cost_pytree, len(source.batch))
+        operands = Operands(*source.whole(), task.solver, task.covariance, cost_operand)
         return minimize(task.ansatz, task.precision == "certified", operands).estimate
-    wide = jax.config.read("jax_enable_x64")
-    place, postprocess = (host, InTiles(own, wide)) if source.is_on_host else (device, AtOnce(own, wide))
-    of_block = partial(place.compute, replace(task, finish=start_of, postprocess=postprocess))
-    return in_blocks(of_block, source, block_size, progress)
+    x64 = jax.config.read("jax_enable_x64")
+    if source.is_on_host:
+        place, postprocess = host, InTiles(cost_pytree, x64)
+    else:
+        place, postprocess = device, AtOnce(cost_pytree, x64)
+    task = replace(task, finish=least_squares_start, postprocess=postprocess)
+    return in_blocks(partial(place.compute, task), source, block_size, progress)
 
 
 def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz | Features = Line()) -> Moments:
-    """The moments of every data set, in one pass over the data.
+    """The moments ⟨φφᵀ⟩, ⟨φy⟩ and ⟨y²⟩ of every data set, in one pass over the data.
 
-    ⟨a⟩ = Σ w a / Σ w over the valid observations of a data set: those at which neither x nor y is NaN
-    and the weight is not 0. Where the params would feel their rounding, the sums are carried to twice the
-    digits of float64, as in `fit`.
+    ⟨a⟩ = Σ w a / Σ w over the valid observations of a data set: those with a weight other than 0 and without
+    NaN in x or y. Data sets where rounding would be noticeable in the params are summed in double-double, as
+    in `fit`.
 
     Args:
-        x: (n,) shared or (n, *batch) own; (n, k) or (n, k, *batch) where the ansatz takes vectors.
-        y: (n, *batch), data sets behind the observations; its dtype decides, as in `fit`.
-        weights: inverse variances, (n,) shared or (n, *batch) own.
-        ansatz: whose features φ are averaged.
+        x: (n,), shared by all data sets, or (n, *batch); (n, k) or (n, k, *batch) for an ansatz of vectors.
+        y: (n, *batch); its dtype is that of the results, as in `fit`.
+        weights: inverse variances, (n,) or (n, *batch).
+        ansatz: with the features φ that are averaged.
 
     Returns:
-        `Moments`, differentiable in x, y and weights. Data sets with an infinite value or an impossible
-        weight are marked `invalid`.
+        `Moments`, differentiable in x, y and weights. Data sets with an infinite value, or a negative or NaN
+        weight, are marked `invalid`.
 
     Raises:
-        ValueError, TypeError: shapes or dtypes that do not fit together.
+        ValueError, TypeError: if shapes or dtypes do not fit together.
     """
     check_dims(x, y, weights)
     compiled = compiled_ansatz(ansatz)
@@ -193,8 +200,8 @@ def _moments(ansatz: Ansatz, source: Source) -> Moments:
     return in_blocks(partial(place.compute, task), source, "auto", progress=False)
 
 
-def _has_values(source: Source, *others: Any) -> bool:
-    """Whether there are values to look at, and no array lies on several devices."""
-    inside_of_jit = isinstance(jnp.zeros(()), Tracer)
-    traced = source.is_traced or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(others))
-    return not traced and not inside_of_jit and not source.is_distributed
+def _has_values(source: Source, *pytrees: Any) -> bool:
+    """Whether all values are concrete and on one device, so that the eager caller can inspect them."""
+    is_inside_jit = isinstance(jnp.zeros(()), Tracer)
+    is_traced = source.is_traced or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(pytrees))
+    return not is_traced and not is_inside_jit and not source.is_distributed

@@ -43,7 +43,7 @@ MISTAKES = {
     "objects": (TypeError, r"y holds numbers as objects; pass float32", (X, Y.astype(object)), {}),
     "None": (TypeError, r"y holds None; pass NaN", (X, [1.0, None, 3, 4, 5]), {}),
     "anything": (TypeError, r"y holds objects \(dict\); pass real", (X, [{}, 1, 2, 3, 4]), {}),
-    "ragged": (ValueError, r"y is no array of numbers.*inhomogeneous", (X, [[1, 2], [3]]), {}),
+    "ragged": (ValueError, r"y is not an array of numbers.*inhomogeneous", (X, [[1, 2], [3]]), {}),
     "dates": (TypeError, r"x holds times \(datetime.date\); pass numbers", (DATES, Y), {}),
     "datetimes": (TypeError, r"x holds times \(datetime.datetime\).*np.timedelta64\(1", (DATETIMES, Y), {}),
     "timedeltas": (
@@ -58,7 +58,7 @@ MISTAKES = {
     "cftime": (TypeError, r"x holds times \(cftime.*\).*cftime.date2num", (NOLEAP, Y), {}),
     "sparse x": (TypeError, r"x is a sparse csr_array", (scipy.sparse.csr_array(Y), X), {"ansatz": Linear()}),
     "sparse y": (TypeError, r"y is a sparse coo_matrix", (X, scipy.sparse.coo_matrix(Y)), {}),
-    "half": (TypeError, r"y is float16; pass float32 or float64", (X, Y.astype("f2")), {}),
+    "half": (TypeError, r"y is float16.*pass float32 or float64", (X, Y.astype("f2")), {}),
     "half weights": (TypeError, "weights is float16", (X, Y), {"weights": X.astype("f2")}),
     "both weights": (ValueError, "weights and sigma; pass one", (X, Y), {"weights": X, "sigma": X}),
     "weights": (ValueError, r"weights has shape \(4,\).*\(5,\)", (X, Y), {"weights": X[:4]}),

@@ -122,10 +122,10 @@ def test_integers_in_a_design_of_several_columns(rng, seconds):
 def test_without_an_intercept_no_origin_can_be_taken_out(seconds, kind):
     x = seconds[:, None]
     x = xr.DataArray(x, dims=("time", "column")) if kind == "DataArray" else given_as(kind, x)
-    with pytest.raises(ValueError, match=r"x is int32 and y float32, in which x is off by up to"):
+    with pytest.raises(ValueError, match=r"x is int32 and y float32, which would round x by up to"):
         fit(x, np.arange(N, dtype="f4"), ansatz=Linear(intercept=False))
 
 
 def test_differences_that_float32_rounds_are_an_error():
-    with pytest.raises(ValueError, match="x is int64 and y float32, in which x is off by up to"):
+    with pytest.raises(ValueError, match="x is int64 and y float32, which would round x by up to"):
         fit(NANOSECONDS + np.arange(4), np.arange(4, dtype="f4"))

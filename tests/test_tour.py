@@ -103,4 +103,4 @@ def test_a_file_is_no_folder(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
-    assert f"--plots names a folder, and {file} is a file" in capsys.readouterr().err
+    assert f"--plots takes a folder, and {file} is a file" in capsys.readouterr().err

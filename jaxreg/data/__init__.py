@@ -1,1 +1,1 @@
-"""What came in: checks, columns, integers, files and example data."""
+"""The arguments of `fit` and files: checks, conversion to columns, labels, readers and example data."""

@@ -1,4 +1,4 @@
-"""Integers into floats: an origin is taken out first where a float would round what tells them apart."""
+"""Integers to floats: an origin is subtracted first where rounding would change their differences."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from jax.core import Tracer
 
 
 def floats_and_origin(a: Any, dtype: np.dtype) -> tuple[Any, Any]:
-    """(a − origin, origin) in a float dtype, an origin per data set, or (a, None) where a is exact as it is.
+    """(a − origin, origin) in a float dtype, with an origin per data set, or (a, None) if a is exact in it.
 
-    The origin is near the first observation and exact in the dtype (in float64 for JAX's 64-bit integers);
-    the difference is that of integers, rounded once. Data sets that are exact as they are have the origin 0.
+    The origin is near the first observation and exact in the dtype (in float64 for JAX's 64-bit integers).
+    The difference is taken between integers and rounded once. Data sets that are exact in the dtype have
+    the origin 0.
 
     Args:
         a: integers, (n, ...).
-        dtype: of floats.
+        dtype: a float dtype.
     """
     bits = 8 * a.dtype.itemsize
     signed = jnp.issubdtype(a.dtype, jnp.signedinteger)
@@ -34,10 +35,10 @@ def floats_and_origin(a: Any, dtype: np.dtype) -> tuple[Any, Any]:
     if not isinstance(exact, Tracer) and exact.all():
         return a.astype(dtype), None
     origin = xp.where(exact, a.dtype.type(0), (a[0] >> excess) << excess)
-    whole, half = (jnp.int32 if bits == 32 else jnp.int64), bits // 2
+    integer, half = (jnp.int32 if bits == 32 else jnp.int64), bits // 2
     wide = np.float64 if xp is np or bits == 64 else dtype
-    # Halves of the bits, whose differences neither overflow nor are rounded.
-    high = (a >> half).astype(whole) - (origin >> half).astype(whole)
-    low = (a & (2**half - 1)).astype(whole) - (origin & (2**half - 1)).astype(whole)
-    away = high.astype(wide) * 2.0**half + low.astype(wide)
-    return away.astype(dtype), origin.astype(origin_dtype)
+    # Subtract the upper and the lower half of the bits separately: the differences are exact.
+    high = (a >> half).astype(integer) - (origin >> half).astype(integer)
+    low = (a & (2**half - 1)).astype(integer) - (origin & (2**half - 1)).astype(integer)
+    difference = high.astype(wide) * 2.0**half + low.astype(wide)
+    return difference.astype(dtype), origin.astype(origin_dtype)

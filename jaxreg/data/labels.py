@@ -1,4 +1,4 @@
-"""Labels of the data sets: dimensions and coordinates that came with y, and names that came with x."""
+"""Labels of the data sets: dimensions and coordinates of y, and names of the columns of x."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Names of axes, data sets and columns; equal where all of them are.
+    """Dimensions and coordinates of the data sets, and names of the columns of x.
 
     Attributes:
         dims: a name for every axis of the data sets, or None.
-        coords: name → (names of axes, labels), as xarray takes coordinates.
+        coords: name → (dimensions, values), as xarray takes coordinates.
         columns: the names of the columns of x, or None.
     """
 
@@ -23,40 +23,41 @@ class Labels:
     columns: tuple[str, ...] | None = None
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Labels) or self._key() != other._key():
+        if not isinstance(other, Labels) or self._hashable() != other._hashable():
             return False
         pairs = zip(self.coords.values(), other.coords.values(), strict=True)
         return all(np.array_equal(a[1], b[1]) for a, b in pairs)
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(self._hashable())
 
-    def _key(self) -> tuple[Any, ...]:
-        shapes = tuple((name, dims, np.shape(labels)) for name, (dims, labels) in self.coords.items())
+    def _hashable(self) -> tuple:
+        """All but the values of the coordinates."""
+        shapes = tuple((name, dims, np.shape(values)) for name, (dims, values) in self.coords.items())
         return self.dims, shapes, self.columns
 
     def at(self, index: tuple[Any, ...], shape: tuple[int, ...]) -> Labels:
-        """Labels of an indexed fit: kept where every entry of the index is an integer or a slice."""
+        """Labels of an indexed fit; without dimensions unless the index is of integers and slices only."""
         if self.dims is None or not all(isinstance(i, int | np.integer | slice) for i in index):
             return replace(self, dims=None, coords={})
         index = (*index, *(slice(None),) * (len(shape) - len(index)))
-        by_dim = dict(zip(self.dims, index, strict=True))
-        kept = tuple(dim for dim, i in by_dim.items() if isinstance(i, slice))
+        index_of = dict(zip(self.dims, index, strict=True))
+        remaining = tuple(dim for dim, i in index_of.items() if isinstance(i, slice))
         coords = {}
-        for name, (dims, labels) in self.coords.items():
-            rest = tuple(dim for dim in dims if dim in kept)
-            coords[name] = (rest, np.asarray(np.asarray(labels)[tuple(by_dim[dim] for dim in dims)]))
-        return replace(self, dims=kept, coords=coords)
+        for name, (dims, values) in self.coords.items():
+            own_dims = tuple(dim for dim in dims if dim in remaining)
+            coords[name] = (own_dims, np.asarray(values)[tuple(index_of[dim] for dim in dims)])
+        return replace(self, dims=remaining, coords=coords)
 
 
 def labels_of(x: Any, y: Any, x_is_vector: bool) -> Labels:
-    """The labels of xarray's DataArrays and of the DataFrames of pandas and polars; none of other arrays."""
-    dims, coords = _of_data_sets(y)
+    """The labels of xarray's DataArrays and of DataFrames of pandas and polars; empty for other arrays."""
+    dims, coords = _dims_and_coords(y)
     return Labels(dims, coords, _column_names(x) if x_is_vector else None)
 
 
 def check_dims(x: Any, y: Any, weights: Any) -> None:
-    """Raise where a DataArray has its observations on another axis than axis 0 of y."""
+    """Raise if the dimensions of DataArrays contradict the order of the axes of y."""
     dims, x_dims = _dims(y), _dims(x)
     if dims is None:
         return
@@ -66,17 +67,20 @@ def check_dims(x: Any, y: Any, weights: Any) -> None:
             f"the observation: pass y.transpose({x_dims[0]!r}, ...)"
         )
     for name, array in (("x", x), ("weights", weights)):
-        others = _dims(array)
-        if others is not None and others != dims and sorted(others) == sorted(dims):
-            raise ValueError(f"{name} has dimensions {others} and y {dims}: pass {name}.transpose(*y.dims)")
+        array_dims = _dims(array)
+        if array_dims is not None and array_dims != dims and sorted(array_dims) == sorted(dims):
+            raise ValueError(
+                f"{name} has dimensions {array_dims} and y {dims}: pass {name}.transpose(*y.dims)"
+            )
 
 
 def _dims(a: Any) -> tuple[str, ...] | None:
-    """The dimensions of xarray's DataArray; None of other arrays."""
+    """The dimensions of xarray's DataArray; None for other arrays."""
     return tuple(map(str, a.dims)) if hasattr(a, "dims") and hasattr(a, "coords") else None
 
 
-def _of_data_sets(y: Any) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
+def _dims_and_coords(y: Any) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
+    """Dimensions and coordinates of the data sets; columns of a DataFrame are the dimension "data_set"."""
     dims = _dims(y)
     if dims is not None:
         coords = {str(name): (tuple(map(str, c.dims)), c.values) for name, c in y.coords.items()}
@@ -86,7 +90,7 @@ def _of_data_sets(y: Any) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
 
 
 def _column_names(table: Any) -> tuple[str, ...] | None:
-    """The columns of a data frame, as text."""
+    """The column names of a DataFrame as strings; None for other arrays."""
     if not hasattr(table, "columns") or len(getattr(table, "shape", ())) != 2:
         return None
     return tuple(map(str, table.columns))

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what a user can do about those that cannot."""
+"""Output files: checked before any work is done, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Any
 
 
 class UserError(Exception):
-    """What a user can do something about, in one sentence."""
+    """An error that the user of the command line can correct; the message is one sentence."""
 
 
 def check_output(path: Path, suffixes: Collection[str], source: str) -> None:
-    """Raise, before any work, where nothing can be written or where it would replace what is read.
+    """Raise, before any work is done, if the file cannot be written or would replace the input.
 
     Args:
         path: the file to be written.
-        suffixes: those of its format.
-        source: the file that is read.
+        suffixes: the file name extensions of its format.
+        source: the input file.
     """
     if path.suffix.lower() not in suffixes:
         formats = ", ".join(suffixes)
-        raise UserError(f"the name of {path} does not say a format that can be written there: {formats}")
+        raise UserError(f"{path} does not end in the extension of a format that can be written: {formats}")
     if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent} to write {path.name} into")
+        raise UserError(f"cannot write {path.name}: there is no folder {path.parent}")
     if path.is_dir():
-        raise UserError(f"{path} is a folder; name a file")
+        raise UserError(f"{path} is a folder; pass the name of a file")
     if path.exists() and Path(source).exists() and path.samefile(source):
-        raise UserError(f"{path} is the file that is read; name another one to write to")
+        raise UserError(f"{path} is the input file; pass another name for the output")
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside the path and move into place, so that the file is whole or not there."""
+    """Write a temporary file beside the path and rename it, so that no incomplete file is left behind."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
     os.close(handle)
     try:
         write(Path(temporary))
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp's files are for their owner alone
+        os.chmod(temporary, 0o666 & ~mask)  # files of mkstemp are readable by their owner only
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What came into `fit`, checked and brought to one dtype and to columns."""
+"""The data of `fit`: checked, and converted block by block to columns of one dtype."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from jaxreg.numerics.precision import in_own_precision, power_of_two
 
 
 class Columns(NamedTuple):
-    """Data sets as they are computed with, in the dtype of the results; axes of length 1 are shared.
+    """Data sets as the engine takes them, in the dtype of the results; a shared x has batch axes of length 1.
 
     Attributes:
         x: (n, *batch), or (n, k, *batch) where one observation is a vector.
         y: (n, *batch).
         weights: (n, *batch), or None.
-        sigma_unit: the weights are (sigma_unit / sigma)², (*batch); None where weights were given.
-        x_origin: what was taken out of integers, (*batch) or (k, *batch); None of floats.
-        y_origin: the same, (*batch).
+        sigma_unit: the weights are (sigma_unit / sigma)², (*batch); None if sigma was not given.
+        x_origin: subtracted from integer x, (*batch) or (k, *batch); None if nothing was.
+        y_origin: subtracted from integer y, (*batch); None if nothing was.
     """
 
     x: Any
@@ -43,17 +43,17 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """The checked arguments of `fit`, read when some of their data sets are asked for.
+    """The checked arguments of `fit`, whose values are read block by block.
 
     Attributes:
-        x: numbers, or what gives numbers when it is sliced, such as a file.
+        x: an array, or an array-like that is read by slicing, such as a dataset of a file.
         y: the same.
-        weights: the same, or sigma, or None.
-        weights_are_sigma: which of them.
-        nan_policy: what becomes of NaN.
-        ansatz: whether x is a vector.
+        weights: the same, of weights or of sigma; None if both are omitted.
+        weights_are_sigma: whether `weights` holds sigma.
+        nan_policy: "omit", "propagate" or "raise".
+        ansatz: the compiled ansatz, see `compiled_ansatz`.
         dtype: of the results.
-        integers_keep_origin: whether an origin is taken out of integers that floats would round.
+        integers_keep_origin: whether an origin is subtracted from integers that floats would round.
     """
 
     x: Any
@@ -67,114 +67,114 @@ class Source:
 
     @property
     def batch(self) -> tuple[int, ...]:
-        """The shape that the data sets came in."""
+        """The shape of the data sets."""
         return self.y.shape[1:]
 
     @property
     def x_is_shared(self) -> bool:
-        """Whether x lacks the axes of the data sets."""
+        """Whether all data sets share x, which then has no batch axes."""
         return self.x.ndim == 1 + self.ansatz.x_is_vector
 
     @property
     def is_traced(self) -> bool:
-        """Whether there are no values to look at."""
+        """Whether an array has no concrete values."""
         return any(isinstance(a, Tracer) for a in (self.x, self.y, self.weights))
 
     @property
     def is_on_host(self) -> bool:
-        """Whether the data are computed where they are looked at: on the CPU, on one device."""
-        return _default_platform() == "cpu" and all(map(is_on_host, self._on_devices))
+        """Whether the CPU computes, and all JAX arrays are on its default device."""
+        return _default_platform() == "cpu" and all(map(is_on_host, self._jax_arrays))
 
     @property
     def is_distributed(self) -> bool:
-        """Whether an array lies on several devices."""
-        return any(len(a.devices()) > 1 for a in self._on_devices)
+        """Whether an array is on several devices."""
+        return any(len(a.devices()) > 1 for a in self._jax_arrays)
 
     @property
-    def _on_devices(self) -> list[jax.Array]:
+    def _jax_arrays(self) -> list[jax.Array]:
         return [a for a in (self.x, self.y, self.weights) if isinstance(a, jax.Array)]
 
     @property
     def is_in_place(self) -> bool:
-        """Whether what the data sets own is arrays where it is computed, used as they are; no memory map."""
+        """Whether all batched arrays are in memory of the computing device and need no conversion."""
         if self.weights_are_sigma or self.nan_policy != "omit":
             return False
 
-        def as_it_is(a: Any) -> bool:
-            on_host = self.is_on_host and type(a) is np.ndarray and a.dtype == self.dtype
-            return isinstance(a, jax.Array) or on_host
+        def needs_no_copy(a: Any) -> bool:
+            is_host_array = self.is_on_host and type(a) is np.ndarray and a.dtype == self.dtype
+            return isinstance(a, jax.Array) or is_host_array
 
-        return all(as_it_is(a) for a in self._owned)
+        return all(needs_no_copy(a) for a in self._batched_arrays)
 
     @property
     def bytes_per_column(self) -> int:
-        """How much memory a data set takes."""
-        numbers = sum(math.prod(a.shape) for a in self._owned)
-        return max(1, numbers // math.prod(self.batch)) * self.dtype.itemsize
+        """Memory of a data set."""
+        size = sum(math.prod(a.shape) for a in self._batched_arrays)
+        return max(1, size // math.prod(self.batch)) * self.dtype.itemsize
 
     @property
-    def _owned(self) -> list[Any]:
-        """The arrays that have an entry for every data set."""
-        owned = [self.y] if self.x_is_shared else [self.x, self.y]
-        return owned if self.weights is None or self.weights.ndim == 1 else [*owned, self.weights]
+    def _batched_arrays(self) -> list[Any]:
+        """The arrays that have entries for each data set."""
+        batched = [self.y] if self.x_is_shared else [self.x, self.y]
+        return batched if self.weights is None or self.weights.ndim == 1 else [*batched, self.weights]
 
     def whole(self) -> Columns:
-        """All data sets, with the axes they came with."""
+        """All data sets, with the batch axes of y."""
         x, y, w = (a if a is None or _is_array(a) else _read(a) for a in (self.x, self.y, self.weights))
         return self._columns(x, y, w)
 
     def columns(self, first: int, last: int) -> Columns:
-        """Some data sets, counted along the flattened axes of y behind the first; on the host as NumPy's."""
+        """Data sets first … last − 1 along the flattened batch axes of y; NumPy arrays on the host."""
 
-        def cut(a: Any) -> Any:
-            if a is None or not any(a is own for own in self._owned):
-                return a if a is None else self._there(a)
-            return self._cut(a, first, last)
+        def block(a: Any) -> Any:
+            if a is None or not any(a is batched for batched in self._batched_arrays):
+                return a if a is None else self._to_host(a)
+            return self._slice(a, first, last)
 
-        columns = self._columns(cut(self.x), cut(self.y), cut(self.weights), axes=1)
-        return jax.tree.map(self._there, columns)
+        columns = self._columns(block(self.x), block(self.y), block(self.weights), axes=1)
+        return jax.tree.map(self._to_host, columns)
 
-    def _there(self, a: Any) -> Any:
-        """An array as NumPy's; an accelerator's stays where it is."""
+    def _to_host(self, a: Any) -> Any:
+        """The array as a NumPy array; arrays on an accelerator stay there."""
         return a if isinstance(a, jax.Array) and not self.is_on_host else np.asarray(a)
 
-    def _cut(self, a: Any, first: int, last: int) -> Any:
-        """Columns of one array; of a grid, the rows of the grid that hold them are read."""
+    def _slice(self, a: Any, first: int, last: int) -> Any:
+        """Columns of one array; a dataset of a file is read in full rows of the first batch axis."""
         axis = a.ndim - len(self.batch)
         if isinstance(a, jax.Array) or type(a) is np.ndarray:
-            a = self._there(a)
+            a = self._to_host(a)
             flat = a.reshape(*a.shape[:axis], -1)
             return flat if last - first == flat.shape[-1] else flat[..., first:last]
-        row = math.prod(self.batch[1:])
-        rows = slice(first // row, -(-last // row))
-        held = np.asarray(a[(slice(None),) * axis + (rows,)])
-        start = first - rows.start * row
-        return held.reshape(*held.shape[:axis], -1)[..., start : start + last - first]
+        row_size = math.prod(self.batch[1:])
+        rows = slice(first // row_size, -(-last // row_size))
+        values = np.asarray(a[(slice(None),) * axis + (rows,)])
+        start = first - rows.start * row_size
+        return values.reshape(*values.shape[:axis], -1)[..., start : start + last - first]
 
     def _columns(self, x: Any, y: Any, w: Any, axes: int | None = None) -> Columns:
         axes = len(self.batch) if axes is None else axes
 
-        def facing(a: Any, own_axes: int) -> Any:
-            """With axes of length 1 for the data sets, where it has none."""
+        def with_batch_axes(a: Any, own_axes: int) -> Any:
+            """Append batch axes of length 1 if a has none."""
             return a.reshape(*a.shape, *(1,) * axes) if a.ndim == own_axes else a
 
-        x, x_origin = self._floats(x, "x", 1 + self.ansatz.x_is_vector)
-        y, y_origin = self._floats(y, "y", 1)
+        x, x_origin = self._floats(x, "x")
+        y, y_origin = self._floats(y, "y")
         w = None if w is None else cast(w, self.dtype)
         sigma_unit = None
         if self.weights_are_sigma:
             w, sigma_unit = in_own_precision(_inverse_variance)(w)
         if self.nan_policy == "raise":
             _raise_on_nan(x, y, w)
-        elif self.nan_policy == "propagate":  # an infinite value marks its data set as invalid
+        elif self.nan_policy == "propagate":  # an infinite value makes its data set invalid
             x, y = in_own_precision(jax.tree.map)(_nan_to_inf, (x, y))
-        x, w = facing(x, 1 + self.ansatz.x_is_vector), None if w is None else facing(w, 1)
-        x_origin = None if x_origin is None else facing(x_origin, int(self.ansatz.x_is_vector))
-        sigma_unit = None if sigma_unit is None else facing(sigma_unit, 0)
+        x, w = with_batch_axes(x, 1 + self.ansatz.x_is_vector), None if w is None else with_batch_axes(w, 1)
+        x_origin = None if x_origin is None else with_batch_axes(x_origin, int(self.ansatz.x_is_vector))
+        sigma_unit = None if sigma_unit is None else with_batch_axes(sigma_unit, 0)
         return Columns(x, y, w, sigma_unit, x_origin, y_origin)
 
-    def _floats(self, a: Any, name: str, axes: int) -> tuple[Any, Any]:
-        """Floats, and what was taken out of integers that floats would round."""
+    def _floats(self, a: Any, name: str) -> tuple[Any, Any]:
+        """Floats, and the origin that was subtracted from integers that floats would round."""
         if isinstance(a, jax.Array) and not isinstance(a, Tracer) and is_on_host(a):
             a = np.asarray(a)
         is_integer = jnp.issubdtype(a.dtype, jnp.integer)
@@ -189,13 +189,13 @@ class Source:
 
 
 def _as_numpy(a: Any) -> Any:
-    """The values of an array on one device, where there are some."""
+    """A concrete JAX array on one device as a NumPy array; others as they are."""
     has_values = isinstance(a, jax.Array) and not isinstance(a, Tracer) and len(a.devices()) == 1
     return np.asarray(a) if has_values else a
 
 
 def is_on_host(a: jax.Array) -> bool:
-    """Whether it is on the CPU alone, and there on the device that is used if none is named."""
+    """Whether the array is on the default device of the CPU, and on no other."""
     (device, *others) = a.devices()
     return not others and device.platform == "cpu" and _default_device() in (device, "cpu")
 
@@ -218,7 +218,7 @@ def _read(a: Any) -> np.ndarray:
 
 
 def source_of(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz: Ansatz) -> Source:
-    """The arguments of `fit`, or an error that says what to pass."""
+    """The arguments of `fit` as a `Source`, or an error that says what to pass instead."""
     if weights is not None and sigma is not None:
         raise ValueError("got weights and sigma; pass one of them (weights = 1/sigma²)")
     x, y = as_array(x, "x"), as_array(y, "y")
@@ -226,14 +226,16 @@ def source_of(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz:
     check_shapes(x, y, ansatz)
     w = checked_weights(weights, sigma, y)
     if not isinstance(x, np.ndarray | jax.Array) and x.ndim == 1 + ansatz.x_is_vector:
-        x = _read(x)  # shared: every block needs it
+        x = _read(x)  # every block needs it
     return Source(x, y, w, sigma is not None, nan_policy, ansatz, dtype)
 
 
 def constant_column(source: Source) -> int | str | None:
-    """Which column of a shared x without an intercept is constant, "implicit" if some add up to one, or None.
+    """The column of a shared x that stands for the intercept, decided as in statsmodels.
 
-    As statsmodels decides it; where there are no values to look at it is None.
+    Returns:
+        The index of a constant column; "implicit" if a combination of columns is constant; None if neither,
+        with an intercept, and within `jit`.
     """
     ansatz, x = source.ansatz, source.x
     if ansatz.has_intercept or not source.x_is_shared or isinstance(x, Tracer):
@@ -245,18 +247,18 @@ def constant_column(source: Source) -> int | str | None:
     constant = np.flatnonzero((np.ptp(x, axis=0) == 0) & (x[0] != 0))
     if len(constant):
         return int(constant[0])
-    with_one = np.column_stack([np.ones(len(x)), x])
-    return "implicit" if np.linalg.matrix_rank(with_one) == np.linalg.matrix_rank(x) else None
+    with_intercept = np.column_stack([np.ones(len(x)), x])
+    return "implicit" if np.linalg.matrix_rank(with_intercept) == np.linalg.matrix_rank(x) else None
 
 
 def _inverse_variance(sigma: Array) -> tuple[Array, Array]:
-    """(unit/σ)² and the unit of each data set, a power of two near its least σ; NaN where σ is not positive.
+    """(unit/σ)² and the unit of each data set, a power of two near its smallest σ; NaN unless σ > 0.
 
-    The weight of an observation that is far less sure than others stays above 0: it is there.
+    A weight that would underflow is the smallest normal number: weight 0 would be a gap.
     """
     usable = (sigma > 0) & (sigma < jnp.inf)
-    least = jnp.min(jnp.where(usable, sigma, jnp.inf), axis=0)
-    unit = power_of_two(lax.stop_gradient(jnp.where(least < jnp.inf, least, 1)))
+    smallest = jnp.min(jnp.where(usable, sigma, jnp.inf), axis=0)
+    unit = power_of_two(lax.stop_gradient(jnp.where(smallest < jnp.inf, smallest, 1)))
     weights = jnp.maximum(jnp.square(unit / jnp.where(usable, sigma, 1)), jnp.finfo(sigma.dtype).tiny)
     return jnp.where(usable, weights, jnp.where(sigma == jnp.inf, 0, jnp.nan)), unit
 
@@ -268,6 +270,6 @@ def _nan_to_inf(a: Array) -> Array:
 def _raise_on_nan(*arrays: Any) -> None:
     for name, a in zip(("x", "y", "weights"), arrays, strict=True):
         if isinstance(a, Tracer):
-            raise ValueError('nan_policy="raise" needs values and there are none under jit or vmap')
+            raise ValueError('nan_policy="raise" needs concrete values; there are none under jit or vmap')
         if a is not None and bool(np.isnan(np.asarray(a)).any()):
-            raise ValueError(f'{name} has NaN and nan_policy="raise"; "omit" leaves them out')
+            raise ValueError(f'{name} has NaN and nan_policy is "raise"; "omit" treats NaN as gaps')

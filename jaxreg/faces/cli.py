@@ -1,4 +1,4 @@
-"""`jaxreg fit FILE`, regressions of every data set in a file, and `jaxreg tour` (extra `cli`)."""
+"""The command line (extra `cli`): `jaxreg fit FILE` fits every data set of a file; `jaxreg tour`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DEGREES = {"degrees_north": "latitude (° N)", "degrees_east": "longitude (° E)
 
 
 class Method(StrEnum):
-    """How to find the turning point."""
+    """Methods of minimization."""
 
     closed_form = "closed-form"
     gradient_descent = "gradient-descent"
@@ -54,14 +54,14 @@ def jaxreg() -> None:
 @app.command("fit")
 def fit_file(
     file: Annotated[str, typer.Argument(help="netCDF, .npz or .csv, or example:pacific-sst")],
-    y: Annotated[str | None, typer.Option(help="the variable to fit")] = None,
-    x: Annotated[str | None, typer.Option(help="its dimension that is x")] = None,
-    degree: Annotated[int, typer.Option(min=0, help="of the polynomial, 1 for a line")] = 1,
-    method: Annotated[Method, typer.Option(help="of minimization")] = Method.closed_form,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="results, netCDF")] = None,
-    plot: Annotated[Path | None, typer.Option(help="picture, such as trend.png")] = None,
+    y: Annotated[str | None, typer.Option(help="name of the variable to fit")] = None,
+    x: Annotated[str | None, typer.Option(help="name of its dimension that is x")] = None,
+    degree: Annotated[int, typer.Option(min=0, help="degree of the polynomial, 1 for a line")] = 1,
+    method: Annotated[Method, typer.Option(help="method of minimization")] = Method.closed_form,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="netCDF file of the results")] = None,
+    plot: Annotated[Path | None, typer.Option(help="file of a picture, such as trend.png")] = None,
 ) -> None:
-    """Fit every data set of FILE; in a .csv the first column is x and every other one a data set."""
+    """Fit every data set of FILE. In a .csv file, column 1 is x and every other column is a data set."""
     if output is not None:
         check_output(output, NETCDF_SUFFIXES, file)
     if plot is not None:
@@ -70,25 +70,26 @@ def fit_file(
     if y_data.dtype.kind != "f":
         y_data = y_data.astype(np.float64)
     x_data = from_nearer_origin(x_data, y_data.dtype)
-    found = _fit(x_data, y_data, degree, method)
-    Console().print(_table(found, x_data, y_data))
-    if not any(code.has_params for code in counts(found.status)):
-        ends = ", ".join(f"{number} {code.name}" for code, number in counts(found.status).items())
-        raise UserError(f"nothing to fit in {file}: {ends}")
+    result = _fit(x_data, y_data, degree, method)
+    Console().print(_table(result, x_data, y_data))
+    status_counts = counts(result.status)
+    if not any(code.has_params for code in status_counts):
+        summary = ", ".join(f"{number} {code.name}" for code, number in status_counts.items())
+        raise UserError(f"nothing to fit in {file}: {summary}")
     if output is not None:
-        results = to_dataset(found, x_data, y_data)
-        write_whole(output, lambda path: results.to_netcdf(path, engine="netcdf4"))
+        dataset = to_dataset(result, x_data, y_data)
+        write_whole(output, lambda path: dataset.to_netcdf(path, engine="netcdf4"))
     if plot is not None:
-        write_whole(plot, lambda path: _draw(found, x_data, y_data, path))
+        write_whole(plot, lambda path: _draw(result, x_data, y_data, path))
 
 
 @app.command("tour")
 def tour_of_paper(
-    plots: Annotated[Path | None, typer.Option(help="folder to write the pictures of the steps to")] = None,
+    plots: Annotated[Path | None, typer.Option(help="folder for a picture of each step")] = None,
 ) -> None:
     """Linear regression as classical mechanics, in seven steps on sea surface temperatures."""
     if plots is not None and plots.exists() and not plots.is_dir():
-        raise UserError(f"--plots names a folder, and {plots} is a file")
+        raise UserError(f"--plots takes a folder, and {plots} is a file")
     if plots is not None:
         plots.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False)
@@ -117,7 +118,7 @@ def _draw_step(step: Step, path: Path) -> None:
 
 
 def main() -> None:
-    """The entry point: what a user can mend is one sentence on stderr and exit code 2."""
+    """The entry point; errors that a user can correct are one sentence on stderr, with exit code 2."""
     try:
         app()
     except (UserError, OSError, ValueError, TypeError) as error:
@@ -126,7 +127,7 @@ def main() -> None:
 
 
 def to_dataset(result: Fit, x: xr.DataArray, y: xr.DataArray) -> xr.Dataset:
-    """The results with the coordinates and units of the data."""
+    """The fit as a dataset with the coordinates and units of the data."""
     zero, dims = zero_of(x), y.dims[1:]
     coords = {name: y.coords[name] for name in dims if name in y.coords}
     dataset = result.to_xarray(tuple(map(str, dims)), coords)
@@ -149,20 +150,20 @@ def _fit(x: xr.DataArray, y: xr.DataArray, degree: int, method: Method) -> Fit:
     return fit(x.values, y.values, ansatz=ansatz, solver=solver, progress=sys.stderr.isatty())
 
 
-def _table(found: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
-    """How many data sets ended how, and quantiles of the highest param and of its standard error."""
-    title = f"{found.ansatz}: {y.name} against {x.name}"
+def _table(result: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
+    """Counts of each status, and quantiles of the last param and of its standard error."""
+    title = f"{result.ansatz}: {y.name} against {x.name}"
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    table.add_row("data sets", str(max(1, int(np.prod(found.shape)))))
-    for code, number in counts(found.status).items():
+    table.add_row("data sets", str(max(1, int(np.prod(result.shape)))))
+    for code, number in counts(result.status).items():
         table.add_row(code.name, str(number))
     if (zero := zero_of(x)) is not None:
-        table.add_row(f"{found.names[0]} at", zero)
-    name = found.names[-1]
-    units = _units(x, y, len(found.names) - 1)
-    for label, values in ((name, found.params), (f"standard error of {name}", found.bse)):
+        table.add_row(f"{result.names[0]} at", zero)
+    name = result.names[-1]
+    units = _units(x, y, len(result.names) - 1)
+    for label, values in ((name, result.params), (f"standard error of {name}", result.bse)):
         finite = np.asarray(values)[-1]
         finite = finite[np.isfinite(finite)]
         for q in QUANTILES if finite.size else ():
@@ -170,22 +171,22 @@ def _table(found: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
     return table
 
 
-def _draw(found: Fit, x: xr.DataArray, y: xr.DataArray, path: Path) -> None:
+def _draw(result: Fit, x: xr.DataArray, y: xr.DataArray, path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     from jaxreg import plot
 
-    if len(found.shape) == 2 and found.ansatz == Line():
+    if len(result.shape) == 2 and result.ansatz == Line():
         row, column = (y[dim] for dim in y.dims[1:])
         units, per = _units_of_slope(x, y)
         ax = plot.trend_map(
-            found,
+            result,
             row=row.values,
             column=column.values,
             row_label=_label(row),
             column_label=_label(column),
-            label=f"{found.names[1]} of {y.name}" + (f" ({units})" if units else ""),
+            label=f"{result.names[1]} of {y.name}" + (f" ({units})" if units else ""),
             per=per,
             title=f"{y.attrs.get('long_name', y.name)}, {_period(x)}",
         )
@@ -194,7 +195,7 @@ def _draw(found: Fit, x: xr.DataArray, y: xr.DataArray, path: Path) -> None:
     else:
         names = [str(name) for name in y[y.dims[1]].values] if y.ndim == 2 else None
         plot.lines(
-            found,
+            result,
             x.values,
             y.values.reshape(len(x), -1),
             names=names or ([str(y.name)] if y.ndim == 1 else None),
@@ -206,7 +207,7 @@ def _draw(found: Fit, x: xr.DataArray, y: xr.DataArray, path: Path) -> None:
 
 
 def _units(x: xr.DataArray, y: xr.DataArray, power: int) -> str:
-    """The units of a param that multiplies a power of x; a calendar variable names its own unit."""
+    """The units of the coefficient of a power of x; a calendar variable such as "year" is its own unit."""
     numerator = y.attrs.get("units", "")
     name = x.attrs.get("units", x.name if x.name in ("year", "month", "day", "hour") else "")
     denominator = str(name).split(" since ")[0]
@@ -216,7 +217,7 @@ def _units(x: xr.DataArray, y: xr.DataArray, power: int) -> str:
 
 
 def _units_of_slope(x: xr.DataArray, y: xr.DataArray) -> tuple[str, int]:
-    """The units of a slope in a picture, and how much of x they are per: a decade where x is in years."""
+    """The units of the slope in a picture, and the number of units of x it is per: a decade for years."""
     numerator, units = _units(x, y, 0), _units(x, y, 1)
     if units == numerator:
         return units, 1
@@ -229,16 +230,16 @@ def _units_of_slope(x: xr.DataArray, y: xr.DataArray) -> tuple[str, int]:
 
 
 def _period(x: xr.DataArray) -> str:
-    """The first and the last x: years, dates, or numbers with their units."""
-    ends = np.array([np.nanmin(x.values), np.nanmax(x.values)])
+    """The first and the last x as text: years, dates, or numbers with their units."""
+    limits = np.array([np.nanmin(x.values), np.nanmax(x.values)])
     try:
         time = {name: x.attrs[name] for name in ("units", "calendar") if name in x.attrs}
         first, last = (
-            xr.decode_cf(xr.Dataset({"time": ("time", ends, time)})).time.dt.strftime("%Y-%m-%d").values
+            xr.decode_cf(xr.Dataset({"time": ("time", limits, time)})).time.dt.strftime("%Y-%m-%d").values
         )
         return f"{first} to {last}"
-    except (AttributeError, TypeError, ValueError, OverflowError):  # of units that are no time
-        first, last = (f"{end:.10g}" for end in ends)
+    except (AttributeError, TypeError, ValueError, OverflowError):  # the units are not those of a time
+        first, last = (f"{limit:.10g}" for limit in limits)
         return f"{first}–{last}" if x.name == "year" else f"{_label(x)} {first} to {last}"
 
 

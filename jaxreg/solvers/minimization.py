@@ -255,12 +255,12 @@ def _matrix(rows: list[list[Array]]) -> Array:
     return jnp.stack([_stack(row) for row in rows])
 
 
-def facing(cost: Partial, axes: int) -> Partial:
+def with_batch_axes(cost: Partial, axes: int) -> Partial:
     """The cost, its numbers with so many axes of length 1 for the data sets behind their own."""
     return jax.tree.map(lambda a: jnp.reshape(a, (*jnp.shape(a), *(1,) * axes)), cost)
 
 
-def start_of(
+def least_squares_start(
     ansatz: Ansatz, operands: Operands, found: SumsAndPoint, dtype: np.dtype
 ) -> tuple[tuple[Estimate, Standard], None]:
     """What the eager caller looks for first."""
@@ -295,7 +295,7 @@ class AtOnce:
     def _descend(self, task: Task, own: tuple, dtype: np.dtype) -> tuple:
         *data, standard = jax.tree.map(lambda a: a.astype(dtype), own)
         with jax.enable_x64(self.wide or dtype == np.float64):
-            return _descend(task.ansatz, task.solver, facing(self.cost, 1), tuple(data), standard)
+            return _descend(task.ansatz, task.solver, with_batch_axes(self.cost, 1), tuple(data), standard)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Small real data that come with the package."""
+"""Example data that come with the package."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def pacific_sst() -> xarray.Dataset:
     """Winter sea surface temperature anomalies of the Pacific, winters ending 1963 to 2012.
 
     Returns:
-        A dataset with `sst` (year 50, lat 18, lon 30) in K, float32, NaN on land, and its coordinates.
+        A dataset with the variable `sst` (year 50, lat 18, lon 30) in K, float32, NaN on land.
 
     Raises:
-        ModuleNotFoundError: without xarray and netCDF4, the extra `xarray`.
+        ModuleNotFoundError: if xarray or netCDF4 is not installed (extra `xarray`).
 
     Source: example data of the Python package eofs 2.0.0, November to March means.
 
@@ -28,7 +28,7 @@ def pacific_sst() -> xarray.Dataset:
         import xarray
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            'the data sets are read by xarray: python -m pip install "jaxreg[xarray]"'
+            'pacific_sst needs xarray: python -m pip install "jaxreg[xarray]"'
         ) from None
     with as_file(files("jaxreg.data.datasets") / "pacific_sst.nc") as path:
         return xarray.load_dataset(path, engine="netcdf4")
