@@ -31,7 +31,7 @@ class Labels:
     def __hash__(self) -> int:
         return hash(self._hashable())
 
-    def _hashable(self) -> tuple:
+    def _hashable(self) -> tuple[Any, ...]:
         """All but the values of the coordinates."""
         shapes = tuple((name, dims, np.shape(values)) for name, (dims, values) in self.coords.items())
         return self.dims, shapes, self.columns
@@ -46,7 +46,7 @@ class Labels:
         coords = {}
         for name, (dims, values) in self.coords.items():
             own_dims = tuple(dim for dim in dims if dim in remaining)
-            coords[name] = (own_dims, np.asarray(values)[tuple(index_of[dim] for dim in dims)])
+            coords[name] = (own_dims, np.asarray(np.asarray(values)[tuple(index_of[dim] for dim in dims)]))
         return replace(self, dims=remaining, coords=coords)
 
 

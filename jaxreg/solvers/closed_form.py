@@ -1,4 +1,4 @@
-"""The turning point of moments, where p = ∇S = 0 (seed paper, equations 7, 14, 15), in double-double."""
+"""The closed form of least squares: p = ∇S = 0 solved in double-double (seed paper, equations 7, 14, 15)."""
 
 from __future__ import annotations
 
@@ -19,26 +19,30 @@ from jaxreg.numerics.precision import float64, in_own_precision, promoting
 from jaxreg.numerics.pytrees import pytree, static, tangent
 from jaxreg.status import Status
 
-MIN_SHARE = {"float32": 2.0**-43, "float64": 2.0**-86}  # of a column, above the rounding of stored moments
-
+# The smallest share of a column that is independent of the others, above the rounding of stored moments.
+MIN_PIVOT = {"float32": 2.0**-43, "float64": 2.0**-86}
 
 PRECISIONS = ("auto", "fast", "certified")
 
 
 @pytree
 class ClosedForm:
-    """The turning point of the mean squared error itself, equations 14 and 15; the solver of `fit` if
-    omitted.
+    """The default solver of `fit`: the exact minimum of the mean squared error, A θ = b.
+
+    For a line, β₁ = cov(x, y) / var(x) and β₀ = ⟨y⟩ − β₁⟨x⟩.
 
     Args:
-        precision: which data sets are computed in double-double (twice the digits of float64), at 20 to 50 µs
-            each. "auto": those in whose params or errors the rounding of plain float64 sums could be noticed,
-            a share that depends on correlations, and on offsets where there is no intercept; with one it is
-            close to 0 for lines and designs of independent columns. NIST's eleven certified sets keep 15 or
-            more digits in float64 and 7 in float32, where LAPACK keeps 6 to 13 and 0 to 5. "certified": all.
-            "fast": none; `digits` tells what is left, and columns that plain sums cannot tell apart are
-            `rank_deficient`. Within `jit` and the other transformations of JAX, and for arrays on several
-            devices, "auto" is "fast".
+        precision: which data sets are computed in double-double (twice the digits of float64), which takes
+            20 to 50 µs each. "auto": those where rounding of float64 sums would be noticeable in the params
+            or their standard errors. These are few for lines, and for nearly independent columns with an
+            intercept; more if columns are correlated, or far from 0 without an intercept. "certified": all. "fast": none; `Fit.digits` counts the remaining correct digits, and columns that float64
+            sums cannot distinguish get the status `rank_deficient`. Within `jit` and other transformations
+            of JAX, and for arrays on several devices, "auto" is the same as "fast".
+
+    Raises:
+        ValueError: if the precision is none of these.
+
+    Source: seed paper, equations 7, 14 and 15.
 
     >>> import numpy as np
     >>> from jaxreg import fit
@@ -58,21 +62,20 @@ class ClosedForm:
     def on_moments(
         self, ansatz: Ansatz, origin: Origin, point: TurningPoint, dtype: np.dtype
     ) -> tuple[TurningPoint, Status]:
-        """The turning point is the solution."""
+        """The turning point itself."""
         return point, Status.ok
 
 
 @pytree
 class MomentsPoint:
-    """Where p = 0.
+    """The point at which p = ∇S = 0, from moments.
 
     Attributes:
         params: θ in the units of the data, (p, *batch).
         coefs: the same point in the basis and scaling of the moments, (p, *batch).
-        cost: S there, in units of y_scale², (*batch).
+        cost: S(θ) in units of y_scale², (*batch).
         inverse: ⟨ψ ψᵀ⟩⁻¹, (p, p, *batch).
-        full_rank: whether the turning point is a single one, (*batch); where not, the rest is finite and
-            means nothing.
+        full_rank: whether the point is unique, (*batch); if not, the other fields are finite but meaningless.
     """
 
     params: Float[Array, "p *batch"]
@@ -88,10 +91,10 @@ def closed_form(moments: Moments) -> Float[Array, "p *batch"]:
     """The params at which p = ∇S = 0: A θ = b, for a line β₁ = cov(x, y) / var(x), β₀ = ⟨y⟩ − β₁⟨x⟩.
 
     Args:
-        moments: of one data set or of many.
+        moments: of one data set or of a batch, see `jaxreg.moments`.
 
     Returns:
-        θ of shape (p, *batch) in the units of the data; NaN where moments do not determine it.
+        θ of shape (p, *batch) in the units of the data; NaN for data sets whose moments do not determine it.
 
     Source: seed paper, equations 7, 14 and 15.
 
@@ -106,7 +109,7 @@ def closed_form(moments: Moments) -> Float[Array, "p *batch"]:
 
 @jax.custom_jvp
 def turning_point(moments: Moments) -> MomentsPoint:
-    """Solve the normal equations."""
+    """Solve the normal equations of the moments in double-double."""
     dtype = moments.G.hi.dtype
     with float64():
         wide = jax.tree.map(
@@ -114,17 +117,17 @@ def turning_point(moments: Moments) -> MomentsPoint:
         )
         G = wide.usable_G
         G = DoubleDouble(*two_sum(G.hi, G.lo))
-        least = MIN_SHARE[dtype.name]
-        found = solve_in_double_double(G, least)
+        min_pivot = MIN_PIVOT[dtype.name]
+        solution = solve_in_double_double(G, min_pivot)
         params, *_ = FromBasis.of(wide.ansatz, wide.scaling).params(
-            found.coefs, jnp.zeros_like(found.coefs.hi)
+            solution.coefs, jnp.zeros_like(solution.coefs.hi)
         )
         point = MomentsPoint(
             params=params.scaled(wide.scaling.y_scale).value,
-            coefs=found.coefs.value,
-            cost=jnp.maximum(found.unexplained.value, 0),
-            inverse=found.inverse.value,
-            full_rank=(found.smallest_pivot > least) & moments.is_usable,
+            coefs=solution.coefs.value,
+            cost=jnp.maximum(solution.unexplained.value, 0),
+            inverse=solution.inverse.value,
+            full_rank=(solution.smallest_pivot > min_pivot) & moments.is_usable,
         )
         return jax.tree.map(lambda a: a.astype(dtype) if a.dtype == jnp.float64 else a, point)
 
@@ -133,12 +136,12 @@ def turning_point(moments: Moments) -> MomentsPoint:
 @promoting
 def _implicit(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[MomentsPoint, MomentsPoint]:
     """ċ = A⁻¹(ḃ − Ȧ c), (A⁻¹)˙ = −A⁻¹ Ȧ A⁻¹ and Ṡ = vᵀĠv with v = (−c, 1)."""
-    (moments,), (moves,) = primals, tangents
-    point, change, ansatz = turning_point(moments), moves.G.hi, moments.ansatz
+    (moments,), (moments_dot,) = primals, tangents
+    point, G_dot, ansatz = turning_point(moments), moments_dot.G.hi, moments.ansatz
     p = len(point.coefs)
     v = jnp.concatenate([-point.coefs, jnp.ones_like(point.coefs[:1])])
-    force = small.matvec(change, v)  # ḃ − Ȧc, and what is left of it in y
-    coefs = small.matvec(point.inverse, force[:p])
+    G_dot_v = small.matvec(G_dot, v)  # its first p entries are ḃ − Ȧc
+    coefs = small.matvec(point.inverse, G_dot_v[:p])
     scaling = moments.scaling
     center = scaling.x_center if scaling.x_origin is None else scaling.x_center + scaling.x_origin
     rows = feature_rows(ansatz, *(columns_of(ansatz, a, 0) for a in (center, scaling.x_scale)))
@@ -146,6 +149,6 @@ def _implicit(primals: tuple[Moments], tangents: tuple[Moments]) -> tuple[Moment
         point,
         params=scaling.y_scale * jnp.stack(params_of(rows, coefs)),
         coefs=coefs,
-        cost=small.dot(v, force),
-        inverse=-small.matmul(small.matmul(point.inverse, change[:p, :p]), point.inverse),
+        cost=small.dot(v, G_dot_v),
+        inverse=-small.matmul(small.matmul(point.inverse, G_dot[:p, :p]), point.inverse),
     )

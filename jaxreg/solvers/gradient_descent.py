@@ -1,4 +1,4 @@
-"""Gradient descent as a solver for `fit`: on the moments of least squares, on the data of other costs."""
+"""Gradient descent as a solver for `fit`: on moments for least squares, on the data for other costs."""
 
 from __future__ import annotations
 
@@ -28,24 +28,32 @@ Optimizer = optax.GradientTransformation
 
 @pytree
 class GradientDescent:
-    """The loop of `descend` as a solver for `fit`, in standardized coordinates.
+    """Gradient descent θ ← θ − α∇S as a solver for `fit`, with any optimizer of optax.
 
-    There every feature and y have mean 0 and variance 1: whatever the units, the seed paper's α of 0.01
-    to 0.1 converges for up to ten params, and any α below 1/p for p of them. θ is mapped back at the end.
-    On the mean squared error the descent runs on the moments, from θ = 0: a step costs O(p²) per data
-    set and no pass over the data, and the k steps of `optax.sgd` together cost O(p³ log k). On any other
-    cost it starts from the least-squares solution, and each step reads the data, of some data sets at a
-    time, which stay in cache for all their steps; a converged data set gives its slot to the next.
-    Gradients through such a fit are those at the minimum.
+    It descends in standardized coordinates, in which every feature and y have mean 0 and variance 1, and
+    maps θ back at the end: whatever the units of the data, `optax.sgd` converges for α below 1/p with p
+    params, such as the seed paper's 0.01 to 0.1 for up to ten.
+
+    For the mean squared error it starts from θ = 0 and runs on the moments: a step takes O(p²) per data set
+    and does not read the data, and all k steps of `optax.sgd` together take O(p³ log k). For any other cost
+    it starts from the least-squares solution, and every step reads the data, tile by tile: a tile stays in
+    cache for all its steps, and a converged data set gives its slot to the next. Derivatives of such a fit
+    are those of the minimum.
+
+    A data set that does not reach `tol` gets the status `not_converged`, one whose params or gradient become
+    infinite or NaN `diverged`.
 
     Args:
-        optimizer: a function from learning rate to optax optimizer, such as `optax.sgd` or `optax.adam`,
-            or an optimizer that is ready, such as `optax.adam(0.05)` (compiled once per object).
-        learning_rate: α for the function, 0.1 if omitted; a new value compiles nothing anew.
-        steps: how many steps at most.
-        tol: a data set stops where |∇S| ≤ tol, with y in standard deviations. If omitted, every step is
-            taken, and the end counts as converged if |∇S| is at most the square root of the dtype's
-            epsilon.
+        optimizer: a function of the learning rate that returns an optax optimizer, such as `optax.sgd` or
+            `optax.adam`; or an optimizer, such as `optax.adam(0.05)` (compiled once per object).
+        learning_rate: α, passed to the function, 0.1 if omitted. A new value does not recompile.
+        steps: the largest number of steps.
+        tol: a data set stops as soon as |∇S| ≤ tol, in standardized coordinates. If omitted, all steps are
+            taken, and the tolerance for convergence is the square root of the dtype's epsilon.
+
+    Raises:
+        ValueError: if `steps` is not an integer of 0 or more, or if an optimizer (not a function) comes with
+            a learning rate.
 
     Source: seed paper, equation 16.
 
@@ -68,18 +76,18 @@ class GradientDescent:
     def __post_init__(self) -> None:
         if isinstance(self.optimizer, Optimizer) and self.learning_rate is not None:
             raise ValueError(
-                "this optimizer carries its own learning rate: leave learning_rate out, or pass the "
-                "function, such as GradientDescent(optax.adam, learning_rate=0.05)"
+                "this optimizer carries its own learning rate: omit learning_rate, or pass the function, "
+                "such as GradientDescent(optax.adam, learning_rate=0.05)"
             )
         check_steps(self.steps)
 
     def on_moments(
         self, ansatz: Ansatz, origin: Origin, point: TurningPoint, dtype: np.dtype
     ) -> tuple[TurningPoint, Array | Status]:
-        """Descend on the mean squared error from 0, for which the moments are enough.
+        """Minimize the mean squared error from θ = 0 on the moments.
 
-        In standardized coordinates a, S(a) = S* + (a − a*)ᵀR(a − a*) with the correlations R. An intercept
-        starts at the mean of y, where it stays.
+        In standardized coordinates a, S(a) = S* + (a − a*)ᵀR(a − a*) with the correlation matrix R. The
+        intercept of standardized coordinates is 0 from the start.
         """
         k = point.gram.k
         if not k:
@@ -90,52 +98,55 @@ class GradientDescent:
         best = elementwise(lambda c, s: c * s / y_deviation, point.coefs, deviation)
         R = point.gram.with_outer(lambda a, s, t: a / (s * t), deviation, deviation)
         R = jnp.stack([jnp.stack([R[i, j] for j in range(k)]) for i in range(k)]).astype(dtype)
-        a, slope = self._descend(R, jnp.stack([*best]).astype(dtype))
+        a, gradient = self._descend(R, jnp.stack([*best]).astype(dtype))
         step = vector([(a[i] - best[i]) * y_deviation / deviation[i] for i in range(k)])
-        return moved(ansatz, origin, point, step), self.status(a, small.norm(slope))
+        return displaced(ansatz, origin, point, step), self.status(a, small.norm(gradient))
 
     def _descend(self, R: Array, best: Array) -> tuple[Array, Array]:
-        """Where a descent from 0 ends, and ∇S there."""
-        if self.optimizer is optax.sgd:  # linear: its steps need not be taken one by one
+        """The end of a descent from 0, and ∇S at it."""
+        if self.optimizer is optax.sgd:  # linear iteration: k steps are a power of a matrix
             return iterated(2 * R, -2 * small.matvec(R, best), self.rate, self.steps, self.tol)
 
-        def of_one(R: Array, best: Array, rate: Any, tol: Any) -> Array:
+        def descend_one(R: Array, best: Array, rate: Any, tol: Any) -> Array:
             def cost(a: Array) -> Array:
                 return 1 + a @ (R @ (a - 2 * best))
 
-            descent = loop(cost, jnp.zeros_like(best), (), self.ready_optimizer(rate), self.steps, tol, False)
-            return descent.params
+            optimizer = self.optimizer_with(rate)
+            return loop(cost, jnp.zeros_like(best), (), optimizer, self.steps, tol, False).params
 
-        a = over_batch(of_one, (R, best, self.rate, self.tol), best.ndim - 1)
+        a = over_batch(descend_one, (R, best, self.rate, self.tol), best.ndim - 1)
         return a, 2 * small.matvec(R, a - best)
 
     def status(self, params: Array, gradient_norm: Array) -> Array:
-        """`diverged` off the finite numbers, `not_converged` above the tolerance."""
+        """`diverged` if params or gradient are not finite, `not_converged` above the tolerance, else `ok`."""
         tol = jnp.finfo(params.dtype).eps ** 0.5 if self.tol is None else self.tol
         finite = jnp.isfinite(gradient_norm) & jnp.isfinite(params).all(axis=0)
-        ended = jnp.where(gradient_norm <= tol, Status.ok, Status.not_converged)
-        return jnp.where(finite, ended, Status.diverged).astype(jnp.int8)
+        convergence = jnp.where(gradient_norm <= tol, Status.ok, Status.not_converged)
+        return jnp.where(finite, convergence, Status.diverged).astype(jnp.int8)
 
-    def end_of(self, descent: Descent) -> Array:
-        """The status of descents."""
+    def status_of(self, descent: Descent) -> Array:
+        """The status at the end of descents; without `tol`, |∇S| is compared with the default tolerance."""
         if self.tol is not None:
             return descent.status
         return self.status(descent.params, descent.gradient_norm)
 
     @property
     def rate(self) -> Any:
-        """α."""
+        """α, or its default."""
         return DEFAULT_LEARNING_RATE if self.learning_rate is None else self.learning_rate
 
-    def ready_optimizer(self, rate: Any) -> Optimizer:
-        """The optimizer with this learning rate."""
+    def optimizer_with(self, rate: Any) -> Optimizer:
+        """The optax optimizer, with this learning rate if it does not carry its own."""
         return self.optimizer if isinstance(self.optimizer, Optimizer) else self.optimizer(rate)
 
 
-def moved(ansatz: Ansatz, origin: Origin, point: TurningPoint, step: Vector) -> TurningPoint:
-    """Another point of the parabola S, by what its coefs differ from the turning point; with fewer digits."""
+def displaced(ansatz: Ansatz, origin: Origin, point: TurningPoint, step: Vector) -> TurningPoint:
+    """The point of the parabola S whose coefs are those of the turning point plus a step.
+
+    The step counts as an error of the params: `digits` compares them with the turning point.
+    """
     unit_step = elementwise(lambda a: a / point.y_unit, step)
-    more = dot(unit_step, point.gram.times(unit_step))
+    excess = dot(unit_step, point.gram.times(unit_step))  # S above its minimum, in units of y_unit²
     c0, dc0 = point.c0, None
     if c0 is not None:
         dc0 = -dot(step, point.offsets)
@@ -143,19 +154,19 @@ def moved(ansatz: Ansatz, origin: Origin, point: TurningPoint, step: Vector) -> 
     center = (
         point.x_center if origin.x is None else [c + o for c, o in zip(point.x_center, origin.x, strict=True)]
     )
-    away = vector(params_of(feature_rows(ansatz, center, point.x_scale), list(prepend(dc0, step))))
+    params_step = vector(params_of(feature_rows(ansatz, center, point.x_scale), list(prepend(dc0, step))))
     if not isinstance(point.params, list):
-        away = jnp.stack([*away])
+        params_step = jnp.stack([*params_step])
     return point._replace(
-        params=elementwise(jnp.add, point.params, away),
-        param_errors=elementwise(lambda e, a: e + jnp.abs(a), point.param_errors, away),
+        params=elementwise(jnp.add, point.params, params_step),
+        param_errors=elementwise(lambda e, d: e + jnp.abs(d), point.param_errors, params_step),
         c0=c0,
         coefs=elementwise(jnp.add, point.coefs, step),
-        unexplained=point.unexplained + more,
-        explained=point.explained - more,
+        unexplained=point.unexplained + excess,
+        explained=point.explained - excess,
     )
 
 
 def _root(a: Array) -> Array:
-    """√a; 1 where a is not positive, for it is divided by."""
+    """√a; 1 where a is not positive, since the result is a divisor."""
     return jnp.sqrt(jnp.where(a > 0, a, 1))

@@ -1,7 +1,7 @@
-"""Gradient descent on any cost of (params, x, y, weights), for every data set from its least squares.
+"""Gradient descent on any cost of (params, x, y, weights), from the least-squares solution of each data set.
 
-It descends in standardized coordinates a, θ = B a + θ₀: there every feature and y have mean 0 and variance 1.
-The cost reads params and data in their own units.
+It descends in standardized coordinates a with θ = B a + θ₀, in which every feature and y have mean 0 and
+variance 1. The cost is called with params and data in their own units.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from jaxreg.solvers.descent import Descent, in_slots, loop
 from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.status import Status
 
-TILE = 4096  # data sets whose descents are one program
-MAX_OFFSET = 2.0**6  # of x and y, in their deviations, up to which a cost in float32 keeps five digits
+TILE = 4096  # data sets in a tile
+MAX_OFFSET = 2.0**6  # in standard deviations of x and y: up to it, a cost in float32 keeps five digits
 
 
-class Standard(NamedTuple):
-    """The way from standardized coordinates to params, θ = B a + θ₀, and least squares in them.
+class Standardization(NamedTuple):
+    """The map from standardized coordinates to params, θ = B a + θ₀, and the least-squares cost in them.
 
     Attributes:
-        best: a of the least-squares solution, (p, *batch).
+        best: a*, the least-squares solution, (p, *batch).
         B: (p, p, *batch).
         theta0: (p, *batch).
-        to_coefs: by what coefs change with a, (p, p, *batch).
-        R: S(a) = S* + (a − a*)ᵀR(a − a*) in units of y_deviation², of least squares, (p, p, *batch).
-        y_deviation: of y, (*batch).
+        to_coefs: ∂coefs/∂a, (p, p, *batch).
+        R: in the least-squares cost S(a) = S* + (a − a*)ᵀR(a − a*), in units of y_deviation², (p, p, *batch).
+        y_deviation: standard deviation of y, (*batch).
     """
 
     best: Array
@@ -65,9 +65,12 @@ class Standard(NamedTuple):
     y_deviation: Array
 
     @classmethod
-    def of(cls, ansatz: Ansatz, operands: Operands, found: SumsAndPoint) -> Standard:
-        """Without an intercept nothing is subtracted; what does not vary has deviation 1."""
-        point, origin, first = found.point, operands.origin(ansatz), int(ansatz.has_intercept)
+    def of(cls, ansatz: Ansatz, operands: Operands, solution: SumsAndPoint) -> Standardization:
+        """From the least-squares solution.
+
+        Without an intercept no mean is subtracted; constant features and y have deviation 1.
+        """
+        point, origin, first = solution.point, operands.origin(ansatz), int(ansatz.has_intercept)
         k = point.gram.k
         total = point.y_variance if first else point.unexplained + point.explained
         y_deviation = point.y_unit * _root(total)
@@ -99,151 +102,182 @@ class Standard(NamedTuple):
 
 
 class Minimum(NamedTuple):
-    """Where the descents ended.
+    """The end points of descents.
 
     Attributes:
-        estimate: the estimate.
-        a: in standardized coordinates, (p, *batch).
-        standard: what these are.
+        estimate: the estimate, without standard errors.
+        a: the same point in standardized coordinates, (p, *batch).
+        standardization: of these coordinates.
     """
 
     estimate: Estimate
     a: Array
-    standard: Standard
+    standardization: Standardization
 
 
 def start(
-    ansatz: Ansatz, operands: Operands, found: SumsAndPoint, dtype: np.dtype
-) -> tuple[Estimate, Standard]:
-    """The least-squares solution, where descents start, float64."""
-    closed, _ = result_of(ansatz, operands._replace(solver=ClosedForm()), found, dtype)
-    return closed.estimate, Standard.of(ansatz, operands, found)
+    ansatz: Ansatz, operands: Operands, solution: SumsAndPoint, dtype: np.dtype
+) -> tuple[Estimate, Standardization]:
+    """The least-squares solution, where descents start, and its standardization, in float64."""
+    result, _ = result_of(ansatz, operands._replace(solver=ClosedForm()), solution, dtype)
+    return result.estimate, Standardization.of(ansatz, operands, solution)
 
 
 def standardized_cost(
-    ansatz: Ansatz, a: Array, cost: Partial, x: Array, y: Array, w: Array | None, standard: Standard
+    ansatz: Ansatz,
+    a: Array,
+    cost: Partial,
+    x: Array,
+    y: Array,
+    w: Array | None,
+    standardization: Standardization,
 ) -> Array:
     """S(θ) of one data set in units of the variance of y."""
-    theta = standard.theta0 + small.matvec(standard.B, a)
-    return cost(theta, x, y, w, ansatz=ansatz) / jnp.square(standard.y_deviation)
+    theta = standardization.theta0 + small.matvec(standardization.B, a)
+    return cost(theta, x, y, w, ansatz=ansatz) / jnp.square(standardization.y_deviation)
 
 
-def finished(
-    found: Estimate, standard: Standard, a: Array, value: Array, end: Array, dtype: np.dtype
+def estimate_at(
+    least_squares: Estimate,
+    standardization: Standardization,
+    a: Array,
+    value: Array,
+    descent_status: Array,
+    dtype: np.dtype,
 ) -> Estimate:
-    """The estimate at the end of a descent, but for standard errors, see `without_errors`."""
+    """The estimate at the end of a descent, still with the standard errors of least squares."""
     p = len(a)
-    step = jnp.where(jnp.isfinite(a), a - standard.best, 0)
-    lost = small.dot(step, small.matvec(standard.R, step))
-    unit = standard.y_deviation
-    explained = jnp.sign(found.explained) * jnp.square(found.explained / unit) - lost
-    code = jnp.where((end == Status.ok) & (found.nobs == p), Status.exact_fit, end)
-    code = jnp.where((found.status == Status.ok) | (found.status == Status.exact_fit), code, found.status)
-    solved = sum((code == s for s in Status if s.has_params), jnp.zeros((), bool))
+    step = jnp.where(jnp.isfinite(a), a - standardization.best, 0)
+    excess = small.dot(step, small.matvec(standardization.R, step))  # of the squared error above its minimum
+    unit = standardization.y_deviation
+    explained = jnp.sign(least_squares.explained) * jnp.square(least_squares.explained / unit) - excess
+    is_exact = (descent_status == Status.ok) & (least_squares.nobs == p)
+    status = jnp.where(is_exact, Status.exact_fit, descent_status)
+    has_start = (least_squares.status == Status.ok) | (least_squares.status == Status.exact_fit)
+    status = jnp.where(has_start, status, least_squares.status)
+    has_params = sum((status == s for s in Status if s.has_params), jnp.zeros((), bool))
 
-    def kept(a: Array) -> Array:
-        return jnp.where(solved, a, jnp.nan).astype(dtype)
+    def nan_if_failed(a: Array) -> Array:
+        return jnp.where(has_params, a, jnp.nan).astype(dtype)
 
     return replace(
-        found,
-        params=kept(found.params + small.matvec(standard.B, step)),
-        status=code.astype(jnp.int8),
-        digits=jnp.zeros_like(found.digits),
-        coefs=kept(found.coefs + small.matvec(standard.to_coefs, step)),
-        residual=kept(unit * jnp.sqrt(jnp.square(found.residual / unit) + lost)),
-        explained=kept(unit * jnp.sign(explained) * jnp.sqrt(jnp.abs(explained))),
-        cost=kept(value * jnp.square(unit)),
+        least_squares,
+        params=nan_if_failed(least_squares.params + small.matvec(standardization.B, step)),
+        status=status.astype(jnp.int8),
+        digits=jnp.zeros_like(least_squares.digits),
+        coefs=nan_if_failed(least_squares.coefs + small.matvec(standardization.to_coefs, step)),
+        residual=nan_if_failed(unit * jnp.sqrt(jnp.square(least_squares.residual / unit) + excess)),
+        explained=nan_if_failed(unit * jnp.sign(explained) * jnp.sqrt(jnp.abs(explained))),
+        cost=nan_if_failed(value * jnp.square(unit)),
     )
 
 
-def without_errors(found: Any, xp: Any) -> Any:
-    """The estimate with standard errors that are not known."""
-    missing = {name: xp.full_like(getattr(found, name), xp.nan) for name in ("bse", "unit_cov")}
-    return replace(found, **missing)
+def without_errors(estimate: Any, xp: Any) -> Any:
+    """The estimate with NaN for standard errors, which a general cost does not have."""
+    missing = {name: xp.full_like(getattr(estimate, name), xp.nan) for name in ("bse", "unit_cov")}
+    return replace(estimate, **missing)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _minimize(ansatz: Ansatz, certified: bool, operands: Operands) -> Minimum:
-    """In the precision of the data, but for where it starts."""
+    """Descend in the dtype of the data from the least-squares solution, which is computed in float64."""
     dtype, solver = operands.y.dtype, operands.solver
     with float64():
-        located = (in_double_double if certified else by_sums)(ansatz, operands)
-        found, standard = start(ansatz, operands, located, dtype)
-    in_dtype = jax.tree.map(lambda a: a.astype(dtype), standard)
-    a, value, end = _descend(ansatz, solver, operands.cost, operands[:3], in_dtype)
+        solution = (in_double_double if certified else by_sums)(ansatz, operands)
+        least_squares, standardization = start(ansatz, operands, solution, dtype)
+    in_dtype = jax.tree.map(lambda a: a.astype(dtype), standardization)
+    a, value, status = _descend(ansatz, solver, operands.cost, operands[:3], in_dtype)
     with float64():
-        found = jax.tree.map(lambda a: a + jnp.zeros_like(value, a.dtype), found)
-        estimate = finished(found, standard, a, value, end, dtype)
+        least_squares = jax.tree.map(lambda a: a + jnp.zeros_like(value, a.dtype), least_squares)
+        estimate = estimate_at(least_squares, standardization, a, value, status, dtype)
     return Minimum(without_errors(estimate, jnp), a, in_dtype)
 
 
 @partial(jax.jit, static_argnums=0)
 def _descend(
-    ansatz: Ansatz, solver: GradientDescent, cost: Partial, data: tuple, standard: Standard
+    ansatz: Ansatz, solver: GradientDescent, cost: Partial, data: tuple, standardization: Standardization
 ) -> tuple[Array, Array, Array]:
-    """a, S there in units of the variance of y, and the status."""
+    """The end point a, S(a) in units of the variance of y, and the status."""
+    cost_of_a = partial(standardized_cost, ansatz)
 
-    def one(
-        cost: Partial, x: Array, y: Array, w: Array | None, standard: Standard, rate: Any, tol: Any
+    def descend_one(
+        cost: Partial,
+        x: Array,
+        y: Array,
+        w: Array | None,
+        standardization: Standardization,
+        rate: Any,
+        tol: Any,
     ) -> Descent:
-        of_a = partial(standardized_cost, ansatz)
-        data = (cost, x, y, w, standard)
-        return loop(of_a, standard.best, data, solver.ready_optimizer(rate), solver.steps, tol, history=False)
+        data = (cost, x, y, w, standardization)
+        optimizer = solver.optimizer_with(rate)
+        return loop(cost_of_a, standardization.best, data, optimizer, solver.steps, tol, history=False)
 
-    descent = over_batch(one, (cost, *data, standard, solver.rate, solver.tol), data[1].ndim - 1)
-    return descent.params, descent.cost, solver.end_of(descent)
+    arguments = (cost, *data, standardization, solver.rate, solver.tol)
+    descent = over_batch(descend_one, arguments, data[1].ndim - 1)
+    return descent.params, descent.cost, solver.status_of(descent)
 
 
-def _near_minimum(
+def _minimum_of_moved_data(
     ansatz: Ansatz, operands: Operands, fixed: Operands, result: Minimum, y_only: bool
 ) -> Minimum:
-    """By the implicit function theorem at ∇S = 0: a − H⁻¹∇S, where the data move ∇S and not H; and S at a."""
-    found, axes = result.estimate, operands.y.ndim - 1
-    ended = jnp.isfinite(found.params[0])
-    a, standard = jax.tree.map(lambda leaf: jnp.where(ended & jnp.isfinite(leaf), leaf, 1), result[1:])
-    of_a = partial(standardized_cost, ansatz)
+    """The minimum as a function of the data, to first order, which JAX differentiates.
 
-    def data(operands: Operands) -> tuple:
-        return (operands.cost, *jax.tree.map(harmless, operands[:3]), standard)
+    By the implicit function theorem at ∇S = 0 it is at a − H⁻¹∇S, with ∇S of `operands`, H of `fixed`.
+    """
+    estimate, axes = result.estimate, operands.y.ndim - 1
+    has_params = jnp.isfinite(estimate.params[0])
+    a, standardization = jax.tree.map(
+        lambda leaf: jnp.where(has_params & jnp.isfinite(leaf), leaf, 1), result[1:]
+    )
+    cost_of_a = partial(standardized_cost, ansatz)
 
-    def harmless(leaf: Array) -> Array:
-        """Without what data sets have failed for; what is shared is not copied for each."""
+    def arguments(operands: Operands) -> tuple:
+        return (a, operands.cost, *jax.tree.map(zero_if_failed, operands[:3]), standardization)
+
+    def zero_if_failed(leaf: Array) -> Array:
+        """0 in place of data of failed data sets; a shared array is not expanded."""
         if math.prod(leaf.shape[leaf.ndim - axes :]) == 1:
             return jnp.where(jnp.isinf(leaf), 0, leaf)
-        return jnp.where(ended, leaf, 0)
+        return jnp.where(has_params, leaf, 0)
 
-    value, slope = over_batch(lambda a, *data: jax.value_and_grad(of_a)(a, *data), (a, *data(operands)), axes)
-    H = over_batch(lambda a, *data: jax.hessian(of_a)(a, *data), (a, *data(fixed)), axes)
-    step = jnp.where(ended, over_batch(_newton_step, (H, slope), axes), 0).astype(a.dtype)
-    change = small.matvec(standard.to_coefs, step)
-    near = Observations.of(ansatz, found, jnp.zeros_like(found.coefs), operands.sigma_unit, operands[:3])
-    e = near.residual - sum(psi * c for psi, c in zip(near.psi, change, strict=True))
-    found = jax.tree.map(finite_or_1, found)
-    moved = replace(
-        found,
-        params=found.params + small.matvec(standard.B, step),
-        coefs=found.coefs + change,
-        cost=(value * jnp.square(standard.y_deviation)).astype(found.params.dtype),
-        **near.statistics(found, e),
+    value, gradient = over_batch(jax.value_and_grad(cost_of_a), arguments(operands), axes)
+    H = over_batch(jax.hessian(cost_of_a), arguments(fixed), axes)
+    step = jnp.where(has_params, over_batch(_newton_step, (H, gradient), axes), 0).astype(a.dtype)
+    coefs_step = small.matvec(standardization.to_coefs, step)
+    no_low_part = jnp.zeros_like(estimate.coefs)
+    observations = Observations.of(ansatz, estimate, no_low_part, operands.sigma_unit, operands[:3])
+    residual = observations.residual - sum(
+        psi * c for psi, c in zip(observations.psi, coefs_step, strict=True)
     )
-    return result._replace(
-        estimate=moved, a=result.a + step
-    )  # a moves too: second derivatives are taken there
+    estimate = jax.tree.map(finite_or_1, estimate)
+    moved = replace(
+        estimate,
+        params=estimate.params + small.matvec(standardization.B, step),
+        coefs=estimate.coefs + coefs_step,
+        cost=(value * jnp.square(standardization.y_deviation)).astype(estimate.params.dtype),
+        **observations.statistics(estimate, residual),
+    )
+    return result._replace(estimate=moved, a=result.a + step)  # a too, for second derivatives
 
 
-def _newton_step(H: Array, slope: Array) -> Array:
-    """−H⁻¹∇S, 0 where H is singular; by eigenvalues, since LU factors are gathered from Explicit meshes."""
-    values, vectors = jnp.linalg.eigh(H)
-    least = len(H) * jnp.finfo(H.dtype).eps * jnp.max(jnp.abs(values))
-    regular = jnp.min(jnp.abs(values)) > least
-    return jnp.where(regular, -vectors @ ((vectors.T @ slope) / jnp.where(regular, values, 1)), 0)
+def _newton_step(H: Array, gradient: Array) -> Array:
+    """−H⁻¹∇S, 0 where H is singular.
+
+    By eigenvalues: XLA would gather the factors of an LU decomposition on all devices of an Explicit mesh.
+    """
+    eigenvalues, vectors = jnp.linalg.eigh(H)
+    smallest_regular = len(H) * jnp.finfo(H.dtype).eps * jnp.max(jnp.abs(eigenvalues))
+    is_regular = jnp.min(jnp.abs(eigenvalues)) > smallest_regular
+    divisors = jnp.where(is_regular, eigenvalues, 1)
+    return jnp.where(is_regular, -vectors @ ((vectors.T @ gradient) / divisors), 0)
 
 
-minimize: Callable[[Ansatz, bool, Operands], Minimum] = operation(_minimize, _near_minimum)
+minimize: Callable[[Ansatz, bool, Operands], Minimum] = operation(_minimize, _minimum_of_moved_data)
 
 
 def _root(a: Array) -> Array:
-    """√a; 1 where a is not positive."""
+    """√a; 1 where a is not positive, since the result is a divisor."""
     return jnp.sqrt(jnp.where(a > 0, a, 1))
 
 
@@ -256,92 +290,92 @@ def _matrix(rows: list[list[Array]]) -> Array:
 
 
 def with_batch_axes(cost: Partial, axes: int) -> Partial:
-    """The cost, its numbers with so many axes of length 1 for the data sets behind their own."""
+    """The cost with batch axes of length 1 appended to its leaves."""
     return jax.tree.map(lambda a: jnp.reshape(a, (*jnp.shape(a), *(1,) * axes)), cost)
 
 
 def least_squares_start(
-    ansatz: Ansatz, operands: Operands, found: SumsAndPoint, dtype: np.dtype
-) -> tuple[tuple[Estimate, Standard], None]:
-    """What the eager caller looks for first."""
-    return start(ansatz, operands, found, dtype), None
+    ansatz: Ansatz, operands: Operands, solution: SumsAndPoint, dtype: np.dtype
+) -> tuple[tuple[Estimate, Standardization], None]:
+    """`start` as a `finish` of tasks."""
+    return start(ansatz, operands, solution, dtype), None
 
 
 @dataclass(frozen=True)
 class AtOnce:
-    """The eager caller's way on an accelerator: all data sets of a block descend together.
+    """A `postprocess` of tasks on an accelerator: all data sets of a block descend together.
 
     Attributes:
         cost: to be minimized.
-        wide: whether 64 bits are on where the cost is called.
+        x64: whether JAX's 64-bit switch is on for the user, as in calls of the cost.
     """
 
     cost: Partial
-    wide: bool
+    x64: bool
 
-    def __call__(self, task: Task, columns: Columns, found: BlockResult, first: int, last: int) -> Estimate:
-        """Descend in float32 where no offset costs float32 data digits, else in float64."""
-        estimate, standard = found.estimate
+    def __call__(self, task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
+        """Descend in the dtype of the data, and in float64 where float32 would lose digits to offsets."""
+        least_squares, standardization = result.estimate
         dtype, m = columns.y.dtype, last - first
-        own = (*columns[:3], standard)
-        ends = self._descend(task, own, dtype)
-        far = np.flatnonzero(~_is_near(standard)) if dtype == np.float32 else np.array([], int)
-        if len(far):
-            ids = pad_ids(far)
-            redone = self._descend(task, select_columns(own, ids), np.dtype(np.float64))
-            ends = jax.tree.map(lambda a, b: set_columns(ids, m, a.astype(b.dtype), b), ends, redone)
-        return without_errors(_finished(dtype, estimate, standard, *ends), np)
+        operands = (*columns[:3], standardization)
+        minima = self._descend(task, operands, dtype)
+        if dtype == np.float32 and len(ids := np.flatnonzero(~_is_float32_enough(standardization))):
+            ids = pad_ids(ids)
+            recomputed = self._descend(task, select_columns(operands, ids), np.dtype(np.float64))
+            minima = jax.tree.map(lambda a, b: set_columns(ids, m, a.astype(b.dtype), b), minima, recomputed)
+        return without_errors(_estimate_at(dtype, least_squares, standardization, *minima), np)
 
-    def _descend(self, task: Task, own: tuple, dtype: np.dtype) -> tuple:
-        *data, standard = jax.tree.map(lambda a: a.astype(dtype), own)
-        with jax.enable_x64(self.wide or dtype == np.float64):
-            return _descend(task.ansatz, task.solver, with_batch_axes(self.cost, 1), tuple(data), standard)
+    def _descend(self, task: Task, operands: tuple, dtype: np.dtype) -> tuple:
+        *data, standardization = jax.tree.map(lambda a: a.astype(dtype), operands)
+        cost = with_batch_axes(self.cost, 1)
+        with jax.enable_x64(self.x64 or dtype == np.float64):
+            return _descend(task.ansatz, task.solver, cost, tuple(data), standardization)
 
 
 @dataclass(frozen=True)
 class InTiles:
-    """The eager caller's way on the CPU: tiles whose data sets descend in slots.
+    """A `postprocess` of tasks on the CPU: the data sets of a tile descend in slots, see `in_slots`.
 
     Attributes:
         cost: to be minimized.
-        wide: whether 64 bits are on where the cost is called.
+        x64: whether JAX's 64-bit switch is on for the user, as in calls of the cost.
     """
 
     cost: Partial
-    wide: bool
+    x64: bool
 
-    def __call__(self, task: Task, columns: Columns, found: BlockResult, first: int, last: int) -> Estimate:
-        """Descend in float32 where no offset costs float32 data digits, else in float64."""
-        estimate, standard = found.estimate
+    def __call__(self, task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
+        """Descend in the dtype of the data, but in float64 where float32 would lose digits to offsets."""
+        least_squares, standardization = result.estimate
         dtype = columns.y.dtype
-        own = (*slice_columns(columns[:3], first, last), standard)
-        near = np.ones(last - first, bool) if dtype == np.float64 else _is_near(standard)
-        groups = [(np.flatnonzero(near), dtype), (np.flatnonzero(~near), np.dtype(np.float64))]
+        operands = (*slice_columns(columns[:3], first, last), standardization)
+        in_dtype = np.ones(last - first, bool) if dtype == np.float64 else _is_float32_enough(standardization)
+        groups = [(np.flatnonzero(in_dtype), dtype), (np.flatnonzero(~in_dtype), np.dtype(np.float64))]
         groups = [(ids, precision) for ids, precision in groups if len(ids)]
         if len(groups) == 1:
-            ends = self._descend(task, own, groups[0][1], last - first)
+            minima = self._descend(task, operands, groups[0][1], last - first)
         else:
             parts = [
-                self._descend(task, select_columns(own, ids), dtype, max(len(ids), 2))
-                for ids, dtype in groups
+                self._descend(task, select_columns(operands, ids), precision, max(len(ids), 2))
+                for ids, precision in groups
             ]
+            parts = [[a[..., : len(ids)] for a in part] for part, (ids, _) in zip(parts, groups, strict=True)]
             order = np.argsort(np.concatenate([ids for ids, _ in groups]))
-            cut = [[a[..., : len(ids)] for a in part] for part, (ids, _) in zip(parts, groups, strict=True)]
-            ends = [np.concatenate(halves, axis=-1)[..., order] for halves in zip(*cut, strict=True)]
-        whole = jax.tree.map(np.asarray, _finished(dtype, estimate, standard, *ends))
-        return without_errors(whole, np)  # where `jax_debug_nans` does not look
+            minima = [np.concatenate(arrays, axis=-1)[..., order] for arrays in zip(*parts, strict=True)]
+        estimate = jax.tree.map(np.asarray, _estimate_at(dtype, least_squares, standardization, *minima))
+        return without_errors(estimate, np)  # in NumPy: `jax_debug_nans` would stop at the NaN
 
-    def _descend(self, task: Task, own: tuple, dtype: np.dtype, count: int) -> tuple:
-        wide = self.wide or dtype == np.float64
+    def _descend(self, task: Task, operands: tuple, dtype: np.dtype, count: int) -> tuple:
+        x64 = self.x64 or dtype == np.float64
 
-        def of_tile(tile: Tile) -> tuple:
-            x, y, w, standard = jax.tree.map(lambda a: a.astype(dtype), views(tile))
-            with jax.enable_x64(wide):
-                end = _descend_tile(task.ansatz, task.solver, self.cost, x, y, w, standard)
-            return jax.tree.map(np.asarray, end)
+        def descend_tile(tile: Tile) -> tuple:
+            x, y, w, standardization = jax.tree.map(lambda a: a.astype(dtype), views(tile))
+            with jax.enable_x64(x64):
+                minimum = _descend_tile(task.ansatz, task.solver, self.cost, x, y, w, standardization)
+            return jax.tree.map(np.asarray, minimum)
 
         program = ("descent", task.ansatz, dtype, jax.tree.structure((task.solver, self.cost)))
-        return map_tiles(of_tile, own, 0, count, TILE, program=program)
+        return map_tiles(descend_tile, operands, 0, count, TILE, program=program)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -352,33 +386,38 @@ def _descend_tile(
     x: Array,
     y: Array,
     w: Array | None,
-    standard: Standard,
+    standardization: Standardization,
 ) -> tuple[Array, Array, Array]:
-    """a, S there in units of the variance of y, and the status."""
-    own = {"y": y, "standard": standard}
+    """The end point a, S(a) in units of the variance of y, and the status."""
+    batched = {"y": y, "standardization": standardization}
     shared: dict[str, Any] = {"w": None}
     for name, a in (("x", x), ("w", w)):
         if a is not None:
-            (shared if a.shape[-1] == 1 else own)[name] = a[..., 0] if a.shape[-1] == 1 else a
+            (shared if a.shape[-1] == 1 else batched)[name] = a[..., 0] if a.shape[-1] == 1 else a
 
-    def prepare(own: dict) -> tuple:
-        data = shared | own
-        return cost, data["x"], data["y"], data["w"], data["standard"]
+    def prepare(batched: dict) -> tuple:
+        data = shared | batched
+        return cost, data["x"], data["y"], data["w"], data["standardization"]
 
-    of_a = partial(standardized_cost, ansatz)
-    optimizer = solver.ready_optimizer(solver.rate)
-    descent = in_slots(of_a, standard.best, own, prepare, optimizer, solver.steps, solver.tol)
-    return descent.params, descent.cost, solver.end_of(descent)
+    cost_of_a = partial(standardized_cost, ansatz)
+    optimizer = solver.optimizer_with(solver.rate)
+    descent = in_slots(cost_of_a, standardization.best, batched, prepare, optimizer, solver.steps, solver.tol)
+    return descent.params, descent.cost, solver.status_of(descent)
 
 
 @partial(jax.jit, static_argnums=0)
-def _finished(
-    dtype: np.dtype, found: Estimate, standard: Standard, a: Array, value: Array, end: Array
+def _estimate_at(
+    dtype: np.dtype,
+    least_squares: Estimate,
+    standardization: Standardization,
+    a: Array,
+    value: Array,
+    descent_status: Array,
 ) -> Estimate:
-    return finished(found, standard, a, value, end, dtype)
+    return estimate_at(least_squares, standardization, a, value, descent_status, dtype)
 
 
-def _is_near(standard: Standard) -> np.ndarray:
-    """Whether float32 has digits to spare for the offsets of x and y."""
-    offsets = np.abs(standard.theta0[0]) + np.abs(standard.B[0, 1:]).sum(axis=0)  # of an intercept at 0
-    return offsets < MAX_OFFSET * np.abs(standard.y_deviation)
+def _is_float32_enough(standardization: Standardization) -> np.ndarray:
+    """Whether offsets of x and y are so small that a cost in float32 is accurate."""
+    offsets = np.abs(standardization.theta0[0]) + np.abs(standardization.B[0, 1:]).sum(axis=0)
+    return offsets < MAX_OFFSET * np.abs(standardization.y_deviation)

@@ -1,4 +1,4 @@
-"""What `fit` asks of a solver."""
+"""The interface of a solver of `fit`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from jaxreg.status import Status
 
 @runtime_checkable
 class Solver(Protocol):
-    """A frozen pytree that goes from the turning point of the mean squared error to the params of a fit.
+    """The interface of a solver: a frozen pytree that maps the turning point of S to the params of a fit.
 
-    The engine has solved p = ∇S = 0 from the sums when it calls `on_moments`, for all data sets of a block at
-    once and within a compiled program: a solver that stops early, shrinks or descends returns another point
-    of the same parabola S, see `jaxreg.solvers.gradient_descent.moved`. Its numbers are leaves of the pytree
-    (one number, or one per data set), everything else is static and hashable.
+    The engine solves p = ∇S = 0 for the mean squared error and then calls `on_moments`, for all data sets of
+    a block at once and within a compiled program. A solver that stops early, shrinks or descends returns
+    another point of the same parabola S, see `jaxreg.solvers.gradient_descent.displaced`. Numeric options
+    are leaves of the pytree, each one number or one per data set; all others are static and hashable.
 
     Attributes:
-        ends_at_turning_point: whether the result is the turning point itself, which has errors and digits.
+        ends_at_turning_point: whether `on_moments` returns the turning point itself.
         precision: "auto", "fast" or "certified", see `ClosedForm`.
     """
 
@@ -40,10 +40,10 @@ class Solver(Protocol):
     def on_moments(
         self, ansatz: Ansatz, origin: Origin, point: TurningPoint, dtype: np.dtype
     ) -> tuple[TurningPoint, Array | Status]:
-        """The end point of each data set and its status.
+        """The point of the fit for each data set, and its status.
 
         Args:
-            ansatz: of the params.
+            ansatz: the compiled ansatz.
             origin: subtracted from integer x and y.
             point: the turning point, in float64.
             dtype: of the data.
