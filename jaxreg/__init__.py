@@ -91,6 +91,10 @@ __all__ = [  # noqa: RUF022 in reading order
 ]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     if name in FACES:
         return import_module(f"jaxreg.{name}")

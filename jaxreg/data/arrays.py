@@ -97,6 +97,11 @@ def _native(dtype: Any) -> np.dtype:
     return np.dtype(dtype).newbyteorder("=")
 
 
+def in_memory(a: Any) -> Any:
+    """An array as it is, and anything else that gives numbers when it is sliced as a NumPy array."""
+    return a if isinstance(a, np.ndarray | jax.Array) else np.asarray(a)
+
+
 def cast(a: Any, dtype: np.dtype) -> Any:
     """The array in this dtype, without a copy if it already has it."""
     return a if a.dtype == dtype else a.astype(dtype)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.data.arrays import as_array, cast, result_dtype
+from jaxreg.data.arrays import as_array, cast, in_memory, result_dtype
 from jaxreg.numerics.precision import in_own_precision
 
 NAN_POLICIES = ("omit", "propagate", "raise")
@@ -132,7 +132,7 @@ def new_x(
     x: Any, dtype: Any, ansatz: Ansatz, batch: tuple[int, ...], columns: int, origin: Array | None
 ) -> Array:
     """The x of a prediction, minus the origin that was subtracted from an integer x of the fit."""
-    x = as_array(x, "x")
+    x = in_memory(as_array(x, "x"))
     columns_axis = (columns,) if ansatz.x_is_vector else ()
     if x.shape[1:] not in (columns_axis, columns_axis + batch):
         shared, own = (_shape_text(axes) for axes in (columns_axis, columns_axis + batch))
@@ -158,7 +158,7 @@ def _subtract_origin(dtype: np.dtype, x: Any, origin: Array) -> Array:
 
 def new_y(y: Any, dtype: Any, batch: tuple[int, ...], origin: Array | None) -> Array:
     """The y of residuals, minus the origin that was subtracted from an integer y of the fit."""
-    y = as_array(y, "y")
+    y = in_memory(as_array(y, "y"))
     if y.ndim == 0 or y.shape[1:] != batch:
         raise ValueError(f"resid takes y of shape {_shape_text(batch)}, as it was fitted; got {y.shape}")
     if origin is None:
