@@ -75,7 +75,9 @@ def _choice(method: str, methods: dict[str, Adjustment]) -> Adjustment:
 def _checked(pvalues: Any) -> Any:
     p: Any = pvalues if isinstance(pvalues, jax.Array) else np.asarray(pvalues)
     if not jnp.issubdtype(p.dtype, jnp.floating):
-        raise TypeError(f"pvalues are floats between 0 and 1, such as fit.pvalues[1]; got {type(pvalues).__name__}")
+        raise TypeError(
+            f"pvalues are floats between 0 and 1, such as fit.pvalues[1]; got {type(pvalues).__name__}"
+        )
     if not isinstance(p, Tracer) and bool(((p < 0) | (p > 1)).any()):
         raise ValueError("pvalues must lie between 0 and 1 (or be NaN)")
     return p
