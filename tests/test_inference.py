@@ -374,7 +374,7 @@ def test_options_that_do_not_exist(options, message):
 
 
 def test_a_number_of_lags_is_a_whole_one():
-    with pytest.raises(ValueError, match="whole number"):
+    with pytest.raises(ValueError, match="integer of 0 or more"):
         HAC(-1)
 
 

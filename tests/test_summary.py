@@ -72,5 +72,5 @@ def test_names_of_many_columns(rng):
 
 
 def test_there_is_no_table_of_what_is_traced(grid):
-    with pytest.raises(TypeError, match="summary needs values"):
+    with pytest.raises(TypeError, match="summary needs concrete values"):
         jax.jit(lambda x, y: fit(x, y).summary())(*grid)

@@ -1,4 +1,4 @@
-"""Nested fits of the same data compared by an F test."""
+"""The F test that compares two nested fits of the same data."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from jaxreg.numerics.precision import power_of_two
 
 
 def compare(fitted: Fitted, restricted: Fitted) -> FTest:
-    """F = Δssr / Δp / scale of what a fit explains beyond a restricted one."""
-    params, others = fitted.estimate.params, restricted.estimate.params
-    more = len(params) - len(others)
-    if more <= 0 or others.shape[1:] != params.shape[1:]:
+    """F = Δssr / Δp / scale of a fit against a restricted fit."""
+    params, restricted_params = fitted.estimate.params, restricted.estimate.params
+    df_num = len(params) - len(restricted_params)
+    if df_num <= 0 or restricted_params.shape[1:] != params.shape[1:]:
         raise ValueError(
-            f"compare takes a fit of fewer params to the same data sets; this one has params "
-            f"{params.shape}, the restricted one {others.shape}"
+            f"compare takes a restricted fit with fewer params and the same data sets; params have shape "
+            f"{params.shape} here and {restricted_params.shape} in the restricted fit"
         )
     if fitted.cov_type != "nonrobust" or restricted.cov_type != "nonrobust":
-        raise ValueError("compare is for nonrobust covariances; test the params in question with f_test")
-    if params.dtype != others.dtype or not _is_same_data(fitted, restricted):
-        raise ValueError("compare takes fits of the same y with the same weights; these two had others")
+        raise ValueError("compare takes fits with a nonrobust covariance; with a robust one use f_test")
+    if params.dtype != restricted_params.dtype or not _is_same_data(fitted, restricted):
+        raise ValueError("compare takes two fits of the same y with the same weights; these differ in them")
     fvalue = _f_of_reduction(fitted, restricted)
-    return FTest(fvalue, tail_of_f(fitted, fvalue, more), more, fitted.df_denominator)
+    return FTest(fvalue, tail_of_f(fitted, fvalue, df_num), df_num, fitted.df_denominator)
 
 
 @differentiable
 def _f_of_reduction(fitted: Fitted, restricted: Any) -> Array:
     """F of the reduction of ssr relative to the restricted fit."""
     e, r = fitted.estimate, restricted.estimate
-    more = e.params.shape[0] - r.params.shape[0]
+    df_num = e.params.shape[0] - r.params.shape[0]
     unit = power_of_two(jnp.maximum(e.residual, jnp.abs(e.explained)))
     squares = [jnp.sign(a) * jnp.square(a / unit) for a in (e.residual, e.explained, r.residual, r.explained)]
     residual, explained, restricted_residual, restricted_explained = squares
     reduction = restricted_residual - residual
-    if fitted.ansatz.has_intercept == restricted.ansatz.has_intercept:  # the smaller numbers lose less
+    if fitted.ansatz.has_intercept == restricted.ansatz.has_intercept:  # subtract the smaller numbers
         reduction = jnp.where(explained < residual, explained - restricted_explained, reduction)
     nested = reduction >= -ROUNDING * jnp.finfo(reduction.dtype).eps * (residual + jnp.abs(explained))
     usable = nested & (e.nobs == r.nobs) & (fitted.df_resid > 0)
-    return jnp.where(usable, jnp.maximum(reduction, 0) / more / fitted.over_df(residual), jnp.nan)
+    return jnp.where(usable, jnp.maximum(reduction, 0) / df_num / fitted.over_df(residual), jnp.nan)
 
 
 def _is_same_data(a: Fitted, b: Fitted) -> bool:
-    """Whether Σ w y² of both agrees where both have as many observations; traced fits are not checked."""
+    """Whether Σ w y² agrees for all data sets of equal nobs; True for traced fits."""
     if a.is_traced or b.is_traced:
         return True
     tss_a, tss_b = np.asarray(uncentered_tss(a)), np.asarray(uncentered_tss(b))

@@ -1,7 +1,7 @@
 """Tests of linear combinations of the params, all data sets at once.
 
-Combinations of params are computed as combinations of coefs, whose basis lies around the data: no digit is
-lost to an offset of x, however correlated the params are.
+They are computed from the coefs of the centered basis instead of the params: offsets of x, which make params
+strongly correlated, then cost no digits.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from jaxreg.numerics.precision import float64, promoting
 from jaxreg.numerics.short_repr import short_repr
 from jaxreg.numerics.vectors import triangle
 
-# The share of its variance in which a contrast differs from others, above the rounding of stored covariances.
-MIN_REGULAR = {"float32": 2.0**-20, "float64": 2.0**-40}
-ROUNDING = 256  # in units of the last digit: what sums over the same data may differ by
+# The smallest share of the variance of a contrast that is independent of the others, above the rounding of
+# stored covariances.
+MIN_PIVOT = {"float32": 2.0**-20, "float64": 2.0**-40}
+ROUNDING = 256  # in units of the last digit: tolerance for sums over the same data by different methods
 
 
 class TTest(NamedTuple):
     """Tests of linear combinations of the params.
 
     Attributes:
-        effect: cᵀθ, (*batch) or (q, *batch) for q combinations, as all the others.
+        effect: cᵀθ, (*batch), or (q, *batch) for q combinations, as are all other fields.
         sd: its standard error.
         tvalue: (cᵀθ − value) / sd.
-        pvalue: of both tails.
+        pvalue: two-sided p-value.
         df_denom: degrees of freedom of Student's t, infinite for the normal distribution.
     """
 
@@ -52,17 +53,17 @@ class TTest(NamedTuple):
         return short_repr(self)
 
     def conf_int(self, alpha: Any = 0.05) -> Array:
-        """(lower, upper) limits of the combinations with confidence 1 − alpha, (2, …)."""
+        """(lower, upper) limits of cᵀθ with confidence 1 − alpha, (2, *batch) or (2, q, *batch)."""
         return around(self.effect, self.sd, quantiles(self.df_denom, alpha))
 
 
 class FTest(NamedTuple):
-    """A joint test that several combinations of the params are 0.
+    """A joint test of several linear combinations of the params.
 
     Attributes:
-        fvalue: (*batch).
+        fvalue: the F statistic, (*batch).
         pvalue: P(F > fvalue), (*batch).
-        df_num: how many combinations.
+        df_num: number of combinations.
         df_denom: degrees of freedom of the denominator, (*batch).
     """
 
@@ -76,26 +77,26 @@ class FTest(NamedTuple):
 
 
 def t_test(fitted: Fitted, names: tuple[str, ...], contrast: Any, value: Any) -> TTest:
-    """cᵀθ = value, for one c or for each row of several."""
+    """Test cᵀθ = value, for one c or for each row of a matrix."""
     contrast, value = _parsed(contrast, value, names)
-    C = as_numbers(contrast, fitted.p)
-    each = _t_tests(fitted, np.atleast_2d(C), as_values(value, C))
-    return TTest(*(each if C.ndim == 2 else (a[0] for a in each)))
+    C = contrast_matrix(contrast, fitted.p)
+    tests = _t_tests(fitted, np.atleast_2d(C), contrast_values(value, C))
+    return TTest(*(tests if C.ndim == 2 else (a[0] for a in tests)))
 
 
 def f_test(fitted: Fitted, names: tuple[str, ...], contrasts: Any, value: Any) -> FTest:
-    """C θ = value in all its rows."""
+    """Test C θ = value for all rows jointly."""
     contrasts, value = _parsed(contrasts, value, names)
-    C = np.atleast_2d(as_numbers(contrasts, fitted.p))
+    C = np.atleast_2d(contrast_matrix(contrasts, fitted.p))
     q = C.shape[0]
     if _rank(C) < q:
-        raise ValueError(f"the {q} rows of the contrasts are linearly dependent; leave out redundant ones")
-    fvalue, pvalue = f_of(fitted, C, as_values(value, C))
+        raise ValueError(f"the {q} rows of the contrasts are linearly dependent; omit the redundant ones")
+    fvalue, pvalue = f_of(fitted, C, contrast_values(value, C))
     return FTest(fvalue, pvalue, q, fitted.df_denominator)
 
 
 def _parsed(contrast: Any, value: Any, names: tuple[str, ...]) -> tuple[Any, Any]:
-    """Numbers of a contrast that is text, such as "x1 = x2", or of several, "x1 = x2, x3 = 1"."""
+    """The matrix and the values of contrasts as text, such as "x1 = x2" or "x1 = x2, x3 = 1"."""
     if not isinstance(contrast, str):
         return contrast, value
     try:
@@ -106,71 +107,72 @@ def _parsed(contrast: Any, value: Any, names: tuple[str, ...]) -> tuple[Any, Any
             'contrasts as text need formulaic: python -m pip install "jaxreg[frame]"'
         ) from None
     if value != 0.0:
-        raise ValueError(f'a contrast as text holds its value, as "{names[-1]} = 1"; got value={value!r} too')
+        raise ValueError(
+            f'a contrast as text contains its value, as in "{names[-1]} = 1"; got value={value!r} too'
+        )
     try:
         parsed = LinearConstraints.from_spec(contrast, variable_names=list(names))
     except KeyError as error:
-        raise ValueError(f"{contrast!r} names {error}; the params are {', '.join(names)}") from None
+        raise ValueError(f"{contrast!r} names {error}, but the params are {', '.join(names)}") from None
     except (FormulaicError, RuntimeError, ValueError) as error:
         raise ValueError(f"{contrast!r} is not a linear contrast of {', '.join(names)}: {error}") from None
     C, values = np.asarray(parsed.constraint_matrix, float), np.asarray(parsed.constraint_values, float)
     return (C[0], values[0]) if len(C) == 1 else (C, values)
 
 
-def as_numbers(given: Any, p: int) -> np.ndarray:
-    """C as numbers, (p,) or (q, p)."""
+def contrast_matrix(contrasts: Any, p: int) -> np.ndarray:
+    """The checked contrasts C, (p,) or (q, p)."""
     try:
-        C = np.asarray(given, np.float64)
+        C = np.asarray(contrasts, np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"contrasts are numbers of shape ({p},) or (q, {p}), got {given!r}") from None
+        raise ValueError(f"contrasts are numbers of shape ({p},) or (q, {p}), got {contrasts!r}") from None
     if C.ndim not in (1, 2) or C.shape[-1] != p or not C.size:
         raise ValueError(f"contrasts are numbers of shape ({p},) or (q, {p}), got shape {C.shape}")
     if not np.isfinite(C).all() or (C == 0).all(axis=-1).any():
-        raise ValueError(f"a contrast is of finite numbers that are not all 0; got {C.tolist()}")
+        raise ValueError(f"contrasts are finite numbers, not all 0 in a row; got {C.tolist()}")
     return C
 
 
-def as_values(given: Any, C: np.ndarray) -> Any:
-    """What the contrasts are tested against, a number or one for each."""
-    given = given if isinstance(given, jax.Array) else np.asarray(given, np.float64)
-    if given.shape not in ((), (np.atleast_2d(C).shape[0],)):
+def contrast_values(value: Any, C: np.ndarray) -> Any:
+    """The checked values that the contrasts have under the null hypothesis, () or (q,)."""
+    value = value if isinstance(value, jax.Array) else np.asarray(value, np.float64)
+    if value.shape not in ((), (np.atleast_2d(C).shape[0],)):
         raise ValueError(
             f"value is the same for all data sets: a number, or one for each of the {len(np.atleast_2d(C))} "
-            f"contrasts; got shape {given.shape}"
+            f"contrasts; got shape {value.shape}"
         )
-    return given
+    return value
 
 
 @differentiable
 def _t_tests(fitted: Fitted, C: Any, value: Any) -> tuple[Array, Array, Array, Array, Array]:
-    """Cθ, its standard error, t, p-value and degrees of freedom of every row of C, (q, *batch)."""
+    """Cθ, standard error, t, p-value and degrees of freedom for every row of C, (q, *batch) each."""
     with float64():
         rows = _rows_of(fitted, C)
         V = fitted.cov_of_coefs()
         effect = _effect(fitted, C, rows)
         sd = jnp.stack([deviation(row, V) for row in rows])
-        away = effect - _per_row(value, effect)
-        effect, sd, tvalue = (a.astype(fitted.estimate.params.dtype) for a in (effect, sd, away / sd))
+        difference = effect - _per_row(value, effect)
+        effect, sd, tvalue = (a.astype(fitted.estimate.params.dtype) for a in (effect, sd, difference / sd))
     df = jnp.broadcast_to(fitted.df_t, sd.shape)
     return effect, sd, tvalue, jnp.exp(t.log_p(tvalue, df)), df
 
 
 @differentiable
 def f_of(fitted: Fitted, C: Any, value: Any) -> tuple[Array, Array]:
-    """F of all rows of C together, and its p-value."""
+    """F of all rows of C jointly, and its p-value."""
     with float64():
         rows = _rows_of(fitted, C)
         effect = _effect(fitted, C, rows)
-        away = effect - _per_row(value, effect)
+        difference = effect - _per_row(value, effect)
         p, unit = fitted.p, fitted.sigma_over_root_weight().astype(jnp.float64)
         dense = jnp.stack(
             [jnp.stack([jnp.broadcast_to(row.get(k, 0.0), unit.shape) for k in range(p)]) for row in rows]
         )
         unit_cov = jnp.asarray(fitted.estimate.unit_cov)[triangle(p)].astype(jnp.float64)
-        least = MIN_REGULAR[fitted.estimate.params.dtype.name]
-        fvalue = _mahalanobis(
-            away / jnp.where(unit > 0, unit, 1), dense, jnp.where(unit > 0, unit_cov, 0 * unit_cov), least
-        )
+        min_pivot = MIN_PIVOT[fitted.estimate.params.dtype.name]
+        scaled = difference / jnp.where(unit > 0, unit, 1)
+        fvalue = _mahalanobis(scaled, dense, jnp.where(unit > 0, unit_cov, 0 * unit_cov), min_pivot)
         fvalue = (fvalue / C.shape[0]).astype(fitted.estimate.params.dtype)
     return fvalue, _tail_of_f(fitted, fvalue, C.shape[0])
 
@@ -193,7 +195,7 @@ def _tail_of_f(fitted: Fitted, fvalue: Array, q: int) -> Array:
 
 
 def _rows_of(fitted: Fitted, C: Array) -> list[Row]:
-    """Each combination of params as one of coefs, in float64: no digit is lost to an offset of x."""
+    """Every combination of params as a combination of coefs, a sparse row in float64."""
     features = fitted.feature_rows()
     rows: list[Row] = []
     for weights in C:
@@ -216,44 +218,45 @@ def _effect(fitted: Fitted, C: Array, rows: list[Row]) -> Array:
 
 
 def _per_row(value: Array, effect: Array) -> Array:
-    """A number for all rows, or one for each."""
+    """The value of each row, reshaped to broadcast against (q, *batch)."""
     value = jnp.asarray(value).astype(jnp.float64)
     return value.reshape(*value.shape, *(1,) * (effect.ndim - 1)) if value.ndim else value
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _mahalanobis(effect: Array, rows: Array, V: Array, least: float) -> Array:
-    """`_squared_length`, whose derivative is a sum of products of each data set.
+def _mahalanobis(effect: Array, rows: Array, V: Array, min_pivot: float) -> Array:
+    """`_squared_length` with a derivative that JAX can transpose.
 
-    A product of matrices in float64 cannot be transposed where 64 bits are off.
+    JAX cannot transpose a float64 matrix product while its 64-bit switch is off; the derivative here is a sum
+    of elementwise products instead.
     """
-    return _squared_length(effect, rows, V, least)
+    return _squared_length(effect, rows, V, min_pivot)
 
 
 @_mahalanobis.defjvp
 @promoting
-def _mahalanobis_jvp(least: float, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _mahalanobis_jvp(min_pivot: float, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     effect, rows, V = primals
     with float64():
-        value = _mahalanobis(effect, rows, V, least)
+        value = _mahalanobis(effect, rows, V, min_pivot)
 
         def total(effect: Array, rows: Array, V: Array) -> Array:
-            return jnp.sum(_squared_length(effect, rows, V, least))
+            return jnp.sum(_squared_length(effect, rows, V, min_pivot))
 
-        slopes = jax.grad(total, (0, 1, 2))(effect, rows, V)
-        slopes = [jnp.where(jnp.isfinite(slope), slope, 0) for slope in slopes]
-        parts = [
-            jnp.sum(slope * dot, axis=tuple(range(slope.ndim - value.ndim)))
-            for slope, dot in zip(slopes, tangents, strict=True)
+        gradients = jax.grad(total, (0, 1, 2))(effect, rows, V)
+        gradients = [jnp.where(jnp.isfinite(gradient), gradient, 0) for gradient in gradients]
+        changes = [
+            jnp.sum(gradient * tangent, axis=tuple(range(gradient.ndim - value.ndim)))
+            for gradient, tangent in zip(gradients, tangents, strict=True)
         ]
-        return value, reduce(jnp.add, parts)
+        return value, reduce(jnp.add, changes)
 
 
-def _squared_length(effect: Array, rows: Array, V: Array, least: float) -> Array:
+def _squared_length(effect: Array, rows: Array, V: Array, min_pivot: float) -> Array:
     """eᵀ (G V Gᵀ)⁻¹ e as |L⁻¹R⁻ᵀe|² with Gᵀ = Q R and QᵀVQ = L Lᵀ, which does not square the condition of G.
 
-    Only the block QᵀVQ needs an inverse, V does not. NaN where a share of a diagonal entry of it not above
-    `least` is independent of those before: it is singular to its rounding.
+    V itself may be singular, only QᵀVQ is inverted. NaN if QᵀVQ is singular to rounding: if no more than
+    `min_pivot` of the variance of a contrast is independent of those before it.
     """
     if rows.shape[0] == 1:
         return jnp.square(effect[0]) / small.dot(rows[0], small.matvec(V, rows[0]))
@@ -261,20 +264,20 @@ def _squared_length(effect: Array, rows: Array, V: Array, least: float) -> Array
     V, rows = (jnp.moveaxis(a, (0, 1), (-2, -1)) for a in (V, rows))
     Q, R = jnp.linalg.qr(jnp.swapaxes(rows, -2, -1))
     block = jnp.swapaxes(Q, -2, -1) @ V @ Q
-    known, exact = jnp.isfinite(block).all(axis=(-2, -1)), (block == 0).all(axis=(-2, -1))
-    unit = jnp.eye(block.shape[-1])
-    L = jnp.linalg.cholesky(jnp.where((known & ~exact)[..., None, None], lax.stop_gradient(block), unit))
+    finite, exact = jnp.isfinite(block).all(axis=(-2, -1)), (block == 0).all(axis=(-2, -1))
+    identity = jnp.eye(block.shape[-1])
+    L = jnp.linalg.cholesky(jnp.where((finite & ~exact)[..., None, None], lax.stop_gradient(block), identity))
     pivots, variances = (jnp.diagonal(a, axis1=-2, axis2=-1) for a in (jnp.square(L), block))
-    regular = known & (pivots > least * variances).all(axis=-1)  # NaN, where it broke down, is not
-    L = jnp.linalg.cholesky(jnp.where(regular[..., None, None], block, unit))
-    half = solve_triangular(R, jnp.where(regular[..., None, None], e, 0), trans=1)
-    half = solve_triangular(L, half, lower=True)
-    inside = jnp.where(regular, jnp.sum(jnp.square(half[..., 0]), axis=-1), jnp.nan)
-    return jnp.where(exact, jnp.where((e[..., 0] == 0).all(axis=-1), jnp.nan, jnp.inf), inside)
+    regular = finite & (pivots > min_pivot * variances).all(axis=-1)  # False for NaN of a failed Cholesky
+    L = jnp.linalg.cholesky(jnp.where(regular[..., None, None], block, identity))
+    whitened = solve_triangular(R, jnp.where(regular[..., None, None], e, 0), trans=1)
+    whitened = solve_triangular(L, whitened, lower=True)
+    squared = jnp.where(regular, jnp.sum(jnp.square(whitened[..., 0]), axis=-1), jnp.nan)
+    return jnp.where(exact, jnp.where((e[..., 0] == 0).all(axis=-1), jnp.nan, jnp.inf), squared)
 
 
 def _rank(C: np.ndarray) -> int:
-    """How many rows are independent, with columns in units of their largest number and rows of length 1."""
+    """The rank of C after its columns are scaled to a maximum of 1 and its rows to length 1."""
     unit = np.abs(C).max(axis=0)
     scaled = C / np.where(unit > 0, unit, 1)
     return int(np.linalg.matrix_rank(scaled / np.linalg.norm(scaled, axis=1, keepdims=True)))

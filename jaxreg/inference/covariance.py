@@ -1,4 +1,4 @@
-"""Robust covariances as objects: each sums the meat M of the sandwich from scores s_i = w_i ε_i ψ_i.
+"""Robust covariances: each sums the meat M of the sandwich from the scores s_i = w_i ε_i ψ_i.
 
 Source: J. G. MacKinnon and H. White, J. Econometrics 29 (1985) 305; K.-Y. Liang and S. L. Zeger,
 Biometrika 73 (1986) 13; A. C. Cameron, J. B. Gelbach and D. L. Miller, J. Bus. Econ. Stat. 29 (2011) 238;
@@ -23,16 +23,20 @@ from jaxreg.engine.scores import Row, Scores, add, outer, symmetric_outer
 from jaxreg.numerics.pytrees import pytree
 from jaxreg.numerics.vectors import Symmetric, elementwise
 
-MIN_RESIDUAL_SHARE = 2.0**-36  # of 1 − h, which has four correct digits there
+MIN_RESIDUAL_SHARE = 2.0**-36  # the smallest 1 − h that still has four correct digits
 
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class HC0:
-    """White's covariance for errors with a variance of their own, M = Σ (w ε)² ψψᵀ; `cov_type="HC0"`.
+    """White's covariance for heteroscedastic errors, M = Σ (w ε)² ψψᵀ; also `cov_type="HC0"`.
 
-    Another covariance of this kind is a subclass, registered like this one, with a `name` and a method
-    `corrected`; `leverage = True` passes it the leverage h.
+    Every error has a variance of its own. HC0 is biased in small samples; prefer HC3.
+
+    To define another covariance of this kind, subclass it, register the subclass in the same way, and give it
+    a `name` and a method `corrected`; with `leverage = True` the latter gets the leverage h.
+
+    Source: H. White, Econometrica 48 (1980) 817.
 
     >>> from jaxreg import fit
     >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
@@ -68,7 +72,13 @@ class HC0:
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class HC1(HC0):
-    """HC0 times nobs / df_resid; `cov_type="HC1"`."""
+    """HC0 times the small-sample factor nobs / df_resid; also `cov_type="HC1"`.
+
+    >>> from jaxreg import fit
+    >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
+    >>> print(fit(x, y, cov_type="HC1").bse.round(3))
+    [1.375 0.514]
+    """
 
     name = "HC1"
 
@@ -80,7 +90,16 @@ class HC1(HC0):
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class HC2(HC0):
-    """HC0 with (w ε)² / (1 − h), unbiased if all variances are equal; `cov_type="HC2"`."""
+    """HC0 with (w ε)² / (1 − h), where h is the leverage; also `cov_type="HC2"`.
+
+    Unbiased if all errors have the same variance. NaN for a data set with h = 1 at an observation, whose
+    residual is 0 whatever its error.
+
+    >>> from jaxreg import fit
+    >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
+    >>> print(fit(x, y, cov_type="HC2").bse.round(3))
+    [1.555 0.601]
+    """
 
     name = "HC2"
     leverage = True
@@ -93,7 +112,16 @@ class HC2(HC0):
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class HC3(HC0):
-    """HC0 with (w ε)² / (1 − h)², close to the jackknife; `cov_type="HC3"`."""
+    """HC0 with (w ε)² / (1 − h)², where h is the leverage; also `cov_type="HC3"`.
+
+    Close to the jackknife, and the best choice for small samples. NaN for a data set with h = 1 at an
+    observation, whose residual is 0 whatever its error.
+
+    >>> from jaxreg import fit
+    >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
+    >>> print(fit(x, y, cov_type="HC3").bse.round(3))
+    [2.191 0.866]
+    """
 
     name = "HC3"
     leverage = True
@@ -105,18 +133,18 @@ class HC3(HC0):
 
 
 def residual_share(h: Array | None) -> Array:
-    """1 − h; NaN where that is 0 to rounding, since the residual is then 0 whatever the error."""
+    """1 − h; NaN where it is 0 up to rounding, since the residual is then 0 whatever the error."""
     assert h is not None
     return jnp.where(1 - h > MIN_RESIDUAL_SHARE, 1 - h, jnp.nan)
 
 
 @pytree
 class _Grouping:
-    """The rows in the order of their groups.
+    """The rows sorted by group.
 
     Attributes:
-        order: the rows, (n,).
-        begins: whether a row in this order begins a group, (n,).
+        order: row numbers, (n,).
+        begins: whether a row, in this order, is the first of its group, (n,).
     """
 
     order: Any
@@ -124,21 +152,29 @@ class _Grouping:
 
     @classmethod
     def of(cls, codes: np.ndarray) -> _Grouping:
-        """From the number of the group of each row."""
+        """From the integer code of the group of each row."""
         order = np.argsort(codes, kind="stable").astype(np.int32)
         return cls(order, np.append(True, np.diff(codes[order]) != 0))
 
 
 @pytree
 class Cluster:
-    """Any correlation within groups, M = Σ_g S_g S_gᵀ of the sums S_g of scores in a group.
+    """Covariance for errors that correlate within groups, M = Σ_g S_g S_gᵀ with S_g = Σ_{i∈g} s_i.
 
-    With two columns of groups, errors that share either group are correlated: M of the first plus M of the
-    second minus that of their intersection. The factor is G / (G − 1) · (nobs − 1) / df_resid for G groups,
-    and tests with `use_t` have G − 1 degrees of freedom, of the smaller G for two, as in statsmodels.
+    The small-sample factor for G groups is G / (G − 1) · (nobs − 1) / df_resid, and tests with `use_t` have
+    G − 1 degrees of freedom, as in statsmodels. With two columns of groups, errors that share a group in
+    either column correlate: M is that of the first plus that of the second minus that of their intersection,
+    and G for the degrees of freedom is the smaller one.
 
     Args:
-        groups: (n,), the group of each observation, labels of any kind; or (n, 2).
+        groups: (n,), a label of any type for the group of each observation; or (n, 2) for two-way clusters.
+
+    Raises:
+        ValueError: if a label is missing, or the shape is neither of these.
+        TypeError: if the labels are traced by `jit` or `vmap`.
+
+    Source: K.-Y. Liang and S. L. Zeger, Biometrika 73 (1986) 13; for two-way clusters A. C. Cameron,
+    J. B. Gelbach and D. L. Miller, J. Bus. Econ. Stat. 29 (2011) 238.
 
     >>> from jaxreg import fit
     >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
@@ -153,7 +189,7 @@ class Cluster:
     def __init__(self, groups: Any):
         if isinstance(groups, Tracer):
             raise TypeError(
-                "groups need values and there are none under jit or vmap; close over them instead"
+                "groups needs concrete values; there are none under jit or vmap: close over groups instead"
             )
         shape = groups.shape if hasattr(groups, "shape") else (len(groups),)
         columns = [groups]
@@ -172,11 +208,11 @@ class Cluster:
         return f"Cluster({' × '.join(map(str, groups))} groups)"
 
     def prepared(self, n: int) -> Cluster:
-        """Itself, if it has a group for every observation."""
-        length = len(self.groupings[0].order)
-        if length != n:
+        """Itself, checked to have a group for every observation."""
+        count = len(self.groupings[0].order)
+        if count != n:
             raise ValueError(
-                f"groups has {length} labels and y {n} observations: pass a label for every "
+                f"groups has {count} labels and y {n} observations: pass a label for every "
                 f"observation, ({n},)"
             )
         return self
@@ -186,14 +222,14 @@ class Cluster:
         return p * (p + 3) // 2
 
     def meat(self, scores: Scores) -> Meat:
-        """M of one grouping, or M₁ + M₂ − M₁₂."""
+        """M of one grouping, or M₁ + M₂ − M₁₂ of two."""
         sums = [_sum_over_groups(grouping, scores) for grouping in self.groupings]
         factors = [g / jnp.maximum(g - 1, 1) * ((scores.nobs - 1) / scores.df) for _, g in sums]
         if len(sums) == 1:
             return Meat(sums[0][0], factors[0], sums[0][1])
         scaled = [M.map(partial(jnp.multiply, f)) for (M, _), f in zip(sums, factors, strict=True)]
-        first, second, both = scaled
-        M = add(add(first, second), both.map(jnp.negative))
+        first, second, intersection = scaled
+        M = add(add(first, second), intersection.map(jnp.negative))
         return Meat(M, 1.0, jnp.minimum(sums[0][1], sums[1][1]))
 
 
@@ -219,13 +255,19 @@ def _sum_over_groups(grouping: _Grouping, scores: Scores) -> tuple[Symmetric, Ar
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class HAC:
-    """Newey and West's covariance for heteroscedastic errors that correlate with those shortly before.
+    """Newey and West's covariance for heteroscedastic and autocorrelated errors.
 
-    M = Σ_i s_i s_iᵀ + Σ_l k_l Σ_i (s_i s_{i−l}ᵀ + s_{i−l} s_iᵀ), Bartlett's weights k_l = 1 − l / (L + 1).
-    Lags count valid observations.
+    M = Σ_i s_i s_iᵀ + Σ_l k_l Σ_i (s_i s_{i−l}ᵀ + s_{i−l} s_iᵀ), with Bartlett's weights
+    k_l = 1 − l / (L + 1) for lags l = 1 … L. Observations must be in the order of time; lags count the valid
+    ones only.
 
     Args:
-        maxlags: L, the largest lag; ⌊4 (nobs / 100)^(2/9)⌋ of each data set if omitted.
+        maxlags: L, the largest lag. If omitted, ⌊4 (nobs / 100)^(2/9)⌋ for each data set.
+
+    Raises:
+        ValueError: if maxlags is not an integer of 0 or more.
+
+    Source: W. K. Newey and K. D. West, Econometrica 55 (1987) 703.
 
     >>> from jaxreg import fit
     >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
@@ -238,9 +280,9 @@ class HAC:
     name = "HAC"
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.maxlags, int | np.integer) and not isinstance(self.maxlags, bool)
-        if self.maxlags is not None and not (whole and self.maxlags >= 0):
-            raise ValueError(f"maxlags is a whole number, at least 0, or None; got {self.maxlags!r}")
+        is_integer = isinstance(self.maxlags, int | np.integer) and not isinstance(self.maxlags, bool)
+        if self.maxlags is not None and not (is_integer and self.maxlags >= 0):
+            raise ValueError(f"maxlags is an integer of 0 or more, or None; got {self.maxlags!r}")
 
     def prepared(self, n: int) -> Covariance:
         """Itself."""
@@ -260,7 +302,7 @@ class HAC:
         largest = self._largest_lag(scores.n)
         bartlett = [jnp.maximum(1 - lag / (L + 1), 0) for lag in range(1, largest + 1)]
 
-        # Entry by entry: arrays of all entries of one row take three times as long.
+        # Elementwise on lists of entries: stacked arrays of a row take three times as long.
         def step(state: tuple, row: Row) -> tuple:
             M, previous = state  # scores of the last valid observations, newest first
             s = elementwise(partial(jnp.multiply, row.score), row.psi)
@@ -289,14 +331,14 @@ BY_NAME = {covariance.name: covariance for covariance in (HC0, HC1, HC2, HC3)}
 
 
 def covariance_of(cov_type: Any, n: int) -> Covariance | None:
-    """The covariance that `cov_type` names or is, None for a nonrobust one."""
+    """The covariance object of `cov_type`, checked against n observations; None for "nonrobust"."""
     if isinstance(cov_type, str) and cov_type == "nonrobust":
         return None
     if isinstance(cov_type, str) and cov_type in BY_NAME:
         return BY_NAME[cov_type]()
     if isinstance(cov_type, str) and cov_type in ("cluster", "HAC"):
-        now = "Cluster(groups)" if cov_type == "cluster" else "HAC(maxlags=None)"
-        raise ValueError(f'cov_type="{cov_type}" has numbers of its own: pass cov_type={now}')
+        replacement = "Cluster(groups)" if cov_type == "cluster" else "HAC(maxlags=None)"
+        raise ValueError(f'cov_type="{cov_type}" needs arguments: pass cov_type={replacement}')
     if isinstance(cov_type, str | type) or not isinstance(cov_type, Covariance):
         names = ", ".join(repr(name) for name in ("nonrobust", *BY_NAME))
         raise ValueError(f"cov_type is one of {names}, or Cluster(groups) or HAC(maxlags); got {cov_type!r}")
@@ -304,31 +346,31 @@ def covariance_of(cov_type: Any, n: int) -> Covariance | None:
 
 
 def _codes(groups: Any) -> np.ndarray:
-    """A number for each label."""
+    """An integer code for each label."""
     labels = np.asarray(groups)
     missing = np.ma.getmaskarray(groups) if isinstance(groups, np.ma.MaskedArray) else _is_missing(labels)
     if missing.any():
         first = int(np.flatnonzero(missing)[0])
         raise ValueError(
-            f"groups has {missing.sum()} missing labels, the first at observation {first}: give those "
-            "observations a label, or y a NaN and any label"
+            f"groups has {missing.sum()} missing labels, the first at observation {first}: give these "
+            "observations a label; to exclude them, set y to NaN as well"
         )
     try:
         return np.unique(labels, return_inverse=True)[1]
-    except TypeError:  # of kinds that cannot be sorted together
-        numbers: dict[Any, int] = {}
-        return np.array([numbers.setdefault(label, len(numbers)) for label in labels])
+    except TypeError:  # labels of several types, which cannot be sorted
+        codes: dict[Any, int] = {}
+        return np.array([codes.setdefault(label, len(codes)) for label in labels])
 
 
 def _is_missing(labels: np.ndarray) -> np.ndarray:
-    """Which labels are None, NaN, NaT or pandas' NA: those that do not equal themselves, and None."""
+    """Whether each label is None, NaN, NaT or pandas' NA; all but None do not equal themselves."""
     if labels.dtype != object:
         return labels != labels
 
     def missing(label: Any) -> bool:
         try:
             return label is None or bool(label != label)
-        except TypeError:  # the truth of pandas' NA is not known
+        except TypeError:  # pandas' NA has no truth value
             return True
 
     return np.array([missing(label) for label in labels])

@@ -18,10 +18,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def differentiable(function: F) -> F:
-    """`function(fitted, *others)`, compiled, in the precision of the fit.
+    """Compile `function(fitted, *others)` in the precision of the fit, with derivatives that are finite.
 
-    Its results have the data sets on their last axes. Where one is NaN or infinite, as tests of an exact fit
-    are, its derivative is 0: it is computed with 1 in place of missing values, and discarded.
+    The last axes of its results are the data sets. Where a result is NaN or infinite, such as a test of an
+    exact fit, its derivative is 0. To avoid NaN in between, the derivative is computed with 1 in place of
+    missing values and then discarded.
     """
 
     @jax.custom_jvp
@@ -41,7 +42,7 @@ def differentiable(function: F) -> F:
 
 
 def _is_finite(fitted: Fitted, out: Any) -> Array:
-    """Which data sets have finite results."""
+    """Whether all results of a data set are finite, (*batch)."""
     finite = jnp.ones_like(fitted.estimate.nobs, bool)
     for a in jax.tree.leaves(out):
         finite &= jnp.isfinite(a).all(axis=tuple(range(a.ndim - finite.ndim)))
@@ -49,7 +50,7 @@ def _is_finite(fitted: Fitted, out: Any) -> Array:
 
 
 def _without_missing(fitted: Fitted, finite: Array) -> Fitted:
-    """The fit with 1 for missing values, and for divisors that are 0 where a result is not finite."""
+    """The fit with 1 in place of missing values and, for results that are not finite, of divisors 0."""
     e = jax.tree.map(_finite_or_1, fitted.estimate)
     bse, residual = (jnp.where(finite | (a > 0), a, 1) for a in (e.bse, e.residual))
     nobs = jnp.where(finite, e.nobs, jnp.maximum(e.nobs, len(e.params) + 1))

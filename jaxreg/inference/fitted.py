@@ -1,4 +1,4 @@
-"""`Fitted`: the estimate of every data set together with what decides how it is tested."""
+"""`Fitted`: the estimate of every data set and the options that decide its inference."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from jaxreg.numerics.vectors import Symmetric
 
 @pytree
 class Fitted:
-    """What every statistic is a function of.
+    """The argument of every statistic.
 
     Attributes:
         estimate: params, standard errors and sums of every data set.
-        ansatz: the ansatz that was fitted.
-        cov_type: the kind of covariance that standard errors and tests use.
-        use_t: whether params are tested with Student's t, or with the normal distribution.
-        constant: without an intercept, the column of a shared x that is constant, "implicit" where columns
-            add up to one, or None: then sums of squares are about 0.
+        ansatz: the compiled ansatz.
+        cov_type: the name of the covariance of standard errors and tests.
+        use_t: whether params are tested with Student's t instead of the normal distribution.
+        constant: without an intercept, the index of a constant column of a shared x, "implicit" if a
+            combination of columns is constant, or None; sums of squares are about 0 if None.
     """
 
     estimate: Estimate
@@ -46,12 +46,12 @@ class Fitted:
 
     @property
     def is_traced(self) -> bool:
-        """Whether it has no values to look at."""
+        """Whether it has no concrete values, as within `jit`."""
         return isinstance(self.estimate.params, Tracer)
 
     @property
     def has_constant_column(self) -> bool:
-        """Whether columns of x hold the constant, instead of an intercept beside them."""
+        """Whether columns of x, instead of an intercept, contain the constant."""
         return self.constant is not None
 
     @property
@@ -66,7 +66,7 @@ class Fitted:
 
     @property
     def df_denominator(self) -> Int[Array, "*batch"]:
-        """Degrees of freedom of the covariance: clusters − 1, or those of the residuals."""
+        """Degrees of freedom of tests: number of clusters − 1, or those of the residuals."""
         groups = self.estimate.groups
         return self.df_resid if groups is None else groups - 1
 
@@ -83,7 +83,7 @@ class Fitted:
         return jnp.sqrt(self.as_float(e.nobs)) if e.root_weight is None else e.root_weight
 
     def as_float(self, a: Array) -> Array:
-        """In the dtype of the data."""
+        """The array in the dtype of the data."""
         return a.astype(self.dtype)
 
     def sum_of_squares(self, root_mean: Array) -> Array:
@@ -91,12 +91,12 @@ class Fitted:
         return jnp.square(root_mean * self.root_weight)
 
     def total(self) -> Array:
-        """Σ w y², about the mean where there is an intercept."""
+        """Σ w y², about the mean if there is an intercept."""
         e = self.estimate
         return jnp.sign(e.explained) * self.sum_of_squares(e.explained) + self.sum_of_squares(e.residual)
 
     def shares(self) -> tuple[Array, Array]:
-        """Explained and residual sum of squares, in one unit, in which no square overflows."""
+        """Explained and residual sum of squares, in a common unit in which no square overflows."""
         e = self.estimate
         if self.has_constant_column:
             deviation = not_none(e.y_deviation)
@@ -108,23 +108,23 @@ class Fitted:
         return explained * jnp.abs(explained), jnp.square(e.residual / unit)
 
     def over_df(self, a: Array) -> Array:
-        """a / df_resid; NaN where there is no residual degree of freedom."""
+        """a / df_resid; NaN if df_resid is 0."""
         df = self.df_resid
         return jnp.where(df > 0, a / jnp.maximum(df, 1), jnp.nan)
 
     def sigma_over_root_weight(self) -> Array:
-        """√(Σ w ε² / Σ w / df_resid): cov c is the square of it times `unit_cov`."""
+        """√(Σ w ε² / Σ w / df_resid), whose square times `unit_cov` is the covariance of the coefs c."""
         residual = self.estimate.residual
         return residual * jnp.sqrt(self.over_df(jnp.ones_like(residual)))
 
     def cov_of_coefs(self) -> Symmetric:
-        """The covariance of c in units of y², float64."""
+        """The covariance of the coefs c in units of y², float64."""
         unit = self.sigma_over_root_weight().astype(jnp.float64)
         V = [a.astype(jnp.float64) * unit * unit for a in jnp.asarray(self.estimate.unit_cov)]
         return Symmetric(V, self.p)
 
     def feature_rows(self) -> list[Row]:
-        """Rows of the matrix from c to θ, float64."""
+        """Rows of the matrix that maps the coefs c to the params θ, float64."""
         e = self.estimate
         center, scale = (self._wide_columns(a) for a in (e.x_center, e.x_scale))
         if e.x_origin is not None:
@@ -132,5 +132,5 @@ class Fitted:
         return feature_rows(self.ansatz, center, scale)
 
     def _wide_columns(self, a: Array) -> list[Array]:
-        """Columns of a center or a scale, cut before they become float64, for the transpose rule of JAX."""
+        """Columns of a center or a scale in float64; slices of float32 arrays are what JAX can transpose."""
         return [column.astype(jnp.float64) for column in columns_of(self.ansatz, a, 0)]

@@ -1,4 +1,4 @@
-"""Intervals: limits around a value, of Student's t or of the normal distribution."""
+"""Confidence intervals by quantiles of Student's t or of the normal distribution."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jaxreg.numerics.precision import in_own_precision
 
 
 def quantiles(df: Array, alpha: Any) -> Array:
-    """Of Student's t, at 1 − alpha/2."""
+    """The quantile of Student's t at 1 − alpha/2; an infinite df is the normal distribution."""
     if not isinstance(alpha, Tracer):
-        number = np.asarray(alpha)
-        if number.ndim or number.dtype.kind != "f" or not 0 < number < 1:
+        value = np.asarray(alpha)
+        if value.ndim or value.dtype.kind != "f" or not 0 < value < 1:
             raise ValueError(f"alpha is a probability between 0 and 1, such as 0.05; got {alpha!r}")
     return _quantiles(df, alpha)
 
@@ -31,5 +31,5 @@ def _quantiles(df: Array, alpha: Any) -> Array:
 @in_own_precision
 @jax.jit
 def around(center: Array, sd: Array, quantile: Array) -> Array:
-    """(lower, upper)."""
+    """(lower, upper) = center ∓ quantile·sd."""
     return jnp.stack([center - quantile * sd, center + quantile * sd])

@@ -20,7 +20,7 @@ from jaxreg.numerics.precision import float64
 
 
 class Prediction(NamedTuple):
-    """f(θ, x) and an interval around it, each (n, *batch).
+    """f(θ, x) and an interval around it, each of shape (n, *batch) in units of y.
 
     Attributes:
         mean: f(θ, x).
@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
 
 
 def predict(fitted: Fitted, x: Any, interval: str | None, alpha: Any, weights: Any) -> Array | Prediction:
-    """f(θ, x), with limits if an interval is asked for."""
+    """f(θ, x), with limits if `interval` is not None."""
     if interval not in (None, "confidence", "prediction"):
         raise ValueError(f'interval is "confidence", "prediction" or None, got {interval!r}')
     if interval is None:
@@ -76,7 +76,7 @@ def _residuals(fitted: Fitted, x: Array, y: Array) -> Array:
 
 @differentiable
 def _mean(fitted: Fitted, x: Array) -> Array:
-    """y_origin + Σ c_k ψ_k(t), with x counted from x_origin."""
+    """y_origin + Σ c_k ψ_k(t), from x − x_origin."""
     e = fitted.estimate
     terms = [c * psi for c, psi in zip(e.coefs, _basis(fitted, x), strict=True)]
     value = reduce(jnp.add, terms)
@@ -86,12 +86,12 @@ def _mean(fitted: Fitted, x: Array) -> Array:
 @differentiable
 def _limits(fitted: Fitted, x: Array, weights: Any, quantile: Array) -> tuple[Array, Array, Array]:
     mean = _mean(fitted, x)
-    reach = quantile * _standard_error(fitted, _basis(fitted, x), weights)
-    return mean, mean - reach, mean + reach
+    half_width = quantile * _standard_error(fitted, _basis(fitted, x), weights)
+    return mean, mean - half_width, mean + half_width
 
 
 def _standard_error(fitted: Fitted, psi: list[Array], weights: Any) -> Array:
-    """√var f(θ, x) where the basis is ψ; of a new observation if its weight is given."""
+    """√var f(θ, x) with the basis ψ(t) at x; plus the error of a new observation if its weight is given."""
     with float64():
         standard_error = deviation(dict(enumerate(psi)), fitted.cov_of_coefs())
         if weights is not None:
@@ -101,7 +101,7 @@ def _standard_error(fitted: Fitted, psi: list[Array], weights: Any) -> Array:
 
 
 def _basis(fitted: Fitted, x: Array) -> list[Array]:
-    """ψ(t) of new x."""
+    """ψ(t) at new x."""
     e, ansatz = fitted.estimate, fitted.ansatz
     center, scale = (columns_of(ansatz, a, 0) for a in (e.x_center, e.x_scale))
     columns = _columns(fitted, x)
@@ -109,7 +109,7 @@ def _basis(fitted: Fitted, x: Array) -> list[Array]:
 
 
 def _columns(fitted: Fitted, x: Array) -> list[Array]:
-    """The columns of new x; a shared x has axes of length 1 for the data sets."""
+    """The columns of new x; those of a shared x get batch axes of length 1."""
     ansatz = fitted.ansatz
     if x.ndim <= 1 + ansatz.x_is_vector:
         x = x.reshape(*x.shape, *(1,) * fitted.estimate.status.ndim)

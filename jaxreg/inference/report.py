@@ -1,4 +1,4 @@
-"""Tables of a fit: of one data set as statsmodels prints it, of a batch quantiles; pandas and xarray."""
+"""Tables of a fit: summaries of one data set and of a batch, pandas tables and xarray datasets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LONG_NAMES = {
     "nobs": "valid observations",
     "df_resid": "residual degrees of freedom",
-    "status": "what became of the data set",
+    "status": "status of the fit",
     "digits": "correct decimal digits of every param",
     "ssr": "sum of squared residuals",
     "scale": "variance of an observation of weight 1",
@@ -33,7 +33,7 @@ OF_ESTIMATE = ("nobs", "status", "digits")
 
 
 def summary_of_one(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha: float) -> str:
-    """The table that statsmodels prints for one regression."""
+    """The summary of one data set, in the layout of statsmodels."""
     e = fitted.estimate
     left = [
         ("Ansatz", ansatz),
@@ -72,7 +72,7 @@ def summary_of_one(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha: f
 
 
 def summary_of_batch(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha: float) -> str:
-    """Counts of each status, quantiles of params and errors, and counts of significant params."""
+    """The summary of a batch: status counts, quantiles of statistics, counts of significant params."""
     e = fitted.estimate
     shape = e.status.shape
     rows = {
@@ -101,7 +101,7 @@ def summary_of_batch(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha:
 
 
 def to_pandas(fitted: Fitted, names: tuple[str, ...], labels: Labels, index: Any) -> Any:
-    """A pandas table: of one data set a row per param, of a batch a row per data set."""
+    """A pandas table with a row per param of one data set, or a row per data set of a batch."""
     try:
         import pandas as pd
     except ModuleNotFoundError:
@@ -131,7 +131,7 @@ def to_xarray(
     dims: tuple[str, ...] | str | None,
     coords: Any,
 ) -> Any:
-    """A variable per statistic, with the data sets along `dims`."""
+    """An xarray Dataset with a variable per statistic, whose dimensions are `dims`."""
     try:
         import xarray as xr
     except ModuleNotFoundError:
@@ -142,7 +142,7 @@ def to_xarray(
         dims, coords = labels.dims, labels.coords if coords is None else coords
     dims = tuple(f"dim_{i}" for i in range(len(shape))) if dims is None else tuple(dims)
     if len(dims) != len(shape):
-        raise ValueError(f"dims {dims} name {len(dims)} axes; the data sets have shape {shape}")
+        raise ValueError(f"dims {dims} name {len(dims)} axes, but the data sets have shape {shape}")
     flags = {
         "flag_values": np.array([code.value for code in status.Status], np.int8),
         "flag_meanings": " ".join(code.name for code in status.Status),
@@ -155,14 +155,14 @@ def to_xarray(
 
 
 def _coefficient_columns(fitted: Fitted, alpha: float) -> list[np.ndarray]:
-    """Of one data set: params, standard errors, t, p-values and limits of the params, (p,) each."""
+    """Params, standard errors, t, p-values and both limits of the params of one data set, (p,) each."""
     low, high = statistics.conf_int(fitted, alpha)
     e, tvalues, pvalues = fitted.estimate, statistics.tvalues(fitted), statistics.pvalues(fitted)
     return [np.asarray(a) for a in (e.params, e.bse, tvalues, pvalues, low, high)]
 
 
 def _variables(fitted: Fitted, names: tuple[str, ...]) -> dict[str, Any]:
-    """name → values of every data set."""
+    """name → values for all data sets."""
     e = fitted.estimate
     per_param = {
         "": e.params,
@@ -191,13 +191,13 @@ def _attributes(name: str) -> dict[str, Any]:
 
 
 def _axis_labels(labels: Labels, dim: str | None, length: int) -> Any:
-    """The coordinate of an axis, else its integers."""
+    """The coordinate of an axis, or integers if it has none."""
     dims, values = labels.coords.get(dim, (None, None)) if dim is not None else (None, None)
     return values if dims == (dim,) else range(length)
 
 
 def short_repr(fitted: Fitted, ansatz: str, names: tuple[str, ...]) -> str:
-    """One data set: a line per param with its standard error; a batch: status counts and quartiles."""
+    """Params with standard errors of one data set, or status counts and quartiles of a batch."""
     e = fitted.estimate
     if fitted.is_traced:
         return f"<Fit of {ansatz} to data sets {e.status.shape}, traced>"

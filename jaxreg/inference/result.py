@@ -1,4 +1,4 @@
-"""`Fit`: what `fit` returns, the params of every data set and their inference."""
+"""`Fit`, the result of `fit`: the params of every data set and their inference."""
 
 from __future__ import annotations
 
@@ -25,21 +25,30 @@ from jaxreg.numerics.pytrees import pytree, static
 
 @pytree
 class Fit:
-    """The fitted params of every data set and their inference; `fit(...)` makes it.
+    """The result of `fit`: the params of every data set and their inference.
 
-    A pytree: it goes through `jit`, `vmap` (with `out_axes=-1`) and `jax.tree.map`. `fit[i]` is the fit
-    of one data set, `fit[i, j]` of one in a grid, `fit[2:5]` of several.
+    Statistics have the names and numbers of statsmodels, and the data sets on their last axes: `(*batch)` is
+    the shape of y without axis 0. A data set that could not be fitted has NaN, and a `status` that says why.
+
+    Index a fit by data sets: `result[2]`, `result[2, 5]` in a grid, `result[2:5]` for several. A fit is a
+    pytree, which passes through `jit`, `jax.tree.map`, and `vmap` with `out_axes=-1`.
 
     Attributes:
         params: θ, (p, *batch).
-        bse: standard errors, (p, *batch).
+        bse: standard errors of the params, (p, *batch).
         nobs: number of valid observations, (*batch).
         status: `jaxreg.Status` codes, (*batch).
-        digits: correct decimal digits of the params, (*batch).
+        digits: number of correct decimal digits of the least accurate param, (*batch).
         ansatz: the ansatz that was fitted.
-        cov_type: the kind of covariance that bse and tests use, such as "nonrobust" or "HC3".
-        use_t: whether params are tested with Student's t, or with the normal distribution.
-        labels: dimensions, coordinates and names that came with x and y.
+        cov_type: name of the covariance of bse and tests, such as "nonrobust" or "HC3".
+        use_t: whether params are tested with Student's t instead of the normal distribution.
+        labels: dimensions and coordinates of y, and names of the columns of x.
+
+    >>> from jaxreg import fit
+    >>> result = fit(np.arange(3.0), np.array([[1.0, 0.0], [3.0, 1.0], [6.0, 4.0]]))  # two data sets
+    >>> intercept, slope = result.params
+    >>> print(slope, result[1].pvalues.round(3))
+    [2.5 2. ] [0.732 0.179]
     """
 
     _fitted: Fitted
@@ -63,26 +72,27 @@ class Fit:
 
     @property
     def status(self) -> Int[Array, "*batch"]:
-        """A `jaxreg.Status` code."""
+        """`jaxreg.Status` codes, put in words by `describe`."""
         return self._fitted.estimate.status
 
     @property
     def digits(self) -> Int[Array, "*batch"]:
         """Number of correct decimal digits of every param, at most 7 in float32 and 15 in float64.
 
-        Relative to the exact solution for the data in the dtype of y. A lower bound, not an estimate. 0 where
-        there are no params, and for costs whose exact solution is not known. Subnormal numbers count as 0.
+        A lower bound, not an estimate, of the agreement with the exact solution for the data in the dtype of
+        y. 0 for data sets without params, and for costs other than the mean squared error. Subnormal params
+        have 0 digits.
         """
         return self._fitted.estimate.digits
 
     @property
     def cov_type(self) -> str:
-        """The kind of covariance that bse and tests use, such as "nonrobust" or "HC3"."""
+        """Name of the covariance of bse and tests, such as "nonrobust" or "HC3"."""
         return self._fitted.cov_type
 
     @property
     def use_t(self) -> bool:
-        """Whether params are tested with Student's t, or with the normal distribution."""
+        """Whether params are tested with Student's t instead of the normal distribution."""
         return self._fitted.use_t
 
     @property
@@ -90,8 +100,8 @@ class Fit:
         """The shape of the data sets, () for a single one."""
         if self.params.shape[1:] != self.status.shape:
             raise ValueError(
-                f"params {self.params.shape} and data sets {self.status.shape} do not go together; a fit "
-                "under vmap keeps the params in front with out_axes=-1"
+                f"params have shape {self.params.shape} and data sets {self.status.shape}; return a fit from "
+                "vmap with out_axes=-1, which keeps the params on axis 0"
             )
         return self.status.shape
 
@@ -118,7 +128,7 @@ class Fit:
 
     @property
     def cost(self) -> Float[Array, "*batch"]:
-        """S(θ): the mean squared error, or the value of another cost."""
+        """S(θ): the mean squared error in units of y², or the value of another cost."""
         return statistics.cost(self._fitted)
 
     @property
@@ -130,7 +140,7 @@ class Fit:
     def ess(self) -> Float[Array, "*batch"]:
         """Explained sum of squares: the reduction of ssr relative to the intercept-only model.
 
-        Relative to y = 0 where there is no constant.
+        Without a constant, the reduction relative to θ = 0.
         """
         return statistics.ess(self._fitted)
 
@@ -153,7 +163,7 @@ class Fit:
     def rsquared(self) -> Float[Array, "*batch"]:
         """R² = ess / tss: the explained share of the variance, or of Σ w y² without a constant.
 
-        NaN where there is no variance.
+        NaN if y is constant.
 
         >>> from jaxreg import fit
         >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).rsquared)
@@ -163,17 +173,19 @@ class Fit:
 
     @property
     def rsquared_adj(self) -> Float[Array, "*batch"]:
-        """1 − (1 − R²) (nobs − 1) / df_resid; nobs itself without a constant."""
+        """Adjusted R², 1 − (1 − R²) (nobs − 1) / df_resid; nobs in place of nobs − 1 without a constant."""
         return statistics.rsquared_adj(self._fitted)
 
     @property
     def tvalues(self) -> Float[Array, "p *batch"]:
-        """params / bse."""
+        """t statistics params / bse, of the hypotheses θ = 0."""
         return statistics.tvalues(self._fitted)
 
     @property
     def pvalues(self) -> Float[Array, "p *batch"]:
-        """P(|T| > |t|) for θ = 0, T being Student's or, where `use_t` is False, normal.
+        """Two-sided p-values P(|T| > |t|) of the hypotheses θ = 0.
+
+        T has Student's distribution, or the normal one if `use_t` is False.
 
         >>> from jaxreg import fit
         >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).pvalues)
@@ -183,52 +195,70 @@ class Fit:
 
     @property
     def log10_pvalues(self) -> Float[Array, "p *batch"]:
-        """log₁₀ of the p-values, which does not underflow where these do."""
+        """log₁₀ of the p-values; finite where the p-values underflow to 0."""
         return statistics.log10_pvalues(self._fitted)
 
     @property
     def fvalue(self) -> Float[Array, "*batch"]:
         """The F statistic of all params but the constant; with a robust covariance that of an `f_test`.
 
-        NaN where a robust covariance of these params is singular, such as one of fewer clusters than params.
+        NaN if a robust covariance of these params is singular, for example with fewer clusters than params.
         """
         return statistics.fvalue(self._fitted)
 
     @property
     def f_pvalue(self) -> Float[Array, "*batch"]:
-        """P(F > fvalue)."""
+        """The p-value of the F statistic, P(F > fvalue)."""
         return statistics.f_pvalue(self._fitted)
 
     @property
     def llf(self) -> Float[Array, "*batch"]:
-        """The log-likelihood −nobs/2 (log(2π ssr / nobs) + 1) + ½ Σ log w of normal errors."""
+        """Log-likelihood for normal errors, −nobs/2 (log(2π ssr / nobs) + 1) + ½ Σ log w."""
         return statistics.llf(self._fitted)
 
     @property
     def aic(self) -> Float[Array, "*batch"]:
-        """Akaike's −2 llf + 2p."""
+        """Akaike's information criterion −2 llf + 2p."""
         return statistics.aic(self._fitted)
 
     @property
     def bic(self) -> Float[Array, "*batch"]:
-        """Schwarz's −2 llf + p log nobs."""
+        """Schwarz's (Bayesian) information criterion −2 llf + p log nobs."""
         return statistics.bic(self._fitted)
 
     def conf_int(self, alpha: Any = 0.05) -> Float[Array, "2 p *batch"]:
-        """(lower, upper) limits of the params with confidence 1 − alpha: `low, high = fit.conf_int()`."""
+        """(lower, upper) limits of the params with confidence 1 − alpha: `low, high = result.conf_int()`.
+
+        >>> from jaxreg import fit
+        >>> low, high = fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).conf_int()
+        >>> print(low.round(3), high.round(3))
+        [-2.23  -0.238] [2.03  2.038]
+        """
         return statistics.conf_int(self._fitted, alpha)
 
     def cov_params(self) -> Float[Array, "p p *batch"]:
-        """The covariance of the params."""
+        """The covariance matrix of the params, whose diagonal is bse².
+
+        >>> from jaxreg import fit
+        >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).cov_params().round(3))
+        [[ 0.245 -0.105]
+         [-0.105  0.07 ]]
+        """
         return statistics.cov_params(self._fitted)
 
     def t_test(self, contrast: Any, value: Any = 0.0) -> TTest:
-        """Test cᵀθ = value, for every data set.
+        """Test the hypothesis cᵀθ = value in every data set: t = (cᵀθ − value) / √(cᵀ cov c).
 
         Args:
             contrast: c, (p,), or (q, p) for q separate tests; or text with the names of the params, such as
                 "x1 = x2" or "slope = 1" (needs formulaic, extra `frame`).
-            value: the same for all data sets, a number, or (q,) for q tests.
+            value: a number, or (q,) for q tests; the same for all data sets.
+
+        Returns:
+            `TTest` with fields of shape (*batch), or (q, *batch) for q tests.
+
+        Raises:
+            ValueError: if the shape is another one, a row is all 0 or not finite, or a name is unknown.
 
         >>> from jaxreg import fit
         >>> line = fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0]))
@@ -238,14 +268,20 @@ class Fit:
         return contrasts.t_test(self._fitted, self.names, contrast, value)
 
     def f_test(self, contrasts_: Any, value: Any = 0.0) -> FTest:
-        """Test that C θ = value in all its rows: F = (Cθ − v)ᵀ (C cov Cᵀ)⁻¹ (Cθ − v) / q.
+        """Test the joint hypothesis C θ = v: F = (Cθ − v)ᵀ (C cov Cᵀ)⁻¹ (Cθ − v) / q.
 
-        NaN where C cov Cᵀ has no inverse. The rank of a robust covariance is at most that of its scores: the
-        number of clusters, or of observations that are not fitted exactly.
+        NaN if C cov Cᵀ is singular. The rank of a robust covariance is at most the number of clusters, or of
+        observations with a residual other than 0.
 
         Args:
-            contrasts_: C, (q, p), of independent rows; or text, as for `t_test`.
-            value: the same for all data sets, a number, or (q,).
+            contrasts_: C, (q, p), with linearly independent rows; or text, as for `t_test`.
+            value: v, a number or (q,); the same for all data sets.
+
+        Returns:
+            `FTest` with fields of shape (*batch).
+
+        Raises:
+            ValueError: if rows are linearly dependent, or as for `t_test`.
 
         >>> from jaxreg import fit
         >>> line = fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0]))
@@ -255,19 +291,19 @@ class Fit:
         return contrasts.f_test(self._fitted, self.names, contrasts_, value)
 
     def compare(self, restricted: Fit) -> FTest:
-        """Test this fit against a restricted one of the same data: F = Δssr / Δp / scale.
+        """Test this fit against a restricted fit of the same data: F = Δssr / Δp / scale.
 
         Args:
-            restricted: a fit of the same data sets with fewer params, such as a lower degree.
-
-        Raises:
-            TypeError: if it is not a fit.
-            ValueError: if it does not have fewer params, is of other data, or if a covariance is robust: use
-                `f_test` for these.
+            restricted: a fit of the same data with fewer params, such as a polynomial of lower degree.
 
         Returns:
-            `FTest`; NaN where the data sets have other observations, or where the restricted fit explains
-            more: it is not a special case of this one.
+            `FTest` with fields of shape (*batch); NaN for data sets with another number of observations in
+            the restricted fit, or where its ssr is smaller: then it is not a special case of this fit.
+
+        Raises:
+            TypeError: if `restricted` is not a fit.
+            ValueError: if it does not have fewer params or is a fit of other data; or if a covariance is
+                robust, for which there is `f_test`.
 
         >>> from jaxreg import Polynomial, fit
         >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
@@ -275,28 +311,31 @@ class Fit:
         0.00785183...
         """
         if not isinstance(restricted, Fit):
-            raise TypeError(f"compare takes the fit of fewer params, got {type(restricted).__name__}")
+            raise TypeError(f"compare takes a Fit with fewer params, got {type(restricted).__name__}")
         return comparison.compare(self._fitted, restricted._fitted)
 
     def predict(
         self, x: Any, interval: str | None = None, alpha: Any = 0.05, weights: Any = None
     ) -> Array | Prediction:
-        """f(θ, x) of every data set, and an interval around it; NaN where there are no params.
+        """f(θ, x) for every data set, optionally with an interval; NaN for data sets without params.
 
-        Computed around the data, where no digit is lost to a large offset of x. Intervals of a fit with
-        cluster errors and `use_t` are those of Student's t with groups − 1 degrees of freedom, as in its
-        tests; statsmodels uses nobs − p there.
+        It is computed in the centered basis of the fit, where large offsets of x cost no digits. With
+        `Cluster` errors and `use_t`, intervals use Student's t with G − 1 degrees of freedom for G groups, as
+        do the tests; statsmodels uses nobs − p for intervals.
 
         Args:
-            x: one number, (n,) for all data sets or (n, *batch) for each its own; where the ansatz
-                takes vectors (n, k) or (n, k, *batch).
-            interval: "confidence" for limits of f(θ, x), "prediction" for those of a new observation.
+            x: a number, (n,), shared by all data sets, or (n, *batch); (n, k) or (n, k, *batch) for an ansatz
+                of vectors.
+            interval: "confidence" for an interval of f(θ, x), "prediction" for one of a new observation.
             alpha: 1 − the confidence.
             weights: of the new observations, 1 if omitted: a number, or of the shape of the result.
 
         Returns:
-            (n, *batch) in units of y, (*batch) for one number; with an interval a `Prediction` of
-            mean, lower and upper.
+            (n, *batch) in units of y, or (*batch) if x is a number; with an interval a `Prediction` of mean,
+            lower and upper.
+
+        Raises:
+            ValueError: if x has another shape, or an option another value.
 
         >>> from jaxreg import fit
         >>> line = fit(np.arange(3.0), np.array([1.0, 3.0, 6.0]))
@@ -309,11 +348,25 @@ class Fit:
         return prediction.predict(self._fitted, design(self.ansatz, x), interval, alpha, weights)
 
     def fittedvalues(self, x: Any) -> Float[Array, "n *batch"]:
-        """f(θ, x) at the x of the fit, which a fit does not keep: `predict` by its statsmodels name."""
+        """f(θ, x), the same as `predict(x)`. Pass the x of the fit, which a `Fit` does not store.
+
+        >>> from jaxreg import fit
+        >>> x, y = np.arange(3.0), np.array([1.0, 3.0, 6.0])
+        >>> fit(x, y).fittedvalues(x).round(3).tolist()
+        [0.833, 3.333, 5.833]
+        """
+        _ = self.shape
         return prediction.fittedvalues(self._fitted, design(self.ansatz, x))
 
     def resid(self, x: Any, y: Any) -> Float[Array, "n *batch"]:
-        """Residuals y − f(θ, x) of the data that are passed, which a fit does not keep; NaN in gaps.
+        """Residuals y − f(θ, x), NaN in gaps. Pass the data of the fit, which a `Fit` does not store.
+
+        Args:
+            x: as for `predict`.
+            y: (n, *batch).
+
+        Returns:
+            (n, *batch) in units of y.
 
         >>> from jaxreg import fit
         >>> x, y = np.arange(3.0), np.array([1.0, 3.0, 6.0])
@@ -324,7 +377,10 @@ class Fit:
         return prediction.residuals(self._fitted, design(self.ansatz, x), y)
 
     def summary(self, alpha: float = 0.05) -> str:
-        """A table: of one data set as statsmodels prints it, of a batch quantiles and counts.
+        """A table as text: of one data set in the layout of statsmodels, of a batch quantiles and counts.
+
+        Args:
+            alpha: 1 − the confidence of the intervals; for a batch, the level of significance.
 
         >>> from jaxreg import fit
         >>> print(fit(np.arange(4.0), np.array([0.0, 1.0, 1.0, 3.0])).summary().splitlines()[-2])
@@ -335,10 +391,17 @@ class Fit:
         return table(self._fitted, str(self.ansatz), self.names, alpha)
 
     def to_pandas(self, index: Any = None) -> Any:
-        """A pandas table (extra `frame`): a row per param of one data set, or a row per data set of a batch.
+        """A pandas DataFrame (extra `frame`): a row per param of one data set, or per data set of a batch.
 
         Args:
-            index: labels of the rows; those that came with y if omitted.
+            index: labels of the rows; the coordinates of y if omitted.
+
+        >>> from jaxreg import fit
+        >>> result = fit(np.arange(3.0), np.array([[1.0, 0.0], [3.0, 1.0], [6.0, 4.0]]))
+        >>> print(result.to_pandas(["left", "right"])[["slope", "slope_bse", "nobs"]].round(3))
+               slope  slope_bse  nobs
+        left     2.5      0.289     3
+        right    2.0      0.577     3
         """
         self._need_values("to_pandas")
         return report.to_pandas(self._fitted, self.names, self.labels, index)
@@ -347,29 +410,47 @@ class Fit:
         """An xarray Dataset (extra `xarray`) of params, errors, tests and goodness of fit.
 
         Args:
-            dims: names of the axes of the data sets; those that came with y if omitted.
-            coords: their coordinates, as xarray takes them; those that came with y if both are omitted.
+            dims: names of the axes of the data sets; the dimensions of y if omitted.
+            coords: their coordinates, as xarray takes them; those of y if both arguments are omitted.
+
+        Raises:
+            ValueError: if the number of names is not that of the axes.
+
+        >>> from jaxreg import fit
+        >>> result = fit(np.arange(3.0), np.array([[1.0, 0.0], [3.0, 1.0], [6.0, 4.0]]))
+        >>> result.to_xarray("station", {"station": ["a", "b"]}).slope.sel(station="b").item()
+        2.0
         """
         self._need_values("to_xarray")
         return report.to_xarray(self._fitted, str(self.ansatz), self.names, self.labels, dims, coords)
 
     def save(self, path: str | Path) -> None:
-        """Write the fit to an .npz file that `jaxreg.load` reads; written whole or not at all.
+        """Write the fit to an .npz file, which `jaxreg.load` reads; a failed write leaves no incomplete file.
+
+        An ansatz that holds code, such as `Features`, is not saved; pass it to `load`.
+
+        Args:
+            path: ends in .npz.
 
         Raises:
-            ValueError: if the name does not end in .npz.
-            TypeError: if the ansatz is not one of jaxreg's own; pass it to `load` then.
+            ValueError: if the path does not end in .npz.
         """
         self._need_values("save")
         storage.save(Path(path), self._fitted, self.ansatz, self.labels)
 
     @classmethod
     def concatenate(cls, fits: Sequence[Fit], axis: int = -1) -> Fit:
-        """One fit of the data sets of several, such as those of blocks that were fitted in turn.
+        """Concatenate fits of different data sets to one fit, for example of blocks fitted one after another.
+
+        Dimensions and coordinates of y are dropped.
 
         Args:
             fits: of one ansatz, covariance and dtype.
-            axis: of the data sets along which they are joined.
+            axis: the batch axis along which they are concatenated.
+
+        Raises:
+            TypeError: if `fits` is empty or holds something else.
+            ValueError: if ansatz, covariance or dtype differ, or there is no such axis.
 
         >>> from jaxreg import fit
         >>> x, y = np.arange(3.0), np.arange(12.0).reshape(3, 4)
@@ -377,14 +458,14 @@ class Fit:
         (4,)
         """
         if not fits or not all(isinstance(f, Fit) for f in fits):
-            raise TypeError("concatenate takes a list of fits, not empty")
+            raise TypeError("concatenate takes a list of fits that is not empty")
         if len({(f.ansatz, f.labels.columns) for f in fits}) > 1:
-            raise ValueError("concatenate joins fits of one ansatz with the same names")
-        joined = storage.concatenate([f._fitted for f in fits], len(fits[0].shape), axis)
-        return cls(joined, fits[0].ansatz, Labels(columns=fits[0].labels.columns))
+            raise ValueError("concatenate takes fits of one ansatz, with the same names")
+        fitted = storage.concatenate([f._fitted for f in fits], len(fits[0].shape), axis)
+        return cls(fitted, fits[0].ansatz, Labels(columns=fits[0].labels.columns))
 
     def describe(self) -> str:
-        """How many data sets ended in which status, with a sentence of advice for each.
+        """The number of data sets with each status, with a sentence that explains it.
 
         >>> from jaxreg import fit
         >>> print(fit(np.arange(3.0), np.array([1.0, 3.0, 5.0])).describe())
@@ -394,10 +475,10 @@ class Fit:
         return status.describe(self.status)
 
     def raise_for_status(self) -> Fit:
-        """The fit itself if every data set was fitted.
+        """Return the fit itself if every data set was fitted, and raise an error otherwise.
 
         Raises:
-            FitError: if one ended otherwise than `ok` or `exact_fit`; says how many, which and why.
+            FitError: if a data set has a status other than `ok` and `exact_fit`; says how many, which, why.
 
         >>> from jaxreg import fit
         >>> fit(np.arange(3.0), np.ones((3, 2))).raise_for_status().shape
@@ -414,50 +495,56 @@ class Fit:
 
     def _need_values(self, name: str) -> None:
         if isinstance(self.status, Tracer):
-            raise TypeError(f"{name} needs values and there are none under jit or vmap; look at status there")
+            raise TypeError(
+                f"{name} needs concrete values; there are none under jit or vmap: use `status` there"
+            )
 
     def __getitem__(self, index: Any) -> Fit:
         if not self.shape:
-            raise TypeError("this is the fit of a single data set; there is nothing to index")
+            raise TypeError("this is the fit of a single data set, which has no axis to index")
         index = index if isinstance(index, tuple) else (index,)
-        others = () if any(i is Ellipsis for i in index) else (...,)
+        remaining_axes = () if any(i is Ellipsis for i in index) else (...,)
         if not any(isinstance(i, Tracer) for i in index):
-            np.broadcast_to(False, self.shape)[index]  # JAX would clamp an index that is out of range
+            np.broadcast_to(False, self.shape)[index]  # raises IndexError, where JAX would clamp the index
 
         def at(leaf: Array) -> Array:
-            xp: Any = np if isinstance(leaf, np.ndarray) else jnp  # which would copy a view of one entry
+            xp: Any = np if isinstance(leaf, np.ndarray) else jnp  # jnp would copy a view of a NumPy array
             if leaf.ndim == len(self.shape):
-                return leaf[(*index, *others)]
-            return xp.moveaxis(xp.moveaxis(leaf, 0, -1)[(*index, *others, slice(None))], -1, 0)
+                return leaf[(*index, *remaining_axes)]
+            return xp.moveaxis(xp.moveaxis(leaf, 0, -1)[(*index, *remaining_axes, slice(None))], -1, 0)
 
         fitted = in_own_precision(jax.tree.map)(at, self._fitted)
         return Fit(fitted, self.ansatz, self.labels.at(index, self.shape))
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError("this is the fit of a single data set; it has no length")
+            raise TypeError("this is the fit of a single data set, which has no length")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Fit]:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        params, end = self.params, self.status
-        arrays = isinstance(params, jax.Array | np.ndarray) and isinstance(end, jax.Array | np.ndarray)
-        if not arrays or params.shape[1:] != end.shape:
+        params, codes = self.params, self.status
+        are_arrays = all(isinstance(a, jax.Array | np.ndarray) for a in (params, codes))
+        if not are_arrays or params.shape[1:] != codes.shape:  # leaves that jax.tree.map or vmap has changed
             return f"Fit(params={params!r}, …)"
         return report.short_repr(self._fitted, str(self.ansatz), self.names)
 
 
 def load(path: str | Path, ansatz: Ansatz | Features | None = None) -> Fit:
-    """The fit that `Fit.save` wrote; reads arrays and text, and never executes code from the file.
+    """Load a fit that was written by `Fit.save`; never executes code from the file.
 
     Args:
         path: of the .npz file.
-        ansatz: the ansatz of the fit, where it is not one of jaxreg's own.
+        ansatz: the ansatz of the fit if it holds code, such as `Features`; otherwise it is in the file.
+
+    Returns:
+        The `Fit`, equal to the saved one, with NumPy arrays.
 
     Raises:
-        ValueError: if the file is not one of these, or of a newer version.
+        ValueError: if the file was not written by `Fit.save`, or by a newer version of it, or if it needs an
+            ansatz.
 
     >>> import tempfile
     >>> from jaxreg import fit

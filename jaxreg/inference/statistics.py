@@ -1,7 +1,7 @@
-"""Statistics of the fit of every data set: sums of squares, tests and intervals of its params.
+"""Statistics of every data set: sums of squares, goodness of fit, tests and intervals of the params.
 
-Names and numbers are those of statsmodels. Each is a function of what the one pass over the data gathered,
-computed when it is asked for; where a data set has no residual degree of freedom it is NaN.
+Names and numbers are those of statsmodels. Each is computed on demand from the sums of the fit, without
+another pass over the data. Variances and tests are NaN for data sets without residual degrees of freedom.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jaxreg.inference.fitted import Fitted
 from jaxreg.numerics.precision import float64, in_own_precision
 from jaxreg.numerics.vectors import triangle
 
-MAX_TABLED = 2**16  # degrees of freedom whose quantiles are looked up instead of computed per data set
+MAX_TABLE_DF = 2**16  # up to so many degrees of freedom, quantiles are looked up in a table
 
 
 @differentiable
@@ -95,11 +95,11 @@ def _log_pvalues(fitted: Fitted) -> Float[Array, "p *batch"]:
 
 
 def log_pvalues(fitted: Fitted) -> Float[Array, "p *batch"]:
-    """log P(|T| > |t|), cached on the object: most of the time of all statistics, and read three times."""
+    """log P(|T| > |t|), cached on the object: it is the slowest statistic, and three others depend on it."""
     cached = fitted.__dict__.get("_cached_log_pvalues")
     if cached is None:
         cached = _log_pvalues(fitted)
-        if not isinstance(cached, Tracer):  # which would outlive its trace
+        if not isinstance(cached, Tracer):  # a cached tracer would outlive its trace
             fitted.__dict__["_cached_log_pvalues"] = cached
     return cached
 
@@ -131,14 +131,14 @@ def cov_params(fitted: Fitted) -> Float[Array, "p p *batch"]:
 
 @differentiable
 def fvalue(fitted: Fitted) -> Float[Array, "*batch"]:
-    """F of all params but the constant; of a robust covariance it is that of an `f_test`."""
+    """F of all params but the constant; with a robust covariance that of an `f_test`."""
     k, e = fitted.regressors, fitted.estimate
     if k == 0 or (fitted.cov_type != "nonrobust" and fitted.constant == "implicit"):
         return jnp.full_like(e.residual, jnp.nan)
     if fitted.cov_type != "nonrobust":
         constant = 0 if fitted.ansatz.has_intercept else fitted.constant
-        others = [row for i, row in enumerate(np.eye(fitted.p)) if i != constant]
-        return f_of(fitted, np.stack(others), np.zeros(()))[0]
+        C = np.stack([row for i, row in enumerate(np.eye(fitted.p)) if i != constant])
+        return f_of(fitted, C, np.zeros(()))[0]
     explained, residual = fitted.shares()
     return jnp.where(jnp.isfinite(e.unit_cov[0]), explained / k / fitted.over_df(residual), jnp.nan)
 
@@ -180,12 +180,13 @@ def _log_likelihood(fitted: Fitted) -> Array:
 
 
 def quantile(fitted: Fitted, alpha: Any) -> Array:
-    """Of Student's t at 1 − alpha/2, from a table over the degrees of freedom where that is smaller."""
+    """The quantile of Student's t at 1 − alpha/2, from a table of all degrees of freedom if that is short."""
     e = fitted.estimate
     if isinstance(e.nobs, Tracer) or not fitted.use_t:
         return quantiles(_df_t(fitted), alpha)
-    df = np.asarray(e.nobs) - fitted.p if e.groups is None else np.asarray(e.groups) - 1  # even inside jit
-    if not 0 < df.max(initial=0) < MAX_TABLED:
+    # In NumPy, for a concrete fit that `jit` closes over.
+    df = np.asarray(e.nobs) - fitted.p if e.groups is None else np.asarray(e.groups) - 1
+    if not 0 < df.max(initial=0) < MAX_TABLE_DF:
         return quantiles(_df_t(fitted), alpha)
     table = quantiles(np.maximum(np.arange(df.max() + 1), 1).astype(e.params.dtype), alpha)
     return in_own_precision(jnp.take)(table, np.maximum(df, 0))

@@ -1,6 +1,7 @@
-"""Fits that are kept: saved to a file and loaded, and joined along their data sets.
+"""Save, load and concatenate fits.
 
-The file is an .npz of arrays with a JSON header, read without pickle: nothing in it is executed.
+The file is an .npz archive of arrays with a JSON header. It is read without pickle, so that loading never
+executes code from it.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ ANSAETZE = {ansatz.__name__: ansatz for ansatz in (Line, Polynomial, Linear)}
 def save(path: Path, fitted: Fitted, ansatz: Ansatz | Features, labels: Labels) -> None:
     """Write a fit as an .npz file."""
     if path.suffix != ".npz":
-        raise ValueError(f"the file of a fit is an .npz file, got {path}; pass {path.with_suffix('.npz')}")
-    own = ANSAETZE.get(type(ansatz).__name__) is type(ansatz)
+        raise ValueError(f"a fit is saved as an .npz file, got {path}; pass {path.with_suffix('.npz')}")
+    is_built_in = ANSAETZE.get(type(ansatz).__name__) is type(ansatz)
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "ansatz": {"name": type(ansatz).__name__, "options": _options(ansatz) if own else None},
+        "ansatz": {"name": type(ansatz).__name__, "options": _options(ansatz) if is_built_in else None},
         "cov_type": fitted.cov_type,
         "use_t": fitted.use_t,
         "constant": fitted.constant,
@@ -56,21 +57,21 @@ def save(path: Path, fitted: Fitted, ansatz: Ansatz | Features, labels: Labels) 
     write_whole(path, write)
 
 
-def load(path: Path, given: Ansatz | Features | None) -> tuple[Fitted, Ansatz | Features, Labels]:
-    """Read what `save` wrote."""
+def load(path: Path, given_ansatz: Ansatz | Features | None) -> tuple[Fitted, Ansatz | Features, Labels]:
+    """Read a file written by `save`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         header = json.loads(str(arrays["header"]))
     except (ValueError, KeyError, BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a file that Fit.save has written ({error})") from error
+        raise ValueError(f"{path} is not a file written by Fit.save ({error})") from error
     if header.get("format") != FORMAT or header.get("version", 0) > VERSION:
         raise ValueError(
             f"{path} is {header.get('format')} version {header.get('version')}; this jaxreg reads "
             f"{FORMAT} up to version {VERSION}"
         )
-    values = {field.name: _array(arrays, f"estimate.{field.name}") for field in fields(Estimate)}
-    ansatz = _ansatz(header["ansatz"], given)
+    values: dict[str, Any] = {field.name: arrays.get(f"estimate.{field.name}") for field in fields(Estimate)}
+    ansatz = _ansatz(header["ansatz"], given_ansatz)
     fitted = Fitted(
         Estimate(**values),
         compiled_ansatz(ansatz),
@@ -83,27 +84,30 @@ def load(path: Path, given: Ansatz | Features | None) -> tuple[Fitted, Ansatz | 
 
 
 def concatenate(fits: list[Fitted], axes: int, axis: int) -> Fitted:
-    """Join fits along one axis of their data sets."""
+    """Concatenate fits along one of their batch axes."""
     if not axes:
         raise ValueError(
-            "concatenate joins fits of many data sets; these are of a single one: use jax.tree.map"
+            "concatenate takes fits of batches; these are fits of a single data set: stack them with "
+            "jax.tree.map"
         )
     if not -axes <= axis < axes:
         raise ValueError(f"axis {axis} is not one of the {axes} axes of the data sets")
     structures = {jax.tree.structure(fitted) for fitted in fits}
     if len(structures) > 1:
-        raise ValueError("concatenate joins fits of one ansatz and covariance, all with weights or none")
+        raise ValueError(
+            "concatenate takes fits of one ansatz and covariance, all with weights or all without"
+        )
     dtypes = {fitted.dtype for fitted in fits}
     if len(dtypes) > 1:
-        raise ValueError(f"concatenate joins fits of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+        raise ValueError(f"concatenate takes fits of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
 
-    behind = axis if axis < 0 else axis - axes  # params have an axis of their own in front
+    axis_from_end = axis if axis < 0 else axis - axes  # batch axes come last in every array
 
-    def joined(*leaves: Any) -> Any:
+    def concatenated(*leaves: Any) -> Any:
         xp: Any = np if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jnp
-        return xp.concatenate(leaves, axis=behind)
+        return xp.concatenate(leaves, axis=axis_from_end)
 
-    return in_own_precision(partial(jax.tree.map, joined))(*fits)
+    return in_own_precision(partial(jax.tree.map, concatenated))(*fits)
 
 
 def _options(ansatz: Any) -> dict[str, Any]:
@@ -111,23 +115,20 @@ def _options(ansatz: Any) -> dict[str, Any]:
 
 
 def _ansatz(stored: dict[str, Any], given: Ansatz | Features | None) -> Ansatz | Features:
+    """The ansatz of the header, or the given one if its code is not part of jaxreg."""
     name, options = stored["name"], stored["options"]
     if options is None or name not in ANSAETZE:
         if given is None:
             raise ValueError(
-                f"the ansatz of this fit is not one of jaxreg's: pass load(path, ansatz={name}(…))"
+                f"the ansatz of this fit holds code, which is not saved: pass load(path, ansatz={name}(…))"
             )
         return given
-    make: Any = ANSAETZE[name]
-    return make(**{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
-
-
-def _array(arrays: dict[str, np.ndarray], name: str) -> Any:
-    return arrays.get(name)
+    ansatz_type: Any = ANSAETZE[name]
+    return ansatz_type(**{key: tuple(a) if isinstance(a, list) else a for key, a in options.items()})
 
 
 def _storable(values: np.ndarray) -> np.ndarray:
-    """Labels of any kind as numbers, times or text."""
+    """Coordinates as an array that is stored without pickle: objects become strings."""
     values = np.asarray(values)
     return values.astype(str) if values.dtype == object else values
 

@@ -35,11 +35,10 @@ class ClosedForm:
         precision: which data sets are computed in double-double (twice the digits of float64), which takes
             20 to 50 µs each. "auto": those where rounding of float64 sums would be noticeable in the params
             or their standard errors. These are few for lines, and for nearly independent columns with an
-            intercept; more if columns are correlated, or far from 0 without an intercept. NIST's certified
-            sets keep 15 digits or more in float64 and 7 in float32. "certified": all. "fast": none;
-            `Fit.digits` counts the remaining correct digits, and columns that float64
-            sums cannot distinguish get the status `rank_deficient`. Within `jit` and other transformations
-            of JAX, and for arrays on several devices, "auto" is the same as "fast".
+            intercept; more if columns are correlated, or far from 0 without an intercept. "certified": all.
+            "fast": none; `Fit.digits` counts the remaining correct digits, and columns that float64 sums
+            cannot distinguish get the status `rank_deficient`. Within `jit` and other transformations of
+            JAX, and for arrays on several devices, "auto" is the same as "fast".
 
     Raises:
         ValueError: if the precision is none of these.
