@@ -347,8 +347,8 @@ class Features:
         values = in_own_precision(self.function)(x)
         if not isinstance(values, tuple | list):
             raise TypeError(
-                f"the function of Features must return a tuple of arrays, one for each of {self.names}; got "
-                f"{type(values).__name__}"
+                f"the function of Features must return a tuple of arrays, one for each of {self.names}, "
+                f"such as (value,) for one; got {type(values).__name__}"
             )
         if len(values) != len(self.names):
             raise ValueError(

@@ -359,7 +359,7 @@ def test_a_fit_is_asked_inside_of_jit_and_by_index(rng):
         ({"cov_type": "HC4"}, "cov_type is one of"),
         ({"cov_type": "cluster"}, r"pass cov_type=Cluster\(groups\)"),
         ({"cov_type": "HAC"}, r"pass cov_type=HAC\(maxlags=None\)"),
-        ({"cov_type": Cluster}, "cov_type is one of"),
+        ({"cov_type": Cluster}, "not the class"),
         ({"cov_type": Cluster(np.zeros(4))}, r"pass a label for every observation, \(9,\)"),
         ({"groups": np.zeros(9)}, r"groups= has moved: pass cov_type=Cluster\(groups\)"),
         ({"maxlags": 2}, r"maxlags= has moved: pass cov_type=HAC\(maxlags=2\)"),
@@ -371,6 +371,14 @@ def test_options_that_do_not_exist(options, message):
     x = np.arange(9.0)
     with pytest.raises((ValueError, TypeError), match=message):
         fit(x, x, **options)
+
+
+def test_a_covariance_that_is_no_pytree_is_named():
+    class Unregistered(HC0):
+        name = "unregistered"
+
+    with pytest.raises(TypeError, match="Unregistered is not a pytree: decorate the class"):
+        fit(np.arange(9.0), np.arange(9.0), cov_type=Unregistered())
 
 
 def test_a_number_of_lags_is_a_whole_one():

@@ -49,6 +49,20 @@ class Labels:
             coords[name] = (own_dims, np.asarray(np.asarray(values)[tuple(index_of[dim] for dim in dims)]))
         return replace(self, dims=remaining, coords=coords)
 
+    @classmethod
+    def concatenated(cls, labels: list[Labels], axis: int) -> Labels:
+        """Labels of concatenated fits; coordinates on other axes are those of the first."""
+        first = labels[0]
+        if first.dims is None or any(other.dims != first.dims for other in labels):
+            return cls(columns=first.columns)
+        dim, coords = first.dims[axis], {}
+        for name, (dims, values) in first.coords.items():
+            if dim in dims and all(name in other.coords for other in labels):
+                values = np.concatenate([other.coords[name][1] for other in labels], dims.index(dim))
+            if dim not in dims or len(values):
+                coords[name] = (dims, values)
+        return cls(first.dims, coords, first.columns)
+
 
 def labels_of(x: Any, y: Any, x_is_vector: bool) -> Labels:
     """The labels of xarray's DataArrays and of DataFrames of pandas and polars; empty for other arrays."""

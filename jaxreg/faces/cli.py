@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from enum import StrEnum
 from functools import partial
@@ -162,12 +163,13 @@ def _table(result: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
     if (zero := zero_of(x)) is not None:
         table.add_row(f"{result.names[0]} at", zero)
     name = result.names[-1]
-    units = _units(x, y, len(result.names) - 1)
+    units = re.sub(r" (\S+)-1$", r"/\1", _units(x, y, len(result.names) - 1))
     for label, values in ((name, result.params), (f"standard error of {name}", result.bse)):
         finite = np.asarray(values)[-1]
         finite = finite[np.isfinite(finite)]
         for q in QUANTILES if finite.size else ():
-            table.add_row(f"{label}, {q:.0%} quantile", f"{np.quantile(finite, q):.4g} {units}".rstrip())
+            quantile = "median" if q == 0.5 else f"{q:.0%} quantile"
+            table.add_row(f"{label}, {quantile}", f"{np.quantile(finite, q):.4g} {units}".replace(" /", "/").rstrip())
     return table
 
 

@@ -6,6 +6,7 @@ strongly correlated, then cost no digits.
 
 from __future__ import annotations
 
+import re
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -115,7 +116,11 @@ def _parsed(contrast: Any, value: Any, names: tuple[str, ...]) -> tuple[Any, Any
     except KeyError as error:
         raise ValueError(f"{contrast!r} names {error}, but the params are {', '.join(names)}") from None
     except (FormulaicError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{contrast!r} is not a linear contrast of {', '.join(names)}: {error}") from None
+        reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()[0]
+        raise ValueError(
+            f"{contrast!r} is not a linear contrast of {', '.join(names)}: {reason} Names that are not "
+            "Python identifiers stand in backticks."
+        ) from None
     C, values = np.asarray(parsed.constraint_matrix, float), np.asarray(parsed.constraint_values, float)
     return (C[0], values[0]) if len(C) == 1 else (C, values)
 

@@ -339,10 +339,21 @@ def covariance_of(cov_type: Any, n: int) -> Covariance | None:
     if isinstance(cov_type, str) and cov_type in ("cluster", "HAC"):
         replacement = "Cluster(groups)" if cov_type == "cluster" else "HAC(maxlags=None)"
         raise ValueError(f'cov_type="{cov_type}" needs arguments: pass cov_type={replacement}')
+    if isinstance(cov_type, type) and isinstance(getattr(cov_type, "name", None), str):
+        raise ValueError(f"cov_type is an object: pass an object such as {cov_type.__name__}(…), not the class")
     if isinstance(cov_type, str | type) or not isinstance(cov_type, Covariance):
         names = ", ".join(repr(name) for name in ("nonrobust", *BY_NAME))
-        raise ValueError(f"cov_type is one of {names}, or Cluster(groups) or HAC(maxlags); got {cov_type!r}")
-    return cov_type.prepared(n)
+        raise ValueError(
+            f"cov_type is one of {names}, Cluster(groups), HAC(maxlags), or an object of your own; got "
+            f"{cov_type!r}"
+        )
+    prepared = cov_type.prepared(n)
+    if any(leaf is prepared for leaf in jax.tree.leaves(prepared)):
+        raise TypeError(
+            f"{type(prepared).__name__} is not a pytree: decorate the class with "
+            "jax.tree_util.register_static"
+        )
+    return prepared
 
 
 def _codes(groups: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ from jaxreg.inference.differentiable import differentiable
 from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.statistics import quantile
 from jaxreg.numerics.precision import float64
+from jaxreg.numerics.short_repr import short_repr
 
 
 class Prediction(NamedTuple):
@@ -31,6 +32,9 @@ class Prediction(NamedTuple):
     mean: Array
     lower: Array
     upper: Array
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def predict(fitted: Fitted, x: Any, interval: str | None, alpha: Any, weights: Any) -> Array | Prediction:

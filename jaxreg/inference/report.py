@@ -79,7 +79,7 @@ def summary_of_batch(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha:
         **{name: np.asarray(p) for name, p in zip(names, e.params, strict=True)},
         **{f"bse({name})": np.asarray(b) for name, b in zip(names, e.bse, strict=True)},
         "R-squared": np.asarray(statistics.rsquared(fitted)),
-        "nobs": np.asarray(e.nobs, float),
+        "nobs": np.where(np.isfinite(np.asarray(e.params[0])), np.asarray(e.nobs), np.nan),
     }
     label = max(14, *(len(name) for name in rows))
     lines = [

@@ -442,7 +442,7 @@ class Fit:
     def concatenate(cls, fits: Sequence[Fit], axis: int = -1) -> Fit:
         """Concatenate fits of different data sets to one fit, for example of blocks fitted one after another.
 
-        Dimensions and coordinates of y are dropped.
+        Dimensions and coordinates that came with y are kept.
 
         Args:
             fits: of one ansatz, covariance and dtype.
@@ -462,7 +462,7 @@ class Fit:
         if len({(f.ansatz, f.labels.columns) for f in fits}) > 1:
             raise ValueError("concatenate takes fits of one ansatz, with the same names")
         fitted = storage.concatenate([f._fitted for f in fits], len(fits[0].shape), axis)
-        return cls(fitted, fits[0].ansatz, Labels(columns=fits[0].labels.columns))
+        return cls(fitted, fits[0].ansatz, Labels.concatenated([f.labels for f in fits], axis))
 
     def describe(self) -> str:
         """The number of data sets with each status, with a sentence that explains it.

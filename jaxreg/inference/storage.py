@@ -64,17 +64,19 @@ def load(path: Path, given_ansatz: Ansatz | Features | None) -> tuple[Fitted, An
             arrays = dict(file)
         header = json.loads(str(arrays["header"]))
     except (ValueError, KeyError, BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a file written by Fit.save ({error})") from error
+        raise ValueError(f"{path} is not a file written by Fit.save") from error
     if header.get("format") != FORMAT or header.get("version", 0) > VERSION:
         raise ValueError(
             f"{path} is {header.get('format')} version {header.get('version')}; this jaxreg reads "
             f"{FORMAT} up to version {VERSION}"
         )
     values: dict[str, Any] = {field.name: arrays.get(f"estimate.{field.name}") for field in fields(Estimate)}
-    ansatz = _ansatz(header["ansatz"], given_ansatz)
+    ansatz = _ansatz(path, header["ansatz"], given_ansatz)
+    compiled = compiled_ansatz(ansatz)
+    _check_params(compiled, header["ansatz"]["name"], len(values["params"]))
     fitted = Fitted(
         Estimate(**values),
-        compiled_ansatz(ansatz),
+        compiled,
         header["cov_type"],
         header["use_t"],
         header["constant"],
@@ -114,17 +116,25 @@ def _options(ansatz: Any) -> dict[str, Any]:
     return asdict(ansatz) if is_dataclass(ansatz) and not isinstance(ansatz, type) else {}
 
 
-def _ansatz(stored: dict[str, Any], given: Ansatz | Features | None) -> Ansatz | Features:
+def _ansatz(path: Path, stored: dict[str, Any], given: Ansatz | Features | None) -> Ansatz | Features:
     """The ansatz of the header, or the given one if its code is not part of jaxreg."""
     name, options = stored["name"], stored["options"]
     if options is None or name not in ANSAETZE:
         if given is None:
             raise ValueError(
-                f"the ansatz of this fit holds code, which is not saved: pass load(path, ansatz={name}(…))"
+                f"{path} holds no functions, and this fit has an ansatz of its own: pass the {name}(…) it "
+                "was made with, load(path, ansatz=…)"
             )
         return given
     ansatz_type: Any = ANSAETZE[name]
     return ansatz_type(**{key: tuple(a) if isinstance(a, list) else a for key, a in options.items()})
+
+
+def _check_params(compiled: Ansatz, name: str, p: int) -> None:
+    """Raise where the ansatz that was passed has another number of params."""
+    expected = len(compiled.param_names(p - compiled.has_intercept))
+    if expected != p:
+        raise ValueError(f"the file holds a fit of {name} with {p} params; {compiled} has {expected}")
 
 
 def _storable(values: np.ndarray) -> np.ndarray:

@@ -73,6 +73,10 @@ class GradientDescent:
     steps: int = static(default=1000)
     tol: float | None = None
 
+    def __repr__(self) -> str:
+        name = getattr(self.optimizer, "__name__", "ready optimizer")
+        return f"GradientDescent({name}, learning_rate={self.rate}, steps={self.steps}, tol={self.tol})"
+
     def __post_init__(self) -> None:
         if isinstance(self.optimizer, Optimizer) and self.learning_rate is not None:
             raise ValueError(
