@@ -169,7 +169,8 @@ def _table(result: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
         finite = finite[np.isfinite(finite)]
         for q in QUANTILES if finite.size else ():
             quantile = "median" if q == 0.5 else f"{q:.0%} quantile"
-            table.add_row(f"{label}, {quantile}", f"{np.quantile(finite, q):.4g} {units}".replace(" /", "/").rstrip())
+            value = f"{np.quantile(finite, q):.4g} {units}".rstrip()
+            table.add_row(f"{label}, {quantile}", value)
     return table
 
 
