@@ -125,10 +125,10 @@ def drawn_by_the_command(monkeypatch, tmp_path):
 
     def draw(x, y):
         monkeypatch.setattr(plt, "close", lambda *_: None)
-        found = fit(x.values, y.values)
-        cli._draw(found, x, y, tmp_path / "map.png")
+        result = fit(x.values, y.values)
+        cli._draw(result, x, y, tmp_path / "map.png")
         ax, bar = plt.gcf().axes
-        return ax, bar, np.asarray(found.params)[1]
+        return ax, bar, np.asarray(result.params)[1]
 
     return draw
 
@@ -354,11 +354,11 @@ def test_the_arrow_of_amplitude_is_the_amplitude():
     def cost(q):
         return (q[0] - 0.3) ** 2 + 1
 
-    found = stationary_phase(cost, np.zeros(1), hbar=0.05)
-    ax = plot.amplitude(cost, hbar=0.05, limits=(-2.5, 3.0), found=found)
+    result = stationary_phase(cost, np.zeros(1), hbar=0.05)
+    ax = plot.amplitude(cost, hbar=0.05, limits=(-2.5, 3.0), stationary=result)
     arrow = ax.texts[0]
     (x1, y1), (x0, y0) = arrow.xy, arrow.xyann
-    assert complex(x1 - x0, y1 - y0) == pytest.approx(complex(found.amplitude), rel=1e-3)
+    assert complex(x1 - x0, y1 - y0) == pytest.approx(complex(result.amplitude), rel=1e-3)
     (dot,) = ax.lines[1].get_xydata()
     spiral = ax.lines[0].get_xydata()
     middle = spiral[len(spiral) * 28 // 55]  # θ = 0.3 of −2.5 to 3
@@ -379,8 +379,8 @@ def double_well(q):
 
 
 def test_amplitude_names_the_points_in_a_legend_beside_the_curve():
-    found = stationary_phase(double_well, np.zeros(1), hbar=0.05)
-    ax = plot.amplitude(double_well, hbar=0.05, limits=(-2.0, 2.0), found=found)
+    result = stationary_phase(double_well, np.zeros(1), hbar=0.05)
+    ax = plot.amplitude(double_well, hbar=0.05, limits=(-2.0, 2.0), stationary=result)
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == ["θ* = −1, S = 0", "θ* = 1, S = 0", "θ* = 0, S = 1"]
     ax.figure.canvas.draw()
@@ -391,10 +391,10 @@ def test_amplitude_names_the_points_in_a_legend_beside_the_curve():
 
 
 def test_amplitude_marks_only_points_between_the_limits():
-    found = stationary_phase(double_well, np.zeros(1), hbar=0.05)
-    ax = plot.amplitude(double_well, hbar=0.05, limits=(0.5, 2.0), found=found)
+    result = stationary_phase(double_well, np.zeros(1), hbar=0.05)
+    ax = plot.amplitude(double_well, hbar=0.05, limits=(0.5, 2.0), stationary=result)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["θ* = 1, S = 0"]
-    assert plot.amplitude(double_well, hbar=0.05, limits=(0.2, 0.8), found=found).get_legend() is None
+    assert plot.amplitude(double_well, hbar=0.05, limits=(0.2, 0.8), stationary=result).get_legend() is None
 
 
 def three(theta, x=0.0):
@@ -527,8 +527,8 @@ WRONG = {
     "amplitude of points of two": (
         plot.amplitude,
         (double_well,),
-        {"hbar": 1.0, "limits": (0, 1), "found": stationary_phase(double_well, np.ones(2), hbar=1.0)},
-        "one param; found.points have 2",
+        {"hbar": 1.0, "limits": (0, 1), "result": stationary_phase(double_well, np.ones(2), hbar=1.0)},
+        "one param; result.points have 2",
     ),
     "amplitude of one limit": (
         plot.amplitude,

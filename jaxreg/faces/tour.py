@@ -214,9 +214,9 @@ def _path_integral(cell: _Cell) -> Step:
 
     def draw() -> None:
         data = (np.asarray(cell.flow.turning_point)[0], cell.x, cell.y)
-        found = stationary_phase(along_slope, START[1:], *data, hbar=HBAR)
+        result = stationary_phase(along_slope, START[1:], *data, hbar=HBAR)
         limits = float(b1) - 1.5, float(b1) + 1.5
-        _plot().amplitude(along_slope, *data, hbar=HBAR, limits=limits, found=found)
+        _plot().amplitude(along_slope, *data, hbar=HBAR, limits=limits, stationary=result)
 
     return Step(
         "6_path_integral",

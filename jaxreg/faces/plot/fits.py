@@ -14,7 +14,7 @@ from jaxreg.inference.result import Fit
 
 
 def fit(
-    found: Fit,
+    result: Fit,
     x: Any,
     y: Any,
     *,
@@ -26,7 +26,7 @@ def fit(
     """One data set, its fitted curve, the confidence band of the curve and the prediction interval.
 
     Args:
-        found: the fit of one data set, such as `fits[12, 4]`.
+        result: the fit of one data set, such as `fits[12, 4]`.
         x: (n,).
         y: (n,).
         alpha: 1 − the confidence level of both bands.
@@ -37,19 +37,19 @@ def fit(
     Returns:
         The axes, with the status written into them if it is not `ok`.
     """
-    need_fit(found, "fit")
-    x, y = _column(found, x, y)
+    need_fit(result, "fit")
+    x, y = _column(result, x, y)
     dense = _dense(x)
     ax = axes(ax)
-    mean, low_new, high_new = _predicted(found, dense, "prediction", alpha)
-    _, low, high = _predicted(found, dense, "confidence", alpha)
+    mean, low_new, high_new = _predicted(result, dense, "prediction", alpha)
+    _, low, high = _predicted(result, dense, "confidence", alpha)
     level = f"{100 * (1 - alpha):.6g}%"
     interval, band = f"{level} prediction interval", f"{level} confidence band"
     ax.fill_between(dense, low_new, high_new, color=BLUE, alpha=0.12, lw=0, label=interval)
     ax.fill_between(dense, low, high, color=BLUE, alpha=0.35, lw=0, label=band)
     ax.plot(dense, mean, color=BLUE, label="fit")
     ax.plot(x, y, ".", color=DATA, markersize=5, label="data")
-    write_status(ax, found.status)
+    write_status(ax, result.status)
     ax.set(xlabel=x_label, ylabel=y_label, xlim=_with_margin(dense))
     ax.legend(fontsize="small", frameon=False)
     return ax

@@ -95,7 +95,7 @@ def descent(
     need(Flow, flow, "descent compares with a Flow, such as exact_flow(moments(x, y))")
     if flow.cost.shape:
         raise ValueError(f"descent draws one data set; got the flow of data sets {flow.cost.shape}")
-    histories = {alpha: _history(found, flow) for alpha, found in descents.items()}
+    histories = {alpha: _history(descent, flow) for alpha, descent in descents.items()}
     ax = axes(ax)
     for (alpha, history), color in zip(histories.items(), colors(len(histories)), strict=True):
         steps = np.arange(len(history.cost))
@@ -119,7 +119,7 @@ def amplitude(
     *data: Any,
     hbar: float,
     limits: tuple[float, float],
-    found: StationaryPhase | None = None,
+    stationary: StationaryPhase | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """∫ e^{iS/ħ} dθ in the complex plane as its upper limit grows: Cornu's spiral for a quadratic S.
@@ -132,17 +132,17 @@ def amplitude(
         *data: what the cost reads.
         hbar: ħ in units of S.
         limits: the first and the last θ, away from the stationary points.
-        found: `stationary_phase` of the same cost; its points are marked.
+        stationary: `stationary_phase` of the same cost; its points are marked.
         ax: where to draw.
 
     Returns:
         The axes.
     """
-    if found is not None:
-        need(StationaryPhase, found, "found is what stationary_phase(cost, ...) returns")
-        if found.points.shape[-1] != 1:
+    if stationary is not None:
+        need(StationaryPhase, stationary, "stationary is what stationary_phase(cost, ...) returns")
+        if stationary.points.shape[-1] != 1:
             raise ValueError(
-                f"amplitude draws a cost of one param; found.points have {found.points.shape[-1]}"
+                f"amplitude draws a cost of one param; stationary.points have {stationary.points.shape[-1]}"
             )
     if np.ndim(hbar) or not hbar:
         raise ValueError(f"hbar is one number other than 0; got {hbar}")
@@ -162,8 +162,8 @@ def amplitude(
         start, end = path[0] + tails[0], path[-1] + tails[1]
         ax.annotate("", (end.real, end.imag), (start.real, start.imag), arrowprops=ARROW)
         title += f"; arrow: the amplitude, |A| = {number(abs(end - start))}"
-    if found is not None:
-        points, actions = np.asarray(found.points)[:, 0], np.asarray(found.actions)
+    if stationary is not None:
+        points, actions = np.asarray(stationary.points)[:, 0], np.asarray(stationary.actions)
         drawn = (theta[0] <= points) & (points <= theta[-1])
         palette = colors(int(drawn.sum()), CYCLE[2:])  # neither the curve's color nor the arrow's
         for point, action, color in zip(points[drawn], actions[drawn], palette, strict=True):
@@ -179,15 +179,15 @@ def amplitude(
     return ax
 
 
-def _history(found: Any, flow: Flow) -> History:
+def _history(descent: Any, flow: Flow) -> History:
     """The history of a descent in the params of the flow."""
-    need(Descent, found, "descent draws {learning_rate: descend(..., history=True)}")
-    if found.history is None:
+    need(Descent, descent, "descent draws {learning_rate: descend(..., history=True)}")
+    if descent.history is None:
         raise ValueError("descent draws histories: descend(..., history=True)")
-    shape, p = np.shape(found.history.params), len(flow.turning_point)
+    shape, p = np.shape(descent.history.params), len(flow.turning_point)
     if shape[1:] != (p,):
         raise ValueError(f"descent draws params of shape (steps, {p}), as the flow has them; got {shape}")
-    return found.history
+    return descent.history
 
 
 def _above(least: float, values: np.ndarray) -> np.ndarray:
