@@ -58,7 +58,7 @@ MISTAKES = {
     "cftime": (TypeError, r"x holds times \(cftime.*\).*cftime.date2num", (NOLEAP, Y), {}),
     "sparse x": (TypeError, r"x is a sparse csr_array", (scipy.sparse.csr_array(Y), X), {"ansatz": Linear()}),
     "sparse y": (TypeError, r"y is a sparse coo_matrix", (X, scipy.sparse.coo_matrix(Y)), {}),
-    "half": (TypeError, r"y is float16.*pass float32 or float64", (X, Y.astype("f2")), {}),
+    "half": (TypeError, r"y is float16.*pass y.astype\(.float32.\)", (X, Y.astype("f2")), {}),
     "half weights": (TypeError, "weights is float16", (X, Y), {"weights": X.astype("f2")}),
     "both weights": (ValueError, "weights and sigma; pass one", (X, Y), {"weights": X, "sigma": X}),
     "weights": (ValueError, r"weights has shape \(4,\).*\(5,\)", (X, Y), {"weights": X[:4]}),

@@ -18,11 +18,11 @@ def as_array(a: Any, name: str) -> Any:
     if hasattr(a, "todense"):
         raise TypeError(f"{name} is a sparse {type(a).__name__}; pass an array with all its elements")
     if isinstance(a, np.ma.MaskedArray):
-        kind = a.dtype if np.issubdtype(a.dtype, np.floating) else np.float64
+        kind = a.dtype if jnp.issubdtype(a.dtype, jnp.floating) else np.float64
         a = np.where(np.ma.getmaskarray(a), np.nan, a.data.astype(kind)).astype(kind)
     if not isinstance(a, jax.Array) and not _is_sliceable(a):
         try:
-            a = np.asarray(a)
+            a = _as_numpy(a)
         except ValueError as error:
             raise ValueError(f"{name} is not an array of numbers: {error}") from None
     if a.dtype == object:
@@ -36,8 +36,19 @@ def as_array(a: Any, name: str) -> Any:
     if not is_real and a.dtype != bool:
         raise TypeError(f"{name} holds {a.dtype}; pass real numbers (float32 or float64)")
     if jnp.issubdtype(a.dtype, jnp.floating) and _native(a.dtype) not in (jnp.float32, jnp.float64):
-        raise TypeError(f"{name} is {a.dtype}, in which jaxreg does not fit; pass float32 or float64")
+        dtype = "float32" if a.dtype.itemsize < 4 else "float64"
+        raise TypeError(f'{name} is {a.dtype}; fits are in float32 or float64: pass {name}.astype("{dtype}")')
     return a
+
+
+def _as_numpy(a: Any) -> np.ndarray:
+    """The argument as a NumPy array; missing values of pandas' nullable dtypes become NaN."""
+    array = np.asarray(a)
+    if array.dtype != object or not hasattr(a, "dtypes"):
+        return array
+    dtypes = list(a.dtypes) if array.ndim == 2 else [a.dtypes]  # of a DataFrame or of a Series
+    is_numeric = all(getattr(dtype, "kind", "O") in "iufb" for dtype in dtypes)
+    return a.to_numpy(np.float64, na_value=np.nan) if is_numeric else array
 
 
 def _content_and_advice(a: Any) -> str:
@@ -47,8 +58,8 @@ def _content_and_advice(a: Any) -> str:
     if not others:
         return "numbers as objects; pass float32 or float64"
     kind = f"{type(others[0]).__module__}.{type(others[0]).__qualname__}".removeprefix("builtins.")
-    if all(value is None for value in others):
-        return "None; pass NaN for missing values"
+    if all(value is None or type(value).__name__ == "NAType" for value in others):
+        return f"{others[0]}; pass NaN for missing values"
     if hasattr(others[0], "strftime") or isinstance(others[0], timedelta):
         return (
             f"times ({kind}); pass numbers in the time unit of the slope, such as days: for dates "

@@ -170,6 +170,7 @@ def new_weights(weights: Any, shape: tuple[int, ...]) -> Any:
     """The weights of new observations, 1 if omitted."""
     if weights is None:
         return 1.0
+    as_array(weights, "weights")
     given_shape = jnp.shape(weights)
     last_axes = shape[len(shape) - len(given_shape) :]
     broadcasts = len(given_shape) <= len(shape) and all(

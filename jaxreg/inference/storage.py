@@ -63,12 +63,14 @@ def load(path: Path, given_ansatz: Ansatz | Features | None) -> tuple[Fitted, An
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         header = json.loads(str(arrays["header"]))
-    except (ValueError, KeyError, BadZipFile, EOFError) as error:
+        file_format, version = header["format"], header["version"]
+    except (ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
         raise ValueError(f"{path} is not a file written by Fit.save") from error
-    if header.get("format") != FORMAT or header.get("version", 0) > VERSION:
+    if file_format != FORMAT:
+        raise ValueError(f"{path} is not a file written by Fit.save: its format is {file_format!r}")
+    if version > VERSION:
         raise ValueError(
-            f"{path} is {header.get('format')} version {header.get('version')}; this jaxreg reads "
-            f"{FORMAT} up to version {VERSION}"
+            f"{path} has version {version} of the format; this jaxreg reads up to {VERSION}: update jaxreg"
         )
     values: dict[str, Any] = {field.name: arrays.get(f"estimate.{field.name}") for field in fields(Estimate)}
     ansatz = _ansatz(path, header["ansatz"], given_ansatz)
