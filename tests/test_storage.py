@@ -11,6 +11,7 @@ import xarray as xr
 
 from jaxreg import Cluster, Features, Fit, Linear, Polynomial, fit, load
 
+pytestmark = pytest.mark.either_mode  # dtypes come from the data
 X = np.arange(8.0)
 Y = np.random.default_rng(5).normal(size=(8, 2, 3)) + X[:, None, None]
 Y[2, 1, 1] = np.nan
