@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from jaxreg import Features, Linear, fit
+from jaxreg import Features, Fit, Linear, fit
 
 pytestmark = pytest.mark.either_mode  # dtypes come from the data
 X = np.arange(8.0)
@@ -67,6 +67,18 @@ def test_slices_of_an_axis_with_many_data_sets():
     boolean = result[np.arange(6) > 3]  # an index of another kind drops the labels
     np.testing.assert_array_equal(boolean.params, result.params[:, 4:])
     assert boolean.labels.dims is None
+
+
+def test_coordinates_of_concatenated_fits():
+    result = fit(X, GRID)
+    both = Fit.concatenate([result[:, :1], result[:, 1:]])
+    assert both.labels == result.labels
+    np.testing.assert_array_equal(both.params, result.params)
+    relabeled = fit(X, GRID.assign_coords(lat=[30.0, 40.0]).drop_vars("land"))
+    coords = Fit.concatenate([result, relabeled], axis=-1).labels.coords
+    assert set(coords) == {"lon"}  # lat differs, land is missing
+    assert coords["lon"][1].tolist() == [1, 2, 3, 1, 2, 3]
+    assert Fit.concatenate([result, fit(X, Y)]).labels.dims is None
 
 
 def test_observations_on_another_axis_are_an_error():

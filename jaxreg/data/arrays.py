@@ -109,7 +109,7 @@ def _native(dtype: Any) -> np.dtype:
 
 
 def in_memory(a: Any) -> Any:
-    """An array as it is, and anything else that gives numbers when it is sliced as a NumPy array."""
+    """The array itself, or a dataset of a file read as a NumPy array."""
     return a if isinstance(a, np.ndarray | jax.Array) else np.asarray(a)
 
 

@@ -51,15 +51,18 @@ class Labels:
 
     @classmethod
     def concatenated(cls, labels: list[Labels], axis: int) -> Labels:
-        """Labels of concatenated fits; coordinates on other axes are those of the first."""
+        """Labels of concatenated fits: coordinates that all have, concatenated along the axis, or equal."""
         first = labels[0]
         if first.dims is None or any(other.dims != first.dims for other in labels):
             return cls(columns=first.columns)
         dim, coords = first.dims[axis], {}
         for name, (dims, values) in first.coords.items():
-            if dim in dims and all(name in other.coords for other in labels):
-                values = np.concatenate([other.coords[name][1] for other in labels], dims.index(dim))
-            if dim not in dims or len(values):
+            if any(name not in other.coords or other.coords[name][0] != dims for other in labels):
+                continue
+            arrays = [other.coords[name][1] for other in labels]
+            if dim in dims:
+                coords[name] = (dims, np.concatenate(arrays, dims.index(dim)))
+            elif all(np.array_equal(array, values) for array in arrays):
                 coords[name] = (dims, values)
         return cls(first.dims, coords, first.columns)
 

@@ -118,8 +118,8 @@ def _parsed(contrast: Any, value: Any, names: tuple[str, ...]) -> tuple[Any, Any
     except (FormulaicError, RuntimeError, ValueError) as error:
         reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()[0]
         raise ValueError(
-            f"{contrast!r} is not a linear contrast of {', '.join(names)}: {reason} Names that are not "
-            "Python identifiers stand in backticks."
+            f"{contrast!r} is not a linear contrast of {', '.join(names)}: {reason} Put names "
+            "that are not Python identifiers in backticks."
         ) from None
     C, values = np.asarray(parsed.constraint_matrix, float), np.asarray(parsed.constraint_values, float)
     return (C[0], values[0]) if len(C) == 1 else (C, values)

@@ -340,9 +340,7 @@ def covariance_of(cov_type: Any, n: int) -> Covariance | None:
         replacement = "Cluster(groups)" if cov_type == "cluster" else "HAC(maxlags=None)"
         raise ValueError(f'cov_type="{cov_type}" needs arguments: pass cov_type={replacement}')
     if isinstance(cov_type, type) and isinstance(getattr(cov_type, "name", None), str):
-        raise ValueError(
-            f"cov_type is an object: pass an object such as {cov_type.__name__}(…), not the class"
-        )
+        raise ValueError(f"cov_type is an object: pass {cov_type.__name__}(…), not the class")
     if isinstance(cov_type, str | type) or not isinstance(cov_type, Covariance):
         names = ", ".join(repr(name) for name in ("nonrobust", *BY_NAME))
         raise ValueError(

@@ -442,7 +442,7 @@ class Fit:
     def concatenate(cls, fits: Sequence[Fit], axis: int = -1) -> Fit:
         """Concatenate fits of different data sets to one fit, for example of blocks fitted one after another.
 
-        Dimensions and coordinates that came with y are kept.
+        Dimensions of y are kept, with the coordinates that all fits have.
 
         Args:
             fits: of one ansatz, covariance and dtype.

@@ -124,8 +124,8 @@ def _ansatz(path: Path, stored: dict[str, Any], given: Ansatz | Features | None)
     if options is None or name not in ANSAETZE:
         if given is None:
             raise ValueError(
-                f"{path} holds no functions, and this fit has an ansatz of its own: pass the {name}(…) it "
-                "was made with, load(path, ansatz=…)"
+                f"{path} does not contain the code of its ansatz: pass load(path, ansatz={name}(…)), the one "
+                "that was fitted"
             )
         return given
     ansatz_type: Any = ANSAETZE[name]
@@ -133,10 +133,10 @@ def _ansatz(path: Path, stored: dict[str, Any], given: Ansatz | Features | None)
 
 
 def _check_params(compiled: Ansatz, name: str, p: int) -> None:
-    """Raise where the ansatz that was passed has another number of params."""
+    """Raise if the given ansatz does not have p params."""
     expected = len(compiled.param_names(p - compiled.has_intercept))
     if expected != p:
-        raise ValueError(f"the file holds a fit of {name} with {p} params; {compiled} has {expected}")
+        raise ValueError(f"the file contains a fit of {name} with {p} params; {compiled} has {expected}")
 
 
 def _storable(values: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ class GradientDescent:
     tol: float | None = None
 
     def __repr__(self) -> str:
-        name = getattr(self.optimizer, "__name__", "ready optimizer")
+        name = getattr(self.optimizer, "__name__", "optax optimizer")
         return f"GradientDescent({name}, learning_rate={self.rate}, steps={self.steps}, tol={self.tol})"
 
     def __post_init__(self) -> None:
