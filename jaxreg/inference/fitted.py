@@ -132,5 +132,5 @@ class Fitted:
         return feature_rows(self.ansatz, center, scale)
 
     def _wide_columns(self, a: Array) -> list[Array]:
-        """Columns of a center or a scale in float64; slices of float32 arrays are what JAX can transpose."""
+        """Columns of a center or a scale in float64, converted after slicing, which JAX can transpose."""
         return [column.astype(jnp.float64) for column in columns_of(self.ansatz, a, 0)]

@@ -153,8 +153,8 @@ def estimate_at(
     explained = jnp.sign(least_squares.explained) * jnp.square(least_squares.explained / unit) - excess
     is_exact = (descent_status == Status.ok) & (least_squares.nobs == p)
     status = jnp.where(is_exact, Status.exact_fit, descent_status)
-    has_start = (least_squares.status == Status.ok) | (least_squares.status == Status.exact_fit)
-    status = jnp.where(has_start, status, least_squares.status)
+    is_solved = (least_squares.status == Status.ok) | (least_squares.status == Status.exact_fit)
+    status = jnp.where(is_solved, status, least_squares.status)
     has_params = sum((status == s for s in Status if s.has_params), jnp.zeros((), bool))
 
     def nan_if_failed(a: Array) -> Array:
