@@ -527,8 +527,8 @@ WRONG = {
     "amplitude of points of two": (
         plot.amplitude,
         (double_well,),
-        {"hbar": 1.0, "limits": (0, 1), "result": stationary_phase(double_well, np.ones(2), hbar=1.0)},
-        "one param; result.points have 2",
+        {"hbar": 1.0, "limits": (0, 1), "stationary": stationary_phase(double_well, np.ones(2), hbar=1.0)},
+        "one param; stationary.points have 2",
     ),
     "amplitude of one limit": (
         plot.amplitude,
