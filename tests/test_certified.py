@@ -130,7 +130,7 @@ def test_weights_of_any_size_cost_no_digits(rng, weights):
 @pytest.mark.parametrize("n", [257, *(pytest.param(n, marks=pytest.mark.slow) for n in (255, 256, 700))])
 def test_any_number_of_observations_is_exact(rng, n):
     x, y = rng.random(n) + 1e4, rng.normal(size=n)
-    found = fit(x, y, precision="certified")
+    found = fit(x, y, solver=ClosedForm(precision="certified"))
     assert digits(found.params, exact(Polynomial(1), x, y)[0]) >= 15
 
 
@@ -145,7 +145,7 @@ def test_columns_that_depend_on_each_other_but_for_rounding_do(rng, dtype):
 
 def test_an_unknown_precision_is_an_error():
     with pytest.raises(ValueError, match="precision is one of"):
-        fit(np.arange(3.0), np.arange(3.0), precision="double")
+        fit(np.arange(3.0), np.arange(3.0), solver=ClosedForm(precision="double"))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import statsmodels.api as sm
 from nist import digits, regression
 from scipy import optimize
 
-from jaxreg import GradientDescent, Linear, Status, closed_form, fit, moments
+from jaxreg import ClosedForm, GradientDescent, Linear, Status, closed_form, fit, moments
 from jaxreg.data import source
 from jaxreg.engine import device
 
@@ -48,7 +48,7 @@ def test_nist(name):
 def test_what_plain_sums_lose_is_redone_and_nothing_else_changes(rng):
     x = np.repeat(np.linspace(0, 1, 25)[:, None], 300, axis=1)
     y = 1 + 2 * x + rng.normal(size=x.shape)
-    plain = fit(x, y, precision="fast")
+    plain = fit(x, y, solver=ClosedForm(precision="fast"))
     x[:, [3, 100, 299]] += 1e9
     found = fit(x, y)
     others = np.delete(np.arange(300), [3, 100, 299])
@@ -62,7 +62,7 @@ def test_what_plain_sums_lose_is_redone_and_nothing_else_changes(rng):
 def test_double_double_of_some_at_a_time(rng, monkeypatch, most):
     monkeypatch.setattr(device, "CERTIFIED_ELEMENTS", most)
     x, y = rng.normal(size=(2, 20, 11))
-    found = fit(x + 1e9, y, precision="certified")
+    found = fit(x + 1e9, y, solver=ClosedForm(precision="certified"))
     slopes = [np.polyfit(x[:, i] + 1e9 - 1e9, y[:, i], 1)[0] for i in range(11)]
     np.testing.assert_allclose(found.params[1], slopes, rtol=1e-10)
 

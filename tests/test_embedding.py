@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxreg import GradientDescent, Line, Linear, fit
+from jaxreg import ClosedForm, GradientDescent, Line, Linear, fit
 
 
 @pytest.fixture
@@ -148,7 +148,9 @@ def test_debug_nans_is_silent_on_healthy_data(rng, dtype, solver):
 
 def test_vmap_over_an_axis_of_the_users(curves):
     x, y = curves
-    mapped = jax.vmap(lambda y: fit(x, y, precision="fast").params, in_axes=1, out_axes=1)(y)
+    mapped = jax.vmap(lambda y: fit(x, y, solver=ClosedForm(precision="fast")).params, in_axes=1, out_axes=1)(
+        y
+    )
     np.testing.assert_allclose(mapped, fit(x, y).params, rtol=1e-6)
 
 

@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.tree_util import Partial
 
-from jaxreg import GradientDescent, Line, Linear, Polynomial, descend, fit, mean_squared_error
+from jaxreg import ClosedForm, GradientDescent, Line, Linear, Polynomial, descend, fit, mean_squared_error
 
 pytestmark = pytest.mark.either_mode
 LINE = Line()
@@ -77,7 +77,9 @@ def test_the_hessian_is_that_of_the_normal_equations(data):
     ansatz, x, y, w = data
 
     def f(y):
-        return jnp.sum(jnp.sin(outputs(fit(x, y, ansatz=ansatz, weights=w, precision="fast"))))
+        return jnp.sum(
+            jnp.sin(outputs(fit(x, y, ansatz=ansatz, weights=w, solver=ClosedForm(precision="fast"))))
+        )
 
     expected = jax.hessian(lambda y: jnp.sum(jnp.sin(by_normal_equations(ansatz, x, y, w))))(jnp.asarray(y))
     assert_close(jax.hessian(f)(jnp.asarray(y)), expected)

@@ -9,6 +9,7 @@ from jax.tree_util import Partial
 
 from jaxreg import (
     HAC,
+    ClosedForm,
     Cluster,
     GradientDescent,
     Line,
@@ -96,13 +97,13 @@ def test_rows_that_fill_up_change_no_bit(rng, dtype, ansatz, weighted):
     x = rng.normal(3, 1, size=(n, 2) if ansatz.x_is_vector else n).astype(dtype)
     y = rng.normal(5, 1, size=(n, 20)).astype(dtype)
     w = rng.uniform(0.5, 2, size=(n, 20)).astype(dtype) if weighted else None
-    eager = fit(x, y, ansatz=ansatz, weights=w, precision="fast")
+    eager = fit(x, y, ansatz=ansatz, weights=w, solver=ClosedForm(precision="fast"))
     # NaN rows by hand, to a number of rows that is added to no more
     padding = [(0, 64 - n), (0, 0)]
     x_long = np.pad(x, padding[: x.ndim], constant_values=np.nan)
     w_long = None if w is None else np.pad(w, padding, constant_values=0)
     y_long = np.pad(y, padding, constant_values=np.nan)
-    long = fit(x_long, y_long, ansatz=ansatz, weights=w_long, precision="fast")
+    long = fit(x_long, y_long, ansatz=ansatz, weights=w_long, solver=ClosedForm(precision="fast"))
     for name in ("params", "bse", "nobs", "status", "ssr"):
         np.testing.assert_array_equal(getattr(eager, name), getattr(long, name), err_msg=name)
 
@@ -119,7 +120,7 @@ def test_nested_vmap_is_the_batched_call(grid, dtype, mapped, order):
     given = {name: a if name in mapped else a[:, 0, 0] for name, a in data.items()}
 
     def params(x, y, w):
-        found = fit(x, y, weights=w, precision="fast")
+        found = fit(x, y, weights=w, solver=ClosedForm(precision="fast"))
         return found.params, found.bse, found.status
 
     with jax.enable_x64(dtype == np.float64):
@@ -127,7 +128,7 @@ def test_nested_vmap_is_the_batched_call(grid, dtype, mapped, order):
         moved = {n: a.swapaxes(1, 2) if n in mapped and order == (1, 0) else a for n, a in given.items()}
         out = jax.vmap(jax.vmap(params, in_axes, -1), tuple(a and 2 for a in in_axes), -1)(*moved.values())
     whole = [a if n in mapped else np.broadcast_to(a[:, None, None], x.shape) for n, a in given.items()]
-    expected = fit(whole[0], whole[1], weights=whole[2], precision="fast")
+    expected = fit(whole[0], whole[1], weights=whole[2], solver=ClosedForm(precision="fast"))
     for a, b in zip(out, (expected.params, expected.bse, expected.status), strict=True):
         a = np.asarray(a) if order == (0, 1) else np.asarray(a).swapaxes(-1, -2)
         np.testing.assert_allclose(a, b, rtol=3e-6 if dtype == "f4" else 1e-12)
@@ -342,7 +343,7 @@ def test_compiled_results_are_the_eager_ones(rng, dtype, ansatz, columns):
     names = [n for n in NAMES if "pvalue" not in n]
 
     def results(x, y):
-        found = fit(x, y, ansatz=ansatz, precision="fast")
+        found = fit(x, y, ansatz=ansatz, solver=ClosedForm(precision="fast"))
         return {name: getattr(found, name) for name in names}
 
     with jax.enable_x64(dtype == np.float64):
@@ -426,7 +427,7 @@ def test_digits_are_a_bound_where_most_rows_are_gaps(rng):
     y = rng.normal(size=(n, 30)) + 1e3
     for column in y.T:
         column[rng.permutation(n)[there:]] = np.nan
-    found = fit(x, y, precision="fast")
+    found = fit(x, y, solver=ClosedForm(precision="fast"))
     for i in range(0, 30, 3):
         rows = ~np.isnan(y[:, i])
         with mpmath.workdps(60):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from jaxreg import Linear, Polynomial, Status, fit
+from jaxreg import ClosedForm, Linear, Polynomial, Status, fit
 from jaxreg.engine.rows import ROWS
 
 N, K, M = 150, 7, 40
@@ -242,7 +242,7 @@ def test_no_block_and_no_gap_elsewhere_changes_the_bits_of_a_complete_data_set(r
     gappy = y.copy()
     gappy[3, :2100], gappy[5, 2200:4400] = np.nan, np.nan
     complete = np.isfinite(gappy).all(axis=0)
-    fitted = partial(fit, X, ansatz=Linear(), precision="fast")
+    fitted = partial(fit, X, ansatz=Linear(), solver=ClosedForm(precision="fast"))
     whole = fitted(y)
     for found in (fitted(gappy), fitted(gappy, block_size=1000), fitted(y, block_size=700)):
         for name in ("params", "bse", "rsquared", "digits"):
@@ -257,7 +257,7 @@ def test_what_fills_up_a_product_does_not_overflow(rng, n):
     X, y = rng.normal(size=(n, 7)), np.full((n, 3), 1e160)
     y[1, 2] = np.nan
     for found in (
-        fit(X, y, ansatz=Linear(), precision="fast"),
+        fit(X, y, ansatz=Linear(), solver=ClosedForm(precision="fast")),
         jax.jit(lambda: fit(X, y, ansatz=Linear()))(),
     ):
         np.testing.assert_array_equal(found.status, 0)
