@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 
 IMPORTS = """
@@ -38,7 +39,7 @@ def mesh_of(kind):
 def stays(function, y, spec):
     compiled = jax.jit(function).lower(y).compile()
     assert not COLLECTIVE.findall(compiled.as_text()), COLLECTIVE.findall(compiled.as_text())
-    for found, want in zip(jax.tree.leaves(compiled(y)), jax.tree.leaves(function(np.asarray(y)))):
+    for found, want in zip(jax.tree.leaves(compiled(y)), jax.tree.leaves(jax.jit(function)(np.asarray(y)))):
         want = np.asarray(want)
         batch = tuple(spec)[1:]
         own = NamedSharding(y.sharding.mesh, P(*(None,) * (want.ndim - len(batch)), *batch))
@@ -46,63 +47,84 @@ def stays(function, y, spec):
         np.testing.assert_allclose(np.asarray(found), want, rtol=2e-5, atol=1e-6)
 """
 
-MESHES = """
-def named(found):
+MESH = """
+def named(y):
+    found = fit(x, y)
     return found.params, found.bse, found.nobs, found.status, found.pvalues, found.rsquared
 
 
-kind = AxisType.{kind}
-mesh = mesh_of(kind)
-with jax.set_mesh(mesh):
-    for spec in (P(None, "a", "b"), P(None, None, ("a",)), P(None, ("a", "b"), None)):
-        at = jax.device_put(y, NamedSharding(mesh, spec))
-        stays(lambda y: named(fit(x, y)), at, spec)
-    spec = P(None, "a", "b")
-    at = jax.device_put(y, NamedSharding(mesh, spec))
-    stays(lambda y: fit(x, y).conf_int(), at, spec)
-    stays(lambda y: fit(y, 2 * y + y**2).params, at, spec)
-    stays(lambda y: fit(X, y, ansatz=Linear()).bse, at, spec)
-    stays(lambda y: fit(x, y, ansatz=Polynomial(2), weights=jnp.abs(y)).params, at, spec)
-    stays(lambda y: fit(x, y, cov_type="HC3").bse, at, spec)
-    stays(lambda y: fit(x, y, solver=GradientDescent(steps=20)).params, at, spec)
-    gradient = jax.grad(lambda y: fit(x, y).params.sum())
-    sums = jax.jit(gradient).lower(at).compile()
-    assert not COLLECTIVE.findall(sums.as_text())
-    np.testing.assert_allclose(sums(at), gradient(y), rtol=1e-4, atol=1e-6)
-    total = jax.jit(lambda y: fit(x, y).ssr.sum()).lower(at).compile()
-    assert set(COLLECTIVE.findall(total.as_text())) == {{"all-reduce"}}  # the sum over data sets alone
-    np.testing.assert_allclose(total(at), fit(x, y).ssr.sum(), rtol=1e-5)
-    eager = fit(jnp.asarray(x), at)
-    np.testing.assert_allclose(eager.params, fit(x, y).params, rtol=1e-5, atol=1e-6)
-    # Of loops that go on as long as one data set does, and of a Hessian.
-    for function in (certified, jax.grad(lambda y: of_a_cost(y).sum())):
-        found = jax.jit(function)(at)
-        assert found.sharding.is_equivalent_to(at.sharding, 3), found.sharding
-        np.testing.assert_allclose(found, function(y), rtol=1e-4, atol=1e-5)
+def of_every_kind(y):
+    return fit(y, 2 * y + y**2).params, fit(X, y, ansatz=Linear()).bse, fit(x, y, cov_type="HC3").bse
+
+
+mesh = mesh_of(AxisType.{kind})
+spec = P(None, "a", "b")
+at = jax.device_put(y, NamedSharding(mesh, spec))
+jax.set_mesh(mesh)
+"""
+
+RESULTS = """
+stays(named, at, spec)
+stays(of_every_kind, at, spec)
+gradient = jax.jit(jax.grad(lambda y: fit(x, y).params.sum()))
+sums = gradient.lower(at).compile()
+assert not COLLECTIVE.findall(sums.as_text())
+np.testing.assert_allclose(sums(at), gradient(y), rtol=1e-4, atol=1e-6)
+want = fit(x, y)
+total = jax.jit(lambda y: fit(x, y).ssr.sum()).lower(at).compile()
+assert set(COLLECTIVE.findall(total.as_text())) == {"all-reduce"}  # the sum over data sets alone
+np.testing.assert_allclose(total(at), want.ssr.sum(), rtol=1e-5)
+eager = fit(jnp.asarray(x), at)
+np.testing.assert_allclose(eager.params, want.params, rtol=1e-5, atol=1e-6)
+"""
+
+LOOPS = """
+def more_kinds(y):
+    return (
+        fit(x, y).conf_int(),
+        fit(x, y, ansatz=Polynomial(2), weights=jnp.abs(y)).params,
+        fit(x, y, solver=GradientDescent(steps=20)).params,
+    )
+
+
+stays(more_kinds, at, spec)
+for other in (P(None, None, ("a",)), P(None, ("a", "b"), None)):
+    stays(named, jax.device_put(y, NamedSharding(mesh, other)), other)
+# Of loops that go on as long as one data set does, and of a Hessian.
+for function in (certified, jax.grad(lambda y: of_a_cost(y).sum())):
+    found = jax.jit(function)(at)
+    assert found.sharding.is_equivalent_to(at.sharding, 3), found.sharding
+    np.testing.assert_allclose(found, jax.jit(function)(y), rtol=1e-4, atol=1e-5)
 """
 
 SHARD_MAP = """
 want = fit(x, y).params
-gradient = jax.grad(lambda y: fit(x, y).params.sum())(y)
+gradient = jax.jit(jax.grad(lambda y: fit(x, y).params.sum()))(y)
 one = jax.make_mesh((4,), ("a",), axis_types=(AxisType.Auto,))
-for mesh, names in ((one, {"a"}), (mesh_of(AxisType.Auto), {"a"}), (mesh_of(AxisType.Auto), {"a", "b"})):
-    axes = ("a", "b") if names == {"a", "b"} else ("a", None)
-    spread = jax.jit(jax.shard_map(
+two = mesh_of(AxisType.Auto)
+for mesh, axes in {meshes}:
+    spread = jax.shard_map(
         lambda x, y: fit(x, y).params, mesh=mesh, in_specs=(P(), P(None, *axes)), out_specs=P(None, *axes),
-        axis_names=names
-    ))
-    np.testing.assert_allclose(spread(x, y), want, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(jax.grad(lambda y: spread(x, y).sum())(y), gradient, rtol=1e-4, atol=1e-6)
-mesh = mesh_of(AxisType.Auto)
-spread = jax.jit(jax.shard_map(
-    certified, mesh=mesh, in_specs=P(None, "a", "b"), out_specs=P(None, "a", "b"),
-))
-np.testing.assert_allclose(spread(y), want, rtol=1e-6, atol=1e-7)
+        axis_names={{name for name in axes if name}},
+    )
+    value, pulled = jax.jit(lambda y: (spread(x, y), jax.grad(lambda y: spread(x, y).sum())(y)))(y)
+    np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pulled, gradient, rtol=1e-4, atol=1e-6)
+"""
+
+VMAP = """
 mapped = jax.jit(jax.vmap(lambda y: fit(x, y).params, in_axes=2, out_axes=-1))
-at = jax.device_put(y, NamedSharding(mesh, P(None, "a", "b")))
+at = jax.device_put(y, NamedSharding(two, P(None, "a", "b")))
 compiled = mapped.lower(at).compile()
 assert not COLLECTIVE.findall(compiled.as_text())
 np.testing.assert_allclose(compiled(at), want, rtol=1e-5, atol=1e-6)
+"""
+
+CERTIFIED = """
+spread = jax.jit(jax.shard_map(
+    certified, mesh=two, in_specs=P(None, "a", "b"), out_specs=P(None, "a", "b"),
+))
+np.testing.assert_allclose(spread(y), want, rtol=1e-6, atol=1e-7)
 """
 
 EXPORT = """
@@ -112,21 +134,28 @@ sharding = NamedSharding(mesh, P(None, "a", "b"))
 program = jax.jit(lambda y: fit(x, y).params, in_shardings=sharding, out_shardings=sharding)
 stored = export.export(program)(jax.ShapeDtypeStruct(y.shape, "f4"))
 at = jax.device_put(y, sharding)
-np.testing.assert_allclose(jax.jit(stored.call)(at), fit(x, y).params, rtol=1e-5, atol=1e-6)
+np.testing.assert_allclose(jax.jit(stored.call)(at), want, rtol=1e-5, atol=1e-6)
 """
 
+BOTH = '[(two, ("a", "b"))]'
+SOME = '[(one, ("a", None)), (two, ("a", None))]'
+SLOW = pytest.mark.slow
 PROGRAMS = {
-    "mesh with Auto axes": MESHES.format(kind="Auto"),
-    "mesh with Explicit axes": MESHES.format(kind="Explicit"),
-    "shard_map over some or all axes, vmap": SHARD_MAP,
-    "export": EXPORT,
+    "mesh with Auto axes": (MESH.format(kind="Auto") + RESULTS, ()),
+    "mesh with Explicit axes": (MESH.format(kind="Explicit") + RESULTS, SLOW),
+    "loops and Hessians on a mesh with Auto axes": (MESH.format(kind="Auto") + LOOPS, SLOW),
+    "loops and Hessians on a mesh with Explicit axes": (MESH.format(kind="Explicit") + LOOPS, SLOW),
+    "shard_map, vmap, export": (SHARD_MAP.format(meshes=BOTH) + VMAP + EXPORT, ()),
+    "shard_map over some axes, certified": (SHARD_MAP.format(meshes=SOME) + CERTIFIED, SLOW),
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_on_four_devices(name):
+@pytest.mark.parametrize(
+    "program", [pytest.param(text, id=name, marks=marks) for name, (text, marks) in PROGRAMS.items()]
+)
+def test_on_four_devices(program):
     done = subprocess.run(
-        [sys.executable, "-c", IMPORTS + PROGRAMS[name]],
+        [sys.executable, "-c", IMPORTS + program],
         capture_output=True,
         text=True,
         env=os.environ
@@ -134,6 +163,8 @@ def test_on_four_devices(name):
             "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
             "JAX_PLATFORMS": "cpu",
             "JAX_ENABLE_X64": "0",
+            "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         },
         check=False,
     )
