@@ -18,8 +18,13 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """What sets the 64-bit switch by itself, or does not depend on it, runs once: with it off."""
+    for item in items:
+        slow_in = item.get_closest_marker("slow_in")
+        if slow_in and str(item.callspec.params["dtype"]) in slow_in.args:
+            item.add_marker(pytest.mark.slow)
     if os.environ.get("JAX_ENABLE_X64") == "1":
         for item in items:
             if item.get_closest_marker("either_mode"):

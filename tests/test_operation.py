@@ -20,6 +20,7 @@ from jaxreg import (
 )
 
 N, M = 24, 7
+SLOW = pytest.mark.slow
 
 
 LINE = Line()
@@ -89,8 +90,17 @@ def test_lengths_that_follow_each_other_share_their_programs(rng):
     assert len(compiled) == before
 
 
-@pytest.mark.parametrize("ansatz", [Line(), Polynomial(3), Linear()], ids=repr)
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.slow_in("float64")
+@pytest.mark.parametrize(
+    ("ansatz", "weighted"),
+    [
+        (Line(), False),
+        (Linear(), True),
+        *(pytest.param(a, w, marks=SLOW) for a, w in ((Line(), True), (Linear(), False))),
+        *(pytest.param(Polynomial(3), w, marks=SLOW) for w in (False, True)),
+    ],
+    ids=repr,
+)
 def test_rows_that_fill_up_change_no_bit(rng, dtype, ansatz, weighted):
     """An eager call on few rows adds gaps up to one of few lengths; a program of these very rows does not."""
     n = 37
@@ -111,29 +121,36 @@ def test_rows_that_fill_up_change_no_bit(rng, dtype, ansatz, weighted):
 # vmap is one more axis of data sets.
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-@pytest.mark.parametrize("mapped", ["xyw", "y", "xy", "yw", "x", "w", "xw"])
-def test_nested_vmap_is_the_batched_call(grid, dtype, mapped, order):
+@pytest.mark.slow_in("float64")
+@pytest.mark.parametrize(
+    "mapped", ["xyw", "y", "xw", *(pytest.param(n, marks=SLOW) for n in ("xy", "yw", "x", "w"))]
+)
+def test_nested_vmap_is_the_batched_call(grid, dtype, mapped):
     x, y, w = (a.astype(dtype) for a in grid)
-    data = {"x": x, "y": y, "w": w}
-    axes = {name: 1 if name in mapped else None for name in data}
-    given = {name: a if name in mapped else a[:, 0, 0] for name, a in data.items()}
+    given = [a if name in mapped else a[:, 0, 0] for name, a in zip("xyw", (x, y, w), strict=True)]
 
     def params(x, y, w):
         found = fit(x, y, weights=w, solver=ClosedForm(precision="fast"))
         return found.params, found.bse, found.status
 
+    def mapped_over(first, second):
+        """The axis of the data sets that is first is the outer one."""
+        outer, inner = (tuple(k if name in mapped else None for name in "xyw") for k in (first, second))
+        return jax.vmap(jax.vmap(params, inner, -1), outer, -1)
+
     with jax.enable_x64(dtype == np.float64):
-        in_axes = tuple(axes.values())
-        moved = {n: a.swapaxes(1, 2) if n in mapped and order == (1, 0) else a for n, a in given.items()}
-        out = jax.vmap(jax.vmap(params, in_axes, -1), tuple(a and 2 for a in in_axes), -1)(*moved.values())
-    whole = [a if n in mapped else np.broadcast_to(a[:, None, None], x.shape) for n, a in given.items()]
+        in_order, turned = jax.jit(lambda *a: (mapped_over(2, 1)(*a), mapped_over(1, 1)(*a)))(*given)
+    whole = [
+        a if n in mapped else np.broadcast_to(a[:, None, None], x.shape)
+        for n, a in zip("xyw", given, strict=True)
+    ]
     expected = fit(whole[0], whole[1], weights=whole[2], solver=ClosedForm(precision="fast"))
-    for a, b in zip(out, (expected.params, expected.bse, expected.status), strict=True):
-        a = np.asarray(a) if order == (0, 1) else np.asarray(a).swapaxes(-1, -2)
-        np.testing.assert_allclose(a, b, rtol=3e-6 if dtype == "f4" else 1e-12)
+    for a, b, c in zip(in_order, turned, (expected.params, expected.bse, expected.status), strict=True):
+        for found in (np.asarray(a), np.asarray(b).swapaxes(-1, -2)):
+            np.testing.assert_allclose(found, c, rtol=3e-6 if dtype == "f4" else 1e-12)
 
 
+@pytest.mark.slow_in("float64")
 def test_other_transformations_in_combination(rng, dtype, tol):
     x, y = rng.normal(size=N).astype(dtype), rng.normal(size=(4, N, M)).astype(dtype)
     expected = np.stack([fit(x, a).bse for a in y])
@@ -141,25 +158,31 @@ def test_other_transformations_in_combination(rng, dtype, tol):
     def of(y):
         return fit(x, y).bse
 
-    with jax.enable_x64(dtype == np.float64):
-        y = jnp.asarray(y)
+    def total(y):
+        return of(y).sum()
+
+    @jax.jit
+    def values(y):
         _, scanned = jax.lax.scan(lambda carry, a: (carry, jax.checkpoint(of)(a)), 0, y)
-        again = jax.export.export(jax.jit(jax.vmap(of)))(y).call(y)
-        for found in (scanned, jax.lax.map(of, y), again):
-            np.testing.assert_allclose(found, expected, rtol=tol)
+        return scanned, jax.lax.map(of, y)
 
-        def total(y):
-            return of(y).sum()
-
-        by_vmap = jax.vmap(jax.grad(total))(y)
-        np.testing.assert_allclose(
-            jax.grad(lambda y: jax.vmap(total)(y).sum())(y), by_vmap, rtol=10 * tol, atol=tol
-        )
+    @jax.jit
+    def gradients(y):
+        by_map = jax.grad(lambda y: jax.vmap(total)(y).sum())(y)
         by_scan = jax.grad(
             lambda y: jax.lax.scan(lambda c, a: (c + jax.checkpoint(total)(a), None), 0.0, y)[0]
         )(y)
-        np.testing.assert_allclose(by_scan, by_vmap, rtol=10 * tol, atol=tol)
         _, along = jax.jvp(total, (y[0],), (jnp.ones_like(y[0]),))
+        return jax.vmap(jax.grad(total))(y), by_map, by_scan, along
+
+    with jax.enable_x64(dtype == np.float64):
+        y = jnp.asarray(y)
+        again = jax.export.export(jax.jit(jax.vmap(of)))(y).call(y)
+        for found in (*values(y), again):
+            np.testing.assert_allclose(found, expected, rtol=tol)
+        by_vmap, by_map, by_scan, along = gradients(y)
+        for found in (by_map, by_scan):
+            np.testing.assert_allclose(found, by_vmap, rtol=10 * tol, atol=tol)
         np.testing.assert_allclose(along, by_vmap[0].sum(), rtol=1e3 * tol, atol=10 * tol)
 
 
@@ -212,8 +235,23 @@ def by_hand(x, y):
     }
 
 
-@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0", "HC1", "HC2", "HC3", "HAC", "cluster"])
-@pytest.mark.parametrize("wide", [False, True])
+ROBUST = ["HC0", "HC1", "HC2", "HC3", "HAC", "cluster"]
+ALL_DTYPES = [("f4", False), ("f4", True), ("f8", True)]  # with 64 bits off nothing is traced in float64
+QUICK = [("nonrobust", "f4", False), ("HC3", "f8", True)]
+
+
+@pytest.mark.parametrize(
+    ("cov_type", "dtype", "wide"),
+    [
+        *QUICK,
+        *(
+            pytest.param(c, *kind, marks=SLOW)
+            for c in ("nonrobust", *ROBUST)
+            for kind in ALL_DTYPES
+            if (c, *kind) not in QUICK
+        ),
+    ],
+)
 def test_every_result_has_a_derivative_in_both_dtypes(rng, dtype, wide, cov_type):
     """Finite and not all 0, and 0 into data sets without params or residuals."""
     x, y = rng.normal(size=N).astype(dtype), rng.normal(1, 1, size=(N, 4)).astype(dtype)
@@ -221,39 +259,61 @@ def test_every_result_has_a_derivative_in_both_dtypes(rng, dtype, wide, cov_type
     y[2:, 2] = np.nan  # as many observations as params
     y[3, 3] = np.inf
     covariance = {"cluster": Cluster(np.arange(N) // 3), "HAC": HAC()}.get(cov_type, cov_type)
-    for name, result in RESULTS.items():
-        with jax.enable_x64(wide):
-            if dtype == np.float64 and not wide:
-                continue  # float64 does not exist where 64 bits are off, so nothing is traced in it
-            gradient = jax.grad(lambda y: jnp.nansum(result(fit(x, y, cov_type=covariance))))(jnp.asarray(y))  # noqa: B023
-            gradient = np.asarray(gradient)
-        assert gradient.dtype == dtype
-        assert np.isfinite(gradient).all(), name
-        assert np.any(gradient[:, 0] != 0), name
-        assert np.all(gradient[:, [1, 3]] == 0), name
-        if name not in ("params", "predict", "uncentered_tss", "centered_tss", "ess"):
-            assert np.abs(gradient[2:, 2]).max() < 1e-11, name
+
+    def sums(y):
+        found = fit(x, y, cov_type=covariance)
+        return [jnp.nansum(result(found)) for result in RESULTS.values()]
+
+    @jax.jit
+    def pulled(y, *back):
+        """One program of all gradients: which of the sums goes back is a number."""
+        out, pull = jax.vjp(sums, y)
+        return pull([b.astype(a.dtype) for a, b in zip(out, back, strict=True)])[0]
+
+    with jax.enable_x64(wide):
+        for name, back in zip(RESULTS, np.eye(len(RESULTS), dtype=dtype), strict=True):
+            gradient = np.asarray(pulled(y, *back))
+            assert gradient.dtype == dtype
+            assert np.isfinite(gradient).all(), name
+            assert np.any(gradient[:, 0] != 0), name
+            assert np.all(gradient[:, [1, 3]] == 0), name
+            if name not in ("params", "predict", "uncentered_tss", "centered_tss", "ess"):
+                assert np.abs(gradient[2:, 2]).max() < 1e-11, name
 
 
-@pytest.mark.parametrize("argument", ["x", "y"])
-def test_derivatives_of_every_result_are_those_of_the_textbook(rng, dtype, argument):
+@pytest.mark.parametrize("dtype", [pytest.param("f4", marks=SLOW), "f8"])
+def test_derivatives_of_every_result_are_those_of_the_textbook(rng, dtype):
     x, y = rng.normal(size=N), rng.normal(1, 1, size=N)
     x, y = (a.astype(dtype).astype("f8") for a in (x, y))
-    at = "xy".index(argument)
+
+    def results(x, y):
+        found = fit(x, y)
+        return jnp.concatenate([jnp.ravel(RESULTS[name](found)) for name in by_hand(x, y)])
+
+    @jax.jit
+    def pulled(x, y, back):
+        return jax.vjp(results, x, y)[1](back)
+
     with jax.enable_x64(True):
-        expected = jax.jacrev(by_hand, at)(x, y)
+        expected = jax.jit(jax.jacrev(by_hand, (0, 1)))(x, y)
         values = jnp.asarray(x, dtype), jnp.asarray(y, dtype)
-        for name, value in expected.items():
-            ours = jax.jacrev(lambda x, y: RESULTS[name](fit(x, y)), at)(*values)  # noqa: B023
-            assert ours.dtype == dtype
-            size = np.abs(value).max() + 1
-            np.testing.assert_allclose(
-                ours,
-                value,
-                rtol=2e-4 if dtype == "f4" else 1e-9,
-                atol=size * (2e-5 if dtype == "f4" else 1e-10),
-                err_msg=name,
-            )
+        size = jax.eval_shape(results, *values).size
+        ours = [pulled(*values, back) for back in np.eye(size, dtype=dtype)]
+        for argument in (0, 1):
+            rows = [row[argument] for row in ours]
+            assert all(row.dtype == dtype for row in rows)
+            for name in by_hand(x, y):
+                value = expected[name][argument]
+                found = np.reshape([rows.pop(0) for _ in range(value.size // N)], value.shape)
+                size = np.abs(value).max() + 1
+                np.testing.assert_allclose(
+                    found,
+                    value,
+                    rtol=2e-4 if dtype == "f4" else 1e-9,
+                    atol=size * (2e-5 if dtype == "f4" else 1e-10),
+                    err_msg=name,
+                )
+            assert not rows
 
 
 def test_p_values_have_the_derivative_of_their_density(rng):
@@ -279,8 +339,15 @@ def test_p_values_have_the_derivative_of_their_density(rng):
 # Numbers that are traced, whatever they are.
 
 
-@pytest.mark.parametrize("block_size", ["auto", 3])
-@pytest.mark.parametrize("closed_over", [False, True])
+@pytest.mark.parametrize(
+    ("closed_over", "block_size"),
+    [
+        (True, "auto"),
+        (False, 3),
+        pytest.param(True, 3, marks=SLOW),
+        pytest.param(False, "auto", marks=SLOW),
+    ],
+)
 def test_traced_numbers_of_a_cost_with_several_blocks(rng, block_size, closed_over):
     with jax.enable_x64(True):
         x, y = jnp.asarray(rng.normal(size=N)), jnp.asarray(rng.normal(size=(N, M)))
@@ -295,13 +362,15 @@ def test_traced_numbers_of_a_cost_with_several_blocks(rng, block_size, closed_ov
         def expected(strength):
             return ridge_line(x[:, None], y, strength)
 
-        for strength in (0.3, 1.1):
-            np.testing.assert_allclose(jax.jit(params)(strength), expected(strength), rtol=1e-9)
-            np.testing.assert_allclose(
-                jax.jacfwd(params)(strength), jax.jacfwd(expected)(strength), rtol=1e-7
+        def known(params):
+            return jax.jit(
+                lambda s: (params(s), jax.jacfwd(params)(s), jax.grad(lambda s: params(s)[1].sum())(s))
             )
-            slope = jax.grad(lambda s: params(s)[1].sum())(strength)
-            np.testing.assert_allclose(slope, jax.grad(lambda s: expected(s)[1].sum())(strength), rtol=1e-7)
+
+        ours, theirs = known(params), known(expected)
+        for strength in (0.3, 1.1):
+            for a, b, rtol in zip(ours(strength), theirs(strength), (1e-9, 1e-7, 1e-7), strict=True):
+                np.testing.assert_allclose(a, b, rtol=rtol)
         many = jnp.array([0.1, 0.5, 2.0])
         np.testing.assert_allclose(jax.vmap(params)(many), jax.vmap(expected)(many), rtol=1e-9)
 
@@ -313,28 +382,38 @@ def test_a_traced_learning_rate_with_several_blocks(rng, block_size):
     def params(rate):
         return fit(x, y, solver=GradientDescent(learning_rate=rate, steps=2000), block_size=block_size).params
 
-    for found in (jax.jit(params)(0.2), jax.vmap(params)(jnp.array([0.1, 0.2]))[1]):
-        np.testing.assert_allclose(found, fit(x, y).params, rtol=1e-4, atol=1e-6)
-    assert np.abs(jax.jacfwd(params)(0.2)).max() < 1e-3  # the turning point does not depend on the way to it
+    found, slope = jax.jit(lambda rate: (params(rate), jax.jacfwd(params)(rate)))(0.2)
+    for ours in (found, jax.vmap(params)(jnp.array([0.1, 0.2]))[1]):
+        np.testing.assert_allclose(ours, fit(x, y).params, rtol=1e-4, atol=1e-6)
+    assert np.abs(slope).max() < 1e-3  # the turning point does not depend on the way to it
 
 
-def test_a_diverged_descent_has_the_gradient_0(rng):
+@pytest.mark.parametrize("options", [{}, {"cost": ridge}], ids=["least squares", "a cost"])
+def test_a_diverged_descent_has_the_gradient_0(rng, options):
     x, y = rng.normal(size=N).astype("f4"), rng.normal(size=(N, M)).astype("f4")
-    for options in ({}, {"cost": ridge}):
-        solver = GradientDescent(learning_rate=50.0, steps=500)
 
-        def total(y, solver=solver, options=options):
-            return jnp.nansum(fit(x, y, solver=solver, **options).params)
+    def total(y):
+        found = fit(x, y, solver=GradientDescent(learning_rate=50.0, steps=500), **options)
+        return jnp.nansum(found.params), found.status
 
-        assert (fit(x, y, solver=solver, **options).status == 7).all()
-        np.testing.assert_array_equal(jax.grad(total)(jnp.asarray(y)), np.zeros_like(y))
+    gradient, status = jax.jit(jax.grad(total, has_aux=True))(y)
+    assert (status == 7).all()
+    np.testing.assert_array_equal(gradient, np.zeros_like(y))
 
 
 # Eager and compiled calls, and JAX's settings.
 
 
+@pytest.mark.slow_in("float64")
 @pytest.mark.parametrize(
-    ("ansatz", "columns"), [(Line(), 1), (Linear(), 2), (Linear(), 6), (Polynomial(4), 1)], ids=str
+    ("ansatz", "columns"),
+    [
+        (Line(), 1),
+        pytest.param(Linear(), 2, marks=SLOW),
+        (Linear(), 6),
+        pytest.param(Polynomial(4), 1, marks=SLOW),
+    ],
+    ids=str,
 )
 def test_compiled_results_are_the_eager_ones(rng, dtype, ansatz, columns):
     x = rng.normal(size=(N, columns) if ansatz.x_is_vector else N).astype(dtype)
@@ -363,7 +442,10 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.slow_in("float64")
+@pytest.mark.parametrize(
+    "setting", [pytest.param(name, marks=SLOW if name == "no compilation" else ()) for name in SETTINGS]
+)
 def test_settings_of_jax_that_users_turn_on(rng, dtype, setting):
     x, y = rng.normal(size=N).astype(dtype), rng.normal(size=(N, 2)).astype(dtype)
     X = rng.normal(size=(N, 5)).astype(dtype)
