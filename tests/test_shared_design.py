@@ -11,6 +11,7 @@ import statsmodels.api as sm
 from jaxreg import ClosedForm, Linear, Polynomial, Status, fit
 from jaxreg.engine.rows import ROWS
 
+SLOW = pytest.mark.slow
 N, K, M = 150, 7, 40
 FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "digits")
 
@@ -39,7 +40,7 @@ def assert_same(found, whole, columns):
         np.testing.assert_array_equal(np.asarray(getattr(found, name)), expected, err_msg=name)
 
 
-@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("intercept", [True, pytest.param(False, marks=SLOW)])
 def test_agrees_with_statsmodels(data, intercept, statsmodels):
     x, y = data
     design = np.column_stack([np.ones(N), x]) if intercept else x
@@ -67,7 +68,7 @@ def test_a_polynomial(statsmodels, rng):
         assert_agrees(found, i, statsmodels(np.vander(x.astype("f8"), 7, increasing=True), y[:, i]))
 
 
-@pytest.mark.parametrize("noise", [1e-1, pytest.param(1e-2, marks=pytest.mark.slow), 1e-3])
+@pytest.mark.parametrize("noise", [1e-3, *(pytest.param(n, marks=SLOW) for n in (1e-1, 1e-2))])
 def test_little_that_is_left_unexplained_keeps_its_digits(data, noise, statsmodels, rng):
     x, _ = data
     y = (x / x.std(axis=0) @ rng.normal(size=(K, M)) + noise * rng.normal(size=(N, M))).astype("f4")
@@ -176,7 +177,7 @@ def test_derivatives(data):
     def slopes(x, y):
         return fit(x, y, ansatz=Linear()).params[1:, :3].sum()
 
-    found = jax.grad(slopes, argnums=(0, 1))(jnp.asarray(x), jnp.asarray(y))
+    found = jax.jit(jax.grad(slopes, argnums=(0, 1)))(x, y)
     arguments = x.astype(complex), y.astype(complex)
     for argument, index in ((0, (3, 0)), (0, (90, 6)), (1, (17, 2)), (1, (0, 0))):
         arguments[argument][index] += 1e-30j
@@ -210,8 +211,14 @@ def test_forward_derivatives_and_vmap(data):
     np.testing.assert_allclose(mapped, fit(x, y[:, :5], ansatz=Linear()).params, rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.slow_in("float64")
+@pytest.mark.parametrize(
+    ("intercept", "weighted"),
+    [
+        (True, False),
+        *(pytest.param(*case, marks=SLOW) for case in ((True, True), (False, False), (False, True))),
+    ],
+)
 def test_a_complete_data_set_has_its_bits_whatever_its_neighbors_lack(rng, dtype, intercept, weighted):
     """Complete columns take one matrix product; those with gaps sums of their own."""
     X, y = rng.normal(size=(60, 12)).astype(dtype), rng.normal(size=(60, 21)).astype(dtype)
@@ -251,7 +258,7 @@ def test_no_block_and_no_gap_elsewhere_changes_the_bits_of_a_complete_data_set(r
             np.testing.assert_array_equal(a[..., same], b[..., same], err_msg=name)
 
 
-@pytest.mark.parametrize("n", [10, 40, 150])
+@pytest.mark.parametrize("n", [10, *(pytest.param(n, marks=SLOW) for n in (40, 150))])
 def test_what_fills_up_a_product_does_not_overflow(rng, n):
     """y whose squares overflow but for what is taken out of them."""
     X, y = rng.normal(size=(n, 7)), np.full((n, 3), 1e160)
