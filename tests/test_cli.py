@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "wide.csv").write_text(header + "\n".join(rows))
     rows[10] = "10,abc,1,2"
     (tmp_path / "wrong.csv").write_text(header + "\n".join(rows))
-    (tmp_path / "commas.csv").write_text(header + "\n".join(f"{i},{2 * i},1,1," for i in range(5)))
+    (tmp_path / "commas.csv").write_text(header + "\n".join(f"{i},{2 * i},1,1," for i in range(20)))
     (tmp_path / "gap.csv").write_text("x,y\n1,2\n\n3,oops\n")
     (tmp_path / "bare.csv").write_text("1,2\n3,4\n5,7\n")
     (tmp_path / "empty.csv").write_text("x,y\n1,\n2,\n")

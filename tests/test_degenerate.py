@@ -77,6 +77,7 @@ def assert_same_bits(a, b, columns):
         )
 
 
+@pytest.mark.slow_in("float64")
 def test_every_corruption_stays_in_its_data_set(healthy, dtype):
     x, y, w = (a.copy() for a in healthy)
     wanted = {}
@@ -97,6 +98,7 @@ def test_every_corruption_stays_in_its_data_set(healthy, dtype):
         assert (found.digits[column] > 0) == has_params or names[column] in WITHOUT_DIGITS, names[column]
 
 
+@pytest.mark.slow_in("float64")
 def test_a_shared_design_keeps_its_healthy_data_sets(rng, dtype):
     """Gaps and infinities of y in a design of several columns that all data sets share."""
     x = rng.normal(size=(N, 6)).astype(dtype)
@@ -166,20 +168,20 @@ UNITS = {  # of x and y, and whether a slope of 2 has digits in them
 ANSATZE = {"Line": Line(), "Linear": Linear(), "Polynomial": Polynomial(2)}
 
 
+@pytest.mark.slow_in("float64")
 @pytest.mark.parametrize("name", ANSATZE)
-@pytest.mark.parametrize("precision", ["auto", "fast", "certified"])
+@pytest.mark.parametrize(
+    "precision", ["auto", *(pytest.param(p, marks=pytest.mark.slow) for p in ("fast", "certified"))]
+)
 def test_params_beyond_the_range_of_the_dtype_are_out_of_range(rng, dtype, name, precision):
     t = np.linspace(0, 1, N)
     y = 1 + 2 * t + 0.1 * rng.normal(size=N)
     slope = np.polyfit(t, y, 1)[0]
-    for x_unit, y_unit, fits in UNITS[dtype.name]:
-        x, scaled = (t * x_unit).astype(dtype), (y * y_unit).astype(dtype)
-        found = fit(
-            x[:, None] if name == "Linear" else x,
-            scaled,
-            ansatz=ANSATZE[name],
-            solver=ClosedForm(precision=precision),
-        )
+    x_unit, y_unit = np.transpose([units[:2] for units in UNITS[dtype.name]])
+    x, scaled = (t[:, None] * x_unit).astype(dtype), (y[:, None] * y_unit).astype(dtype)
+    x = x[:, None] if name == "Linear" else x
+    of_all = fit(x, scaled, ansatz=ANSATZE[name], solver=ClosedForm(precision=precision))
+    for found, (x_unit, y_unit, fits) in zip(of_all, UNITS[dtype.name], strict=True):
         if fits and name != "Polynomial":
             assert found.status == Status.ok
             assert found.digits > 5
@@ -208,7 +210,8 @@ def test_a_sum_of_squares_that_is_a_float32_is_found_though_the_squares_are_none
     np.testing.assert_allclose(found.ssr, float(fit(x, y).ssr) * unit**2 * weight, rtol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["auto", "fast", "certified"])
+@pytest.mark.slow_in("float64")
+@pytest.mark.parametrize("precision", ["auto", "fast", pytest.param("certified", marks=pytest.mark.slow)])
 def test_invalid_data_sets_count_what_is_there(rng, dtype, precision):
     x, y = np.arange(20, dtype=dtype), rng.normal(size=(20, 2)).astype(dtype)
     y[3], y[4, 1] = np.inf, np.nan

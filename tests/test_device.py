@@ -13,6 +13,7 @@ from jaxreg.data import source
 from jaxreg.engine import device
 
 pytestmark = pytest.mark.either_mode
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def smooth(params, x, y, weights=None, *, ansatz):
     return jnp.mean(jnp.sqrt(1 + (y - ansatz.predict(params, x)) ** 2))
 
 
-@pytest.mark.parametrize("name", ["Filip", "Longley", "Norris"])
+@pytest.mark.parametrize("name", ["Longley", *(pytest.param(n, marks=SLOW) for n in ("Filip", "Norris"))])
 def test_nist(name):
     r = regression(name, "float64")
     found = fit(r.x, r.y, ansatz=r.ansatz)
@@ -58,7 +59,7 @@ def test_what_plain_sums_lose_is_redone_and_nothing_else_changes(rng):
         np.testing.assert_allclose(found.params[1, i], sm.OLS(y[:, i], design).fit().params[1], rtol=1e-9)
 
 
-@pytest.mark.parametrize("most", [1, 40, 200])
+@pytest.mark.parametrize("most", [1, 40, pytest.param(200, marks=SLOW)])
 def test_double_double_of_some_at_a_time(rng, monkeypatch, most):
     monkeypatch.setattr(device, "CERTIFIED_ELEMENTS", most)
     x, y = rng.normal(size=(2, 20, 11))
@@ -67,7 +68,8 @@ def test_double_double_of_some_at_a_time(rng, monkeypatch, most):
     np.testing.assert_allclose(found.params[1], slopes, rtol=1e-10)
 
 
-@pytest.mark.parametrize("cov_type", ["nonrobust", "HC3"])
+@pytest.mark.slow_in("float32")
+@pytest.mark.parametrize("cov_type", [pytest.param("nonrobust", marks=SLOW), "HC3"])
 def test_a_shared_design_with_gaps_in_some(rng, cov_type, dtype, tol):
     X, y = rng.normal(size=(60, 8)).astype(dtype), rng.normal(size=(60, 20)).astype(dtype)
     y[7, 4] = y[9, 11] = np.nan
@@ -94,7 +96,8 @@ def test_files_are_read_block_by_block(rng):
     np.testing.assert_allclose(np.asarray(found.params[1])[ok], slopes[ok], rtol=1e-4)
 
 
-@pytest.mark.parametrize("block_size", [7, 64])
+@pytest.mark.slow_in("float64")
+@pytest.mark.parametrize("block_size", [pytest.param(7, marks=SLOW), 64])
 def test_blocks_do_not_change_a_bit(rng, block_size, dtype):
     x, y = rng.normal(size=(2, 30, 100)).astype(dtype)
     y[rng.random(y.shape) < 0.1] = np.nan
@@ -112,6 +115,7 @@ def test_moments(rng):
     np.testing.assert_allclose(closed_form(found)[1], slopes, rtol=1e-9)
 
 
+@pytest.mark.slow_in("float64")
 @pytest.mark.parametrize("offset", [0, 1000])
 def test_a_cost_of_the_user(rng, dtype, offset):
     """Far from 0 float32 data descend in float64, as on the CPU."""

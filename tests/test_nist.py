@@ -17,6 +17,7 @@ SOME_AND_THE_REST = [*SOME, *(pytest.param(n, marks=pytest.mark.slow) for n in N
 ASKED = {"float64": (13, 10), "float32": (6, 6)}
 
 
+@pytest.mark.slow_in("float32")
 @pytest.mark.parametrize("name", SOME_AND_THE_REST)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_param_has_the_digits_that_the_stored_data_define(name, dtype):
