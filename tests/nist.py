@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression
 
 from jaxreg import GradientDescent, Line, Linear, Polynomial, fit
 
-SETS = json.loads((Path(__file__).parent / "data" / "nist_linear.json").read_text())
+SETS = json.loads((Path(__file__).parent / "nist_linear.json").read_text())
 NAMES = tuple(name for name in SETS if name != "source")
 DTYPES = ("float64", "float32")
 MOST = 16.0  # digits: an answer that is right to the last bit counts as this many
