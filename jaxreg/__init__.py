@@ -1,6 +1,7 @@
-"""Very many small regressions at once, on CPU, GPU and TPU, with gradients through the fit.
+"""Millions of small regressions in one call, with gradients through the fit.
 
-In reading order: what is fitted, how, the fit and its inference, and regression as mechanics.
+In reading order: what is fitted, how, the fit and its inference, and regression as mechanics after the paper
+"Machine Learning for the eager theorist", whose equation numbers docstrings give as of the seed paper.
 """
 
 from importlib import import_module

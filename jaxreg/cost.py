@@ -10,8 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
-from jaxreg._typing import Array, Bool, Float
+from jaxreg._typing import Array, Float
 from jaxreg.ansatz import Ansatz, Features, Line, compiled_ansatz, design
+from jaxreg.gaps import observed
 
 
 @runtime_checkable
@@ -76,27 +77,3 @@ def mean_squared_error(
     x = jnp.where(valid[:, None] if ansatz.x_is_vector else valid, x, 0)
     y = jnp.where(valid, y, 0)
     return jnp.sum(w * residuals(params, x, y, ansatz=ansatz) ** 2) / jnp.sum(w)
-
-
-def observed(
-    x: Array, y: Array, weights: Array | None = None, ansatz: Ansatz = Line()
-) -> Bool[Array, "n *batch"]:
-    """Which observations are valid: x and y are not NaN and the weight is not 0.
-
-    Weights matter only where x and y are not NaN, so they may be NaN in the gaps of y.
-    """
-
-    def with_axes_of_y(a: Array) -> Array:
-        return a.reshape(a.shape + (1,) * (y.ndim - a.ndim))
-
-    columns = [x[:, j] for j in range(x.shape[1])] if ansatz.x_is_vector else [x]
-    weights = None if weights is None else with_axes_of_y(weights)
-    return is_valid([with_axes_of_y(a) for a in columns], y, weights)
-
-
-def is_valid(x: list[Array], y: Array, weights: Array | None) -> Bool[Array, "*shape"]:
-    """`observed`, for columns of x and weights that broadcast against y."""
-    missing = jnp.isnan(y)
-    for column in x:
-        missing |= jnp.isnan(column)
-    return ~missing if weights is None else ~missing & (weights != 0)

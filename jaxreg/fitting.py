@@ -1,4 +1,9 @@
-"""`fit`: check the arguments → estimate → `Fit`."""
+"""`fit`: check the arguments → estimate → `Fit`.
+
+With values to look at, y goes data.source → engine.blocks → engine.host (or device): sums → turning_point →
+operation.result_of → estimate; inside a transformation engine.operation does it as one operation. Both end in
+inference.fitted and inference.result.
+"""
 
 from __future__ import annotations
 
@@ -118,10 +123,10 @@ def fit(
     task = Task(compiled, solver.precision, _without_precision(solver), covariance)
     if cost is mean_squared_error:
         estimate = _least_squares(task, source, block_size, progress)
-    elif isinstance(solver, ClosedForm):
+    elif not isinstance(solver, GradientDescent):
         raise ValueError(
-            "ClosedForm minimizes mean_squared_error only; for another cost pass solver=GradientDescent(), "
-            "such as GradientDescent(optax.adam, steps=1000)"
+            "only GradientDescent minimizes a cost other than mean_squared_error; pass "
+            "solver=GradientDescent(), such as GradientDescent(optax.adam, steps=1000)"
         )
     else:
         source = replace(source, integers_keep_origin=False)

@@ -11,6 +11,8 @@ import numpy as np
 class Status(IntEnum):
     """Outcome of a fit, one per data set; `Status(code).advice` says what it means and what to try.
 
+    Set by `engine.estimate` and by the solvers.
+
     >>> Status(4).name
     'rank_deficient'
     """

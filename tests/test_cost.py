@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxreg import GradientDescent, Linear, Polynomial, fit, mean_squared_error, residuals
-from jaxreg.cost import observed
+from jaxreg.gaps import observed
 
 X = np.array([0.0, 1.0, 2.0, 4.0], "f4")
 Y = np.array([1.0, 2.0, 7.0, 3.0], "f4")

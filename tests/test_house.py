@@ -10,7 +10,7 @@ ROOT = Path(jaxreg.__file__).parent
 FLOORS = (
     ("_typing",),
     ("numerics",),
-    ("ansatz", "cost", "status"),
+    ("ansatz", "gaps", "cost", "status"),
     ("data",),
     ("engine",),
     ("solvers",),

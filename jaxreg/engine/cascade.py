@@ -115,9 +115,9 @@ def solve_columns(
 
 
 def shares_design(task: Task, columns: Columns) -> bool:
-    """Whether all data sets share a design of many columns without gaps.
+    """Whether all data sets share x and weights, with many columns and all finite; y may have gaps.
 
-    Gaps in y make NaN in the matrix products, which `jax_debug_nans` forbids.
+    False under `jax_debug_nans`: gaps make NaN in the matrix products.
     """
     if jax.config.jax_debug_nans:  # pyright: ignore
         return False

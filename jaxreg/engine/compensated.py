@@ -24,7 +24,6 @@ from jax import lax
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.cost import is_valid
 from jaxreg.engine import scaling as scalings
 from jaxreg.engine.double_double_equations import (
     UNIT,
@@ -35,6 +34,7 @@ from jaxreg.engine.double_double_equations import (
 from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.sums import Sums, columns_of
 from jaxreg.engine.turning_point import TurningPoint
+from jaxreg.gaps import is_valid
 from jaxreg.numerics import double_double, small
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import at_least_normal, float64, power_of_two

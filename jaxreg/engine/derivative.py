@@ -17,10 +17,10 @@ from jax import lax
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.cost import is_valid
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.features import Row, feature_rows, params_of, variance
 from jaxreg.engine.sums import columns_of
+from jaxreg.gaps import is_valid
 from jaxreg.numerics.precision import float64, power_of_two, promoting
 from jaxreg.numerics.small import broadcast_arrays
 from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, elementwise, triangle, vector

@@ -15,10 +15,10 @@ import numpy as np
 
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
-from jaxreg.cost import is_valid
 from jaxreg.engine.products import over_row_tiles, product
 from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import Sums, SumScaling, augmented_row, augmented_size, columns_of
+from jaxreg.gaps import is_valid
 
 MIN_SIZE = 6  # entries of z; with fewer, sums row by row are faster
 

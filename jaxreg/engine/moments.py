@@ -14,11 +14,11 @@ import numpy as np
 
 from jaxreg._typing import Array, Bool, Float, Int, not_none
 from jaxreg.ansatz import Ansatz
-from jaxreg.cost import is_valid
 from jaxreg.engine import scaling as scalings
 from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.sums import Sums, columns_of
 from jaxreg.engine.turning_point import TurningPoint
+from jaxreg.gaps import is_valid
 from jaxreg.numerics import double_double
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import in_own_precision, power_of_two

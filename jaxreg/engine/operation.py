@@ -155,7 +155,7 @@ def operation(kernel: Callable, near_data: Callable) -> Callable:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _estimate(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
-    """The kernel of `estimate`; float64 is enabled only here."""
+    """The kernel of `estimate`: computed in float64, returned in the dtype of the data."""
     with float64():
         solution = (in_double_double if certified else by_sums)(ansatz, operands)
         result, exact = result_of(ansatz, operands, solution, operands.y.dtype)

@@ -18,9 +18,9 @@ from jax import lax
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.cost import is_valid
 from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import Sums, SumScaling, augmented_row, augmented_size, columns_of
+from jaxreg.gaps import is_valid
 
 FLOAT32_FACTORS = 4  # float32 numbers whose product in float64 neither overflows nor underflows
 MANTISSA_BITS, MANTISSA, ONE = 52, 2**52 - 1, 1023 << 52  # of a float64 as an integer

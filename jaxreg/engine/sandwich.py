@@ -28,7 +28,7 @@ class Meat(NamedTuple):
     Attributes:
         M: in units of `Model.unit`².
         factor: the small-sample factor of the covariance.
-        groups: number of clusters with valid observations, (*batch), or None; one has no covariance.
+        groups: number of clusters with valid observations, (*batch), or None; bse is NaN for a single one.
     """
 
     M: Symmetric
@@ -41,7 +41,7 @@ class Covariance(Protocol):
     """A covariance for `fit(cov_type=…)`: a frozen pytree that sums the meat from scores.
 
     `meat` runs within compiled programs, for all data sets of a block at once; `Scores` gives it the rows.
-    One without arrays is registered by `jax.tree_util.register_static`; with arrays, see `Cluster`.
+    Classes without arrays are registered by `jax.tree_util.register_static`; with arrays, see `Cluster`.
 
     Attributes:
         name: for `Fit.cov_type` and tables.
@@ -81,7 +81,7 @@ def with_robust_errors(
 
     Args:
         ansatz: with the basis ψ.
-        covariance: what sums the meat.
+        covariance: the covariance type.
         estimate: the estimate.
         exact: its coefs and their covariance in float64, or in the dtype of the data for derivatives.
         x: as for `row_sums`.

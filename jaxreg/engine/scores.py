@@ -13,12 +13,12 @@ import numpy as np
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.cost import is_valid
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.products import over_row_tiles, product
 from jaxreg.engine.row_sums import Window, over_rows, row
 from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import columns_of
+from jaxreg.gaps import is_valid
 from jaxreg.numerics.precision import power_of_two
 from jaxreg.numerics.vectors import Symmetric, Vector, dot, elementwise, triangle, vector
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
-from jaxreg.cost import is_valid
+from jaxreg.gaps import is_valid
 from jaxreg.numerics.precision import power_of_two
 from jaxreg.numerics.vectors import Vector
 

@@ -1,1 +1,1 @@
-"""The faces to the world: terminal, pictures and tour; nothing below imports them."""
+"""User interfaces: command line, pictures and tour; no other module imports them."""

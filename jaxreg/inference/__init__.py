@@ -1,1 +1,1 @@
-"""What may be believed: errors, tests and intervals of the params of every data set."""
+"""Standard errors, tests and intervals of the params of every data set."""

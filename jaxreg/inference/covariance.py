@@ -1,5 +1,7 @@
 """Robust covariances: each sums the meat M of the sandwich from the scores s_i = w_i ε_i ψ_i.
 
+The interface is `jaxreg.engine.sandwich.Covariance`; nonrobust errors come from engine.turning_point.
+
 Source: J. G. MacKinnon and H. White, J. Econometrics 29 (1985) 305; K.-Y. Liang and S. L. Zeger,
 Biometrika 73 (1986) 13; A. C. Cameron, J. B. Gelbach and D. L. Miller, J. Bus. Econ. Stat. 29 (2011) 238;
 W. K. Newey and K. D. West, Econometrica 55 (1987) 703.
@@ -48,11 +50,11 @@ class HC0:
     leverage = False
 
     def prepared(self, n: int) -> Covariance:
-        """Itself."""
+        """Return self."""
         return self
 
     def state_size(self, p: int, n: int) -> int:
-        """M."""
+        """Number of entries of M."""
         return p * (p + 1) // 2
 
     def corrected(self, square: Array, h: Array | None, scores: Scores) -> Array:
@@ -285,7 +287,7 @@ class HAC:
             raise ValueError(f"maxlags is an integer of 0 or more, or None; got {self.maxlags!r}")
 
     def prepared(self, n: int) -> Covariance:
-        """Itself."""
+        """Return self."""
         return self
 
     def state_size(self, p: int, n: int) -> int:

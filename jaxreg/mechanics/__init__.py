@@ -1,1 +1,1 @@
-"""The seed paper taken literally: flow, phase space, path integral, Langevin."""
+"""Regression as mechanics: flow, phase space, path integral, Langevin sampling."""

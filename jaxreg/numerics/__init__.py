@@ -1,1 +1,1 @@
-"""Arithmetic and small matrices, with no knowledge of regression."""
+"""Double-double arithmetic, small matrices, precision and pytrees; nothing specific to regression."""

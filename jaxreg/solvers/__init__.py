@@ -1,1 +1,1 @@
-"""Where is p = ∇S = 0?"""
+"""Solvers of `fit` (closed form, gradient descent), and the minimizers that they and mechanics use."""

@@ -50,7 +50,7 @@ def positive(name: str, value: Any, like: Array) -> Array:
     """One or more positive numbers, in the dtype of `like`."""
     value = jnp.asarray(value, like.dtype)
     if not isinstance(value, Tracer) and not (value > 0).all():
-        raise ValueError(f"{name} is above 0, got {value}")
+        raise ValueError(f"{name} must be positive, got {value}")
     return value
 
 

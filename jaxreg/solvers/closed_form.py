@@ -1,4 +1,7 @@
-"""The closed form of least squares: p = ∇S = 0 solved in double-double (seed paper, equations 7, 14, 15)."""
+"""`ClosedForm`, the default solver of `fit`, and `closed_form`, the solution from moments in double-double.
+
+The algorithm of the former is in engine/turning_point.py. Source: seed paper, equations 7, 14 and 15.
+"""
 
 from __future__ import annotations
 

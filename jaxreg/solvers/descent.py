@@ -308,9 +308,9 @@ _compiled = jax.jit(loop, static_argnames=("cost", "optimizer", "steps", "histor
 
 
 def check_steps(steps: Any) -> None:
-    """Raise unless `steps` is a whole number, 0 or more."""
+    """Raise unless `steps` is a non-negative integer."""
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
-        raise ValueError(f"steps is a whole number, 0 or more; got {steps!r}")
+        raise ValueError(f"steps must be a non-negative integer, got {steps!r}")
 
 
 def _check_optimizer(optimizer: Any) -> None:

@@ -19,8 +19,9 @@ class Solver(Protocol):
 
     The engine solves p = ∇S = 0 for the mean squared error and then calls `on_moments`, for all data sets of
     a block at once and within a compiled program. A solver that stops early, shrinks or descends returns
-    another point of the same parabola S, see `jaxreg.solvers.gradient_descent.displaced`. Numeric options
-    are leaves of the pytree, each one number or one per data set; all others are static and hashable.
+    another point of the same parabola S (a cost other than the mean squared error takes `GradientDescent`),
+    see `jaxreg.solvers.gradient_descent.displaced`. Numeric options are leaves of the pytree, each one number
+    or one per data set; all others are static and hashable.
 
     Attributes:
         ends_at_turning_point: whether `on_moments` returns the turning point itself.

@@ -131,8 +131,8 @@ def test_many_params_take_shorter_steps():
             {"temperature": 1.0},
             "curvature 0.0 at the start: pass a time_step",
         ),
-        ({"temperature": 1.0, "time_step": 0.0}, "time_step is above 0, got 0.0"),
-        ({"temperature": -1.0, "time_step": 0.1}, "temperature is above 0, got -1.0"),
+        ({"temperature": 1.0, "time_step": 0.0}, "time_step must be positive, got 0.0"),
+        ({"temperature": -1.0, "time_step": 0.1}, "temperature must be positive, got -1.0"),
         ({"temperature": np.ones(2), "time_step": 0.1}, "temperature is one number"),
     ],
 )

@@ -313,7 +313,7 @@ def test_amplitudes_can_be_differentiated(rng):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hbar": 0.0}, "hbar is above 0, got 0.0"),
+        ({"hbar": 0.0}, "hbar must be positive, got 0.0"),
         ({"hbar": 0.1, "order": 2}, "order is 0 or 1, got 2"),
         ({"params": np.zeros((2, 2, 2)), "hbar": 1.0}, r"or starts \(starts, p\); got shape \(2, 2, 2\)"),
     ],

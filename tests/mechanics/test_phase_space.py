@@ -97,7 +97,7 @@ def test_leapfrog_under_vmap():
 
 
 def test_a_negative_number_of_steps_is_an_error():
-    with pytest.raises(ValueError, match="steps is a whole number, 0 or more; got -1"):
+    with pytest.raises(ValueError, match="steps must be a non-negative integer, got -1"):
         leapfrog(double_well, jnp.zeros(2), 1.0, time_step=0.1, steps=-1)
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import optimize
 
 from jaxreg import GradientDescent, Line, Linear, Polynomial, Status, fit, residuals
-from jaxreg.cost import observed
+from jaxreg.gaps import observed
 
 pytestmark = pytest.mark.slow
 
