@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
     """What sets the 64-bit switch by itself, or does not depend on it, runs once: with it off."""
     for item in items:
         slow_in = item.get_closest_marker("slow_in")
-        if slow_in and str(item.callspec.params["dtype"]) in slow_in.args:
+        if slow_in and "dtype" in item.fixturenames and str(item.callspec.params["dtype"]) in slow_in.args:
             item.add_marker(pytest.mark.slow)
     if os.environ.get("JAX_ENABLE_X64") == "1":
         for item in items:

@@ -98,6 +98,7 @@ def test_weights_of_whole_numbers_keep_their_fractions():
     assert float(found) == pytest.approx(np.average(residuals**2, weights=w), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_second_derivatives_of_a_minimum(rng):
     """Beside Newton's steps from the minimum, of which each makes one more derivative exact."""
     with jax.enable_x64(True):

@@ -183,7 +183,8 @@ def run_alone(code, **environment):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("wide", ["0", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("wide", ["0", "1"])
 def test_shard_map_over_devices(wide):
     run_alone(
         SHARDED,

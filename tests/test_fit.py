@@ -191,6 +191,7 @@ def own_columns(rng, dtype):
     return x, y, np.abs(w) + dtype.type(0.1)
 
 
+@pytest.mark.slow_in("float64")
 @pytest.mark.parametrize("row", ROWS)
 def test_a_bad_data_set_gets_its_status_and_its_neighbors_keep_every_bit(rng, dtype, row):
     plant, status = ROWS[row]
@@ -309,6 +310,7 @@ def pseudo_huber(params, x, y, weights=None, *, ansatz):
     return jnp.nanmean(jnp.where(jnp.isnan(y), jnp.nan, jnp.sqrt(1 + e**2) - 1))
 
 
+@pytest.mark.slow_in("float64")
 def test_a_cost_of_the_users_own_is_minimized(data, dtype):
     x, y, _ = data
     y[5] += 20
@@ -461,6 +463,7 @@ def test_a_shared_x_is_seen_only_where_y_is(rng, dtype):
         assert (np.asarray(found.status) == Status.ok).all()
 
 
+@pytest.mark.slow_in("float64")
 def test_an_index_out_of_range_is_an_error(rng, dtype):
     x, y = rng.normal(size=N).astype(dtype), rng.normal(size=(N, M)).astype(dtype)
     found = fit(x, y)

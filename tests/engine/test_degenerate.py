@@ -193,7 +193,7 @@ def test_params_beyond_the_range_of_the_dtype_are_out_of_range(rng, dtype, name,
             assert np.isnan(found.bse).all()
 
 
-@pytest.mark.parametrize("precision", ["auto", "fast", "certified"])
+@pytest.mark.parametrize("precision", ["auto", "fast", pytest.param("certified", marks=pytest.mark.slow)])
 def test_a_power_of_x_that_overflows_is_out_of_range(rng, precision):
     x, y = np.linspace(0, 1, N), rng.normal(size=N)
     assert (

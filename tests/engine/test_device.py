@@ -59,7 +59,7 @@ def test_what_plain_sums_lose_is_redone_and_nothing_else_changes(rng):
         np.testing.assert_allclose(found.params[1, i], sm.OLS(y[:, i], design).fit().params[1], rtol=1e-9)
 
 
-@pytest.mark.parametrize("most", [1, 40, pytest.param(200, marks=SLOW)])
+@pytest.mark.parametrize("most", [1, *(pytest.param(n, marks=SLOW) for n in (40, 200))])
 def test_double_double_of_some_at_a_time(rng, monkeypatch, most):
     monkeypatch.setattr(device, "CERTIFIED_ELEMENTS", most)
     x, y = rng.normal(size=(2, 20, 11))
@@ -116,7 +116,7 @@ def test_moments(rng):
 
 
 @pytest.mark.slow_in("float64")
-@pytest.mark.parametrize("offset", [0, 1000])
+@pytest.mark.parametrize("offset", [pytest.param(0, marks=SLOW), 1000])
 def test_a_cost_of_the_user(rng, dtype, offset):
     """Far from 0 float32 data descend in float64, as on the CPU."""
     x = (rng.uniform(size=50) + offset).astype(dtype)

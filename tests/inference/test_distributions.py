@@ -79,6 +79,7 @@ def test_quantiles_of_t_invert_its_tails(df):
     np.testing.assert_allclose(t.isf(single, df), stats.t.isf(single.astype("f8"), df), rtol=1e-6)
 
 
+@pytest.mark.slow_in("float64")
 def test_invalid_df_and_probabilities_give_nan(dtype):
     x = np.array([0, 1, -1], dtype)
     for df in (0, -1, np.nan):
@@ -153,6 +154,7 @@ def test_a_derivative_in_df_is_an_error():
         jax.grad(lambda df: t.sf(1.0, df))(5.0)
 
 
+@pytest.mark.slow_in("float32")
 def test_jit_and_vmap(dtype):
     x, df = np.linspace(-3, 3, 7).astype(dtype), np.arange(1, 8)
     with jax.enable_x64(dtype == np.float64):

@@ -163,7 +163,7 @@ def test_numbers_are_those_of_statsmodels(rng, dtype, design, cov_type, weighted
         same(covariances[..., j] / size, expected.cov_params() / size, "cov_params", atol=tol)
 
 
-@pytest.mark.slow_in("float32")
+@pytest.mark.slow_in("float64")
 @pytest.mark.parametrize("cov_type", ["nonrobust", pytest.param("HC1", marks=SLOW), "cluster"])
 @pytest.mark.parametrize("design", ["line", pytest.param("origin", marks=SLOW)])
 def test_contrasts_and_predictions_are_those_of_statsmodels(rng, dtype, design, cov_type):
@@ -195,6 +195,7 @@ def test_contrasts_and_predictions_are_those_of_statsmodels(rng, dtype, design, 
             np.testing.assert_allclose(ours[there, j], frame[mean], rtol=tol, atol=tol)
 
 
+@pytest.mark.slow_in("float64")
 def test_a_restricted_fit_is_compared_as_statsmodels_does(rng, dtype):
     _, x, y, _ = problem(rng, "line", dtype, False)
     found = fit(x, y, ansatz=Polynomial(3)).compare(fit(x, y))
@@ -208,17 +209,19 @@ def test_a_restricted_fit_is_compared_as_statsmodels_does(rng, dtype):
 
 def test_student_or_normal_is_a_choice(rng):
     _, x, y, _ = problem(rng, "line", np.dtype("f8"), False)
-    y = y[:, 0]
-    there = ~np.isnan(y)
-    X = sm.add_constant(x[there])
     for cov_type in ("nonrobust", "HC3"):
         for use_t in (True, False):
             found = fit(x, y, cov_type=cov_type, use_t=use_t)
-            expected = sm.OLS(y[there], X).fit(cov_type=cov_type, use_t=use_t)
-            np.testing.assert_allclose(found.pvalues, expected.pvalues, rtol=1e-9)
-            np.testing.assert_allclose(np.transpose(found.conf_int()), expected.conf_int(), rtol=1e-9)
+            pvalues, limits = found.pvalues, found.conf_int()
+            for j in range(SETS):
+                there = ~np.isnan(y[:, j])
+                model = sm.OLS(y[there, j], sm.add_constant(x[there]))
+                expected = model.fit(cov_type=cov_type, use_t=use_t)
+                np.testing.assert_allclose(pvalues[:, j], expected.pvalues, rtol=1e-9)
+                np.testing.assert_allclose(limits[..., j].T, expected.conf_int(), rtol=1e-9)
 
 
+@pytest.mark.slow_in("float64")
 def test_sigma_gives_the_likelihood_of_its_weights(rng, dtype, tol):
     _, x, y, w = problem(rng, "line", dtype, True)
     a, b = fit(x, y, weights=w), fit(x, y, sigma=1 / np.sqrt(w))
@@ -228,7 +231,7 @@ def test_sigma_gives_the_likelihood_of_its_weights(rng, dtype, tol):
 
 @pytest.mark.slow_in("float64")
 def test_nothing_is_known_without_degrees_of_freedom(dtype):
-    x, y = np.array([0, 1], dtype), np.array([[0, 1], [1, np.nan]], dtype)
+    x, y = np.array([0, 1], dtype), np.array([[0, 1, 2], [1, np.nan, 5]], dtype)
     for cov_type in ("nonrobust", "HC1", HAC()):
         found = fit(x, y, cov_type=cov_type)
         for values in (
@@ -264,6 +267,7 @@ def test_newey_and_west_choose_the_lags_of_each_data_set(rng):
         )
 
 
+@pytest.mark.slow
 def test_many_columns_take_the_way_of_tiles(rng):
     """More data sets than a tile has, x of their own, more z_i than are unrolled."""
     x, y = rng.normal(size=(30, 11, 300)), rng.normal(size=(30, 300))
@@ -273,16 +277,16 @@ def test_many_columns_take_the_way_of_tiles(rng):
         np.testing.assert_allclose(found.bse[:, j], expected.bse, rtol=1e-9)
 
 
-def test_a_robust_covariance_does_not_depend_on_the_neighbors(rng):
+@pytest.mark.parametrize(
+    "cov_type",
+    ["HC2", *(pytest.param(c, marks=SLOW) for c in (HAC(2), Cluster(np.arange(40) // 5)))],
+    ids=["HC2", "HAC", "cluster"],
+)
+def test_a_robust_covariance_does_not_depend_on_the_neighbors(rng, cov_type):
     x, y = rng.normal(size=40).astype("f4"), rng.normal(size=(40, 50)).astype("f4")
-    for options in (
-        {"cov_type": "HC2"},
-        {"cov_type": HAC(2)},
-        {"cov_type": Cluster(np.arange(40) // 5)},
-    ):
-        whole = fit(x, y, **options)
-        np.testing.assert_array_equal(fit(x, y[:, 20:40], **options).bse, whole.bse[:, 20:40])
-        np.testing.assert_array_equal(fit(x, y, block_size=17, **options).bse, whole.bse)
+    whole = fit(x, y, cov_type=cov_type)
+    np.testing.assert_array_equal(fit(x, y[:, 20:40], cov_type=cov_type).bse, whole.bse[:, 20:40])
+    np.testing.assert_array_equal(fit(x, y, block_size=17, cov_type=cov_type).bse, whole.bse)
 
 
 def sandwich_in_any_arithmetic(x, y, meat):
@@ -317,7 +321,7 @@ def meat_cluster(scores, leverage):
     ("options", "meat"),
     [
         ({"cov_type": "HC3"}, meat_hc3),
-        ({"cov_type": HAC(2)}, meat_hac),
+        pytest.param({"cov_type": HAC(2)}, meat_hac, marks=SLOW),
         ({"cov_type": Cluster(np.arange(20) // 4)}, meat_cluster),
     ],
     ids=["HC3", "HAC", "cluster"],
@@ -512,7 +516,7 @@ class HC4(HC0):
         return square / (1 - h) ** jnp.minimum(4, h * scores.nobs / scores.p)
 
 
-@pytest.mark.parametrize("columns", [1, 6])
+@pytest.mark.parametrize("columns", [1, pytest.param(6, marks=SLOW)])
 def test_a_covariance_of_the_users_own(rng, columns):
     """Row by row, and by products on a shared design of several columns."""
     X, y = rng.normal(size=(40, columns)), rng.normal(size=(40, 3))

@@ -44,10 +44,10 @@ def test_an_observation_fitted_by_itself_has_no_leverage_correction(rng, dtype, 
     """Leverage 1: 0/0, which rounding makes anything, also 0."""
     dummy = np.zeros(10, dtype)
     dummy[9] = 1
-    others, y = rng.normal(size=(2, 10, 20)).astype(dtype)
-    x = np.stack([np.broadcast_to(dummy[:, None], (10, 20)), others], axis=1)
-    assert np.isnan(fit(x, y, ansatz=Linear(), cov_type=cov_type).bse).all()
-    assert np.isnan(fit(x[..., 0], y, ansatz=Linear(), cov_type=cov_type).bse).all()
+    for _ in range(20):
+        x = np.stack([dummy, rng.normal(size=10).astype(dtype)], axis=1)
+        found = fit(x, rng.normal(size=10).astype(dtype), ansatz=Linear(), cov_type=cov_type)
+        assert np.isnan(found.bse).all()
 
 
 @pytest.mark.slow_in("float64")

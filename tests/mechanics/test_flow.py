@@ -23,6 +23,7 @@ from jaxreg import (
     momentum,
 )
 
+pytestmark = pytest.mark.slow_in("float64")
 THETA = np.array([0.7, -1.2])
 
 
@@ -348,8 +349,8 @@ def test_gradients_through_the_flow(rng):
 
     with jax.enable_x64(True):
         x, y = jnp.asarray(x), jnp.asarray(y)
-        expected = jax.grad(by_hand, (0, 1))(x, y)
-        for gradients in (jax.grad(end, (0, 1))(x, y), jax.jacfwd(end, (0, 1))(x, y)):
+        expected = jax.jit(jax.grad(by_hand, (0, 1)))(x, y)
+        for gradients in jax.jit(lambda *a: (jax.grad(end, (0, 1))(*a), jax.jacfwd(end, (0, 1))(*a)))(x, y):
             for a, b in zip(gradients, expected, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
@@ -389,7 +390,7 @@ def test_gradients_through_the_flow_where_eigenvalues_meet(gap):
         return flow.trajectory(start, t).params, flow.oscillation(start, t, 0.0).params
 
     with jax.enable_x64(True):
-        by_flow, by_oscillation = jax.jacrev(ends)(jnp.asarray(x))
+        by_flow, by_oscillation = jax.jit(jax.jacrev(ends))(x)
     h = 1e-5
     numeric = np.stack([(oracle(x + h * e) - oracle(x - h * e)) / (2 * h) for e in np.eye(4)], axis=1)
     np.testing.assert_allclose(by_flow, numeric, rtol=0, atol=1e-7)

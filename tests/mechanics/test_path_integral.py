@@ -46,7 +46,14 @@ def by_steepest_descent(S, A, hbar, center):
 
 
 @pytest.mark.parametrize(
-    "rates", [(0.5,), (-3.0,), (2.0, 0.3), (1.0, -2.0), (0.4, 1.0, 3.0), (-1.0, 0.5, -2.0)]
+    "rates",
+    [
+        (0.5,),
+        (-3.0,),
+        (2.0, 0.3),
+        (1.0, -2.0),
+        *(pytest.param(rates, marks=SLOW) for rates in ((0.4, 1.0, 3.0), (-1.0, 0.5, -2.0))),
+    ],
 )
 def test_stationary_phase_is_exact_for_quadratic_actions(rng, rates):
     """Equation 9 against quadrature, for minima, maxima and saddles; the contour misses the point itself."""
