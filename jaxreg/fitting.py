@@ -34,6 +34,7 @@ from jaxreg.inference.result import Fit
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.solvers import user_cost
 from jaxreg.solvers.closed_form import ClosedForm
+from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.solvers.minimization import AtOnce, InTiles, least_squares_start, minimize, with_batch_axes
 from jaxreg.solvers.solver import Solver
 
