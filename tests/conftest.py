@@ -1,5 +1,6 @@
 """Annotations of the package are checked while the tests run; what many tests share."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,10 @@ import statsmodels.api as sm  # noqa: E402
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".pytest_cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+
+# Tracing makes many small objects, and the modules stay: to look for cycles less often saves a tenth.
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.hookimpl(tryfirst=True)
