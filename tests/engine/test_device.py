@@ -38,7 +38,7 @@ def smooth(params, x, y, weights=None, *, ansatz):
     return jnp.mean(jnp.sqrt(1 + (y - ansatz.predict(params, x)) ** 2))
 
 
-@pytest.mark.parametrize("name", ["Longley", *(pytest.param(n, marks=SLOW) for n in ("Filip", "Norris"))])
+@pytest.mark.parametrize("name", ["Norris", *(pytest.param(n, marks=SLOW) for n in ("Filip", "Longley"))])
 def test_nist(name):
     r = regression(name, "float64")
     found = fit(r.x, r.y, ansatz=r.ansatz)

@@ -19,7 +19,7 @@ from jaxreg import (
     mean_squared_error,
 )
 
-N, M = 24, 7
+N, M = 24, 6
 SLOW = pytest.mark.slow
 
 
@@ -442,32 +442,36 @@ SETTINGS = {
 }
 
 
+def of_a_line(x, y, setting):
+    found, robust = fit(x, y), fit(x, y, cov_type="HC3")
+    yield from (found.pvalues, found.fvalue, found.rsquared, found.conf_int(), robust.bse)
+    yield found.predict(x[:3], "prediction").upper
+    yield jax.grad(lambda y: fit(x, y).bse.sum())(jnp.asarray(y))
+    if setting != "no compilation":
+        yield jax.jit(lambda y: fit(x, y).pvalues)(y)
+        yield jax.vmap(lambda y: fit(x, y).params, 1, 1)(jnp.asarray(y))
+
+
+def of_others(x, y, setting):
+    quick = GradientDescent(steps=3)
+    X = np.random.default_rng(5).normal(size=(N, 5)).astype(x.dtype)
+    yield fit(X, y, ansatz=Linear()).bse
+    yield fit(x, y, weights=np.ones_like(y), ansatz=Polynomial(4)).llf
+    yield fit(x, y, solver=quick).params
+    yield fit(x, y, cost=ridge, solver=quick).params
+
+
 @pytest.mark.slow_in("float64")
+@pytest.mark.parametrize("paths", [of_a_line, pytest.param(of_others, marks=SLOW)])
 @pytest.mark.parametrize(
     "setting", [pytest.param(name, marks=SLOW if name == "no compilation" else ()) for name in SETTINGS]
 )
-def test_settings_of_jax_that_users_turn_on(rng, dtype, setting):
+def test_settings_of_jax_that_users_turn_on(rng, dtype, setting, paths):
     x, y = rng.normal(size=N).astype(dtype), rng.normal(size=(N, 2)).astype(dtype)
-    X = rng.normal(size=(N, 5)).astype(dtype)
-    quick = GradientDescent(steps=3)
-
-    def paths(y):
-        found, robust = fit(x, y), fit(x, y, cov_type="HC3")
-        yield from (found.pvalues, found.fvalue, found.rsquared, found.conf_int(), robust.bse)
-        yield found.predict(x[:3], "prediction").upper
-        yield fit(X, y, ansatz=Linear()).bse
-        yield fit(x, y, weights=np.ones_like(y), ansatz=Polynomial(4)).llf
-        yield fit(x, y, solver=quick).params
-        yield fit(x, y, cost=ridge, solver=quick).params
-        yield jax.grad(lambda y: fit(x, y).bse.sum())(jnp.asarray(y))
-        if setting != "no compilation":
-            yield jax.jit(lambda y: fit(x, y).pvalues)(y)
-            yield jax.vmap(lambda y: fit(x, y).params, 1, 1)(jnp.asarray(y))
-
     with jax.enable_x64(dtype == np.float64):
-        expected = [np.asarray(a) for a in paths(y)]
+        expected = [np.asarray(a) for a in paths(x, y, setting)]
         with SETTINGS[setting]():
-            found = [np.asarray(a) for a in paths(y)]
+            found = [np.asarray(a) for a in paths(x, y, setting)]
     for a, b in zip(found, expected, strict=False):
         np.testing.assert_allclose(a, b, rtol=1e-4 if dtype == "f4" else 1e-9)
 

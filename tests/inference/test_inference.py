@@ -76,7 +76,7 @@ def test_sigma_in_tiny_and_huge_units(data, unit):
 
 # --- beside statsmodels, data set by data set, on data with gaps and weights
 
-ROWS, SETS = 50, 3
+ROWS, SETS = 40, 6
 GROUPS = np.arange(ROWS) * 7 % 9
 COVARIANCES = {
     "nonrobust": {},
@@ -231,7 +231,7 @@ def test_sigma_gives_the_likelihood_of_its_weights(rng, dtype, tol):
 
 @pytest.mark.slow_in("float64")
 def test_nothing_is_known_without_degrees_of_freedom(dtype):
-    x, y = np.array([0, 1], dtype), np.array([[0, 1, 2], [1, np.nan, 5]], dtype)
+    x, y = np.array([0, 1], dtype), np.array([[0, 1, 2, 3, 4, 5], [1, np.nan, 5, 2, 0, 1]], dtype)
     for cov_type in ("nonrobust", "HC1", HAC()):
         found = fit(x, y, cov_type=cov_type)
         for values in (

@@ -63,6 +63,7 @@ def test_a_dataset_of_xarray(grid):
         found.to_xarray(("cell",))
 
 
+@pytest.mark.slow
 def test_names_of_many_columns(rng):
     x, y = rng.normal(size=(20, 3)), rng.normal(size=20)
     found = fit(x, y, ansatz=Linear())

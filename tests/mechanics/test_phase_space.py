@@ -55,6 +55,7 @@ def test_leapfrog_conserves_the_energy_to_its_order():
     assert oscillation(0.04, 2000) < 1.5 * oscillations[1]
 
 
+@pytest.mark.slow_in("float64")
 def test_leapfrog_solves_newtons_equation(dtype):
     start, velocity = np.array([0.4, 0.0], dtype), np.array([0.0, 0.5], dtype)
     path = leapfrog(double_well, start, dtype.type(1), time_step=0.001, steps=3000, velocity=velocity)
@@ -73,6 +74,7 @@ def test_leapfrog_solves_newtons_equation(dtype):
     assert path.params.shape == (3001, 2)
 
 
+@pytest.mark.slow_in("float64")
 def test_leapfrog_is_reversible(dtype):
     """With the velocity reversed it returns to the start."""
     start = np.array([0.4, 0.1], dtype)

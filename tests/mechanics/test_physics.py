@@ -23,6 +23,7 @@ def explosive(q):
     return -jnp.sum(q**4)
 
 
+@pytest.mark.slow_in("float64")
 def test_the_flow_of_a_quartic_is_its_closed_form(dtype):
     times = np.array([0, 1, 100, 1e6], dtype)
     path = integrate_flow(quartic, np.array([1, -1], dtype), times=times)

@@ -5,6 +5,8 @@ import pytest
 
 from jaxreg import Linear, Polynomial, closed_form, fit, mean_squared_error, moments
 
+pytestmark = pytest.mark.slow_in("float64")
+
 
 @pytest.fixture
 def data(rng, dtype):
@@ -54,7 +56,6 @@ def test_linear_is_lstsq(rng, intercept):
     np.testing.assert_allclose(found, np.linalg.lstsq(design, y)[0], rtol=1e-11)
 
 
-@pytest.mark.slow_in("float64")
 def test_a_line_through_exact_points_is_that_line(dtype):
     x = np.arange(10, dtype=dtype)
     found = closed_form(moments(x, 4 - 2 * x))
@@ -67,7 +68,6 @@ def test_what_moments_do_not_determine_is_nan(y, dtype):
     assert np.isnan(found).all()
 
 
-@pytest.mark.slow_in("float64")
 def test_constant_x_determines_nothing_wherever_it_lies(dtype):
     x = np.full(5, 1e6 + 0.1, dtype)
     assert np.isnan(closed_form(moments(x, np.arange(5, dtype=dtype)))).all()
