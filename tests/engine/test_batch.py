@@ -11,7 +11,7 @@ N, M = 40, 600  # three tiles of moments
 FIELDS = ("params", "bse", "cost", "ssr", "nobs", "df_resid", "status", "digits")
 
 
-@pytest.fixture(scope="module", params=["float32", "float64"])
+@pytest.fixture(scope="module", params=["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def batch(request):
     rng = np.random.default_rng(7)
     x = rng.normal(1e3, 5, size=N).astype(request.param)

@@ -108,9 +108,10 @@ def test_data_sets_that_need_it_are_found_among_those_that_do_not(rng):
         assert digits(found.params[:, i], exact(Polynomial(1), x[:, i], y[:, i])[0]) >= 13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "weights",
-    ["wide", pytest.param("plain", marks=pytest.mark.slow), pytest.param("tiny", marks=pytest.mark.slow)],
+    ["wide", "plain", "tiny"],
 )
 def test_weights_of_any_size_cost_no_digits(rng, weights):
     x = rng.random(30) + 1e6
@@ -128,7 +129,8 @@ def test_weights_of_any_size_cost_no_digits(rng, weights):
     assert found.digits <= digits(found.params, params)
 
 
-@pytest.mark.parametrize("n", [257, *(pytest.param(n, marks=pytest.mark.slow) for n in (255, 256, 700))])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [255, 256, 257, 700])
 def test_any_number_of_observations_is_exact(rng, n):
     x, y = rng.random(n) + 1e4, rng.normal(size=n)
     found = fit(x, y, solver=ClosedForm(precision="certified"))
