@@ -393,8 +393,8 @@ def _checked_names(names: Any) -> tuple[str, ...] | None:
         return None
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f'names are a tuple of strings, such as ("slope", "curvature"); got {names!r}')
-    if len(set(names)) < len(tuple(names)):
-        raise ValueError(f"names must differ from each other; got {tuple(names)}")
+    if "intercept" in names or len(set(names)) < len(tuple(names)):
+        raise ValueError(f'names must differ from each other and from "intercept"; got {tuple(names)}')
     return tuple(names)
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxreg.ansatz import Ansatz, Features, Line, Linear, compiled_ansatz, design
+from jaxreg.ansatz import Ansatz, Features, Line, Linear, compiled_ansatz
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.data import checks
 from jaxreg.data.labels import check_dims, labels_of
@@ -119,7 +119,7 @@ def fit(
     check_dims(x, y, weights if sigma is None else sigma)
     compiled = compiled_ansatz(ansatz)
     labels = labels_of(x, y, isinstance(ansatz, Linear))
-    source = source_of(design(ansatz, x), y, weights, sigma, nan_policy, compiled)
+    source = source_of(checks.design_of(ansatz, x), y, weights, sigma, nan_policy, compiled)
     covariance = covariance_of(cov_type, source.y.shape[0])
     task = Task(compiled, solver.precision, _without_precision(solver), covariance)
     if cost is mean_squared_error:
@@ -194,7 +194,7 @@ def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz | Features = 
     """
     check_dims(x, y, weights)
     compiled = compiled_ansatz(ansatz)
-    return _moments(compiled, source_of(design(ansatz, x), y, weights, None, "omit", compiled))
+    return _moments(compiled, source_of(checks.design_of(ansatz, x), y, weights, None, "omit", compiled))
 
 
 @in_own_precision

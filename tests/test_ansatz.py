@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import Line, Linear, Polynomial
+from jaxreg import Features, Line, Linear, Polynomial, fit
 from jaxreg.numerics.double_double import DoubleDouble
 
 X = np.linspace(-0.9, 0.8, 7)
@@ -107,3 +107,27 @@ def test_equal_ansaetze_are_equal_so_that_they_compile_once():
 def test_a_degree_that_is_none_is_refused(degree, error):
     with pytest.raises(error, match=rf"(?s)degree.*{degree}"):
         Polynomial(degree)
+
+
+def test_functions_of_integers_are_computed_in_float64():
+    t = np.arange(2000)
+    cubic = fit(t, 2 + 1e-9 * t.astype(float) ** 3, ansatz=Features(lambda t: (t**3,), ("cube",)))
+    np.testing.assert_allclose(cubic.params, [2, 1e-9], rtol=1e-12)
+    np.testing.assert_allclose(cubic.predict(np.array([1999])), 2 + 1e-9 * 1999.0**3)
+
+
+def test_masked_elements_are_gaps_of_functions_too():
+    x = np.ma.masked_greater(np.linspace(0, 5, 40), 4.9)
+    assert fit(x, np.ones(40), ansatz=Features(lambda x: (jnp.sin(x),), ("sin",))).nobs == 39
+
+
+@pytest.mark.parametrize("names", [("intercept", "b"), ("a", "a")])
+def test_names_differ(names):
+    with pytest.raises(ValueError, match="names must differ"):
+        Linear(names=names)
+
+
+def test_names_of_statistics_do_not_hide_them_in_tables():
+    plane = fit(np.eye(5)[:, :2], np.arange(5.0), ansatz=Linear(names=("a", "scale")))
+    with pytest.raises(ValueError, match="rename columns of x"):
+        plane.to_xarray()

@@ -10,11 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg._typing import Array
-from jaxreg.ansatz import Ansatz
+from jaxreg.ansatz import Ansatz, Features, design
 from jaxreg.data.arrays import as_array, cast, in_memory, result_dtype
 from jaxreg.numerics.precision import in_own_precision
 
 NAN_POLICIES = ("omit", "propagate", "raise")
+
+
+def design_of(ansatz: Any, x: Any) -> Any:
+    """The x that programs are compiled for; the functions of `Features` are evaluated in float64 on NumPy
+    arrays.
+
+    What is not an array or a list, such as a data frame or a dictionary, goes to the functions as it is.
+    """
+    if isinstance(ansatz, Features) and not isinstance(x, dict | tuple) and not hasattr(x, "columns"):
+        x = in_memory(as_array(x, "x"))
+        x = x.astype(np.float64) if isinstance(x, np.ndarray) else x
+    return design(ansatz, x)
 
 
 def check_options(ansatz: Any, cost: Any, solver: Any, nan_policy: Any, block_size: Any) -> None:

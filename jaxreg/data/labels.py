@@ -26,7 +26,7 @@ class Labels:
         if not isinstance(other, Labels) or self._hashable() != other._hashable():
             return False
         pairs = zip(self.coords.values(), other.coords.values(), strict=True)
-        return all(np.array_equal(a[1], b[1]) for a, b in pairs)
+        return all(_same(a[1], b[1]) for a, b in pairs)
 
     def __hash__(self) -> int:
         return hash(self._hashable())
@@ -67,10 +67,19 @@ class Labels:
         return cls(first.dims, coords, first.columns)
 
 
+def _same(a: Any, b: Any) -> bool:
+    """Whether two arrays are equal, with NaN equal to NaN."""
+    a, b = np.asarray(a), np.asarray(b)
+    return bool(np.all((a == b) | ((a != a) & (b != b)))) if a.shape == b.shape else False
+
+
 def labels_of(x: Any, y: Any, x_is_vector: bool) -> Labels:
     """The labels of xarray's DataArrays and of DataFrames of pandas and polars; empty for other arrays."""
     dims, coords = _dims_and_coords(y)
-    return Labels(dims, coords, _column_names(x) if x_is_vector else None)
+    columns = _column_names(x) if x_is_vector else None
+    if columns is not None and (len(set(columns)) < len(columns) or "intercept" in columns):
+        raise ValueError(f'columns of x need names of their own, not "intercept"; got {", ".join(columns)}')
+    return Labels(dims, coords, columns)
 
 
 def check_dims(x: Any, y: Any, weights: Any) -> None:

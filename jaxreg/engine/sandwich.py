@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
+from jax import lax
 
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
@@ -29,11 +30,13 @@ class Meat(NamedTuple):
         M: in units of `Model.unit`².
         factor: the small-sample factor of the covariance.
         groups: number of clusters with valid observations, (*batch), or None; bse is NaN for a single one.
+        is_definite: whether M is a sum of squares; else data sets where it is indefinite have NaN for bse.
     """
 
     M: Symmetric
     factor: Array | float = 1.0
     groups: Array | None = None
+    is_definite: bool = True
 
 
 @runtime_checkable
@@ -102,10 +105,12 @@ def with_robust_errors(
     weight = jnp.where(solved & (weight > 0), weight, 1)
     model = Model(center, scale, vector(list(coefs)), V, unit, weight)
     scores = Scores(ansatz, model, nobs, (x, y, weights), rows, window)
-    M, small_sample, groups = covariance.meat(scores)
+    M, small_sample, groups, is_definite = covariance.meat(scores)
     has_errors = solved if groups is None else solved & (groups > 1)
     factor = small_sample * scores.df / jnp.square(model.weight)
     cov = V.sandwich(M).map(lambda a: factor * a)
+    if not is_definite:
+        has_errors = has_errors & _is_positive_semidefinite(cov)
     variances = [variance(row, cov) for row in feature_rows(ansatz, center, scale)]
     bse = jnp.stack([residual * unit * _root(a / scores.df) for unit, a in variances])
     bse, unit_cov = (
@@ -114,6 +119,17 @@ def with_robust_errors(
     )
     clusters = None if groups is None else groups.astype(jnp.int32)
     return replace(estimate, bse=bse, unit_cov=unit_cov, groups=clusters)
+
+
+def _is_positive_semidefinite(a: Symmetric) -> Array:
+    """Whether no eigenvalue of the matrix, with a unit diagonal, is below 0 by more than rounding."""
+    dense = jnp.stack([jnp.stack([a[i, j] for j in range(a.k)]) for i in range(a.k)])
+    diagonal = jnp.stack([a[i, i] for i in range(a.k)])
+    root = jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1))
+    correlation = jnp.moveaxis(dense / (root[:, None] * root[None]), (0, 1), (-2, -1))
+    correlation = jnp.where(jnp.isfinite(correlation), lax.stop_gradient(correlation), 0)
+    lowest = jnp.linalg.eigvalsh(correlation)[..., 0]
+    return (lowest >= -(jnp.finfo(dense.dtype).eps ** 0.5)) & (diagonal >= 0).all(axis=0)
 
 
 def _root(a: Array) -> Array:

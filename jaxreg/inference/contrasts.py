@@ -111,11 +111,13 @@ def _parsed(contrast: Any, value: Any, names: tuple[str, ...]) -> tuple[Any, Any
         raise ValueError(
             f'a contrast as text contains its value, as in "{names[-1]} = 1"; got value={value!r} too'
         )
+    if any(part.count("=") > 1 for part in contrast.split(",")):
+        raise ValueError(f'{contrast!r} has two "=" in one contrast; separate them, as in "x1 = x2, x2 = 0"')
     try:
-        parsed = LinearConstraints.from_spec(contrast, variable_names=list(names))
+        parsed = LinearConstraints.from_spec(_with_plain_numbers(contrast), variable_names=list(names))
     except KeyError as error:
         raise ValueError(f"{contrast!r} names {error}, but the params are {', '.join(names)}") from None
-    except (FormulaicError, RuntimeError, ValueError) as error:
+    except (FormulaicError, RuntimeError, ValueError, SyntaxError) as error:
         reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()[0]
         raise ValueError(
             f"{contrast!r} is not a linear contrast of {', '.join(names)}: {reason} Put names "
@@ -123,6 +125,18 @@ def _parsed(contrast: Any, value: Any, names: tuple[str, ...]) -> tuple[Any, Any
         ) from None
     C, values = np.asarray(parsed.constraint_matrix, float), np.asarray(parsed.constraint_values, float)
     return (C[0], values[0]) if len(C) == 1 else (C, values)
+
+
+def _with_plain_numbers(contrast: str) -> str:
+    """Negative right-hand sides in parentheses and numbers without exponents, as formulaic reads them."""
+    outside = re.split(r"(`[^`]*`)", contrast)
+    for i in range(0, len(outside), 2):  # the parts that are not names in backticks
+        outside[i] = re.sub(
+            r"(?<![\w.])(\d+\.?\d*|\.\d+)[eE][+-]?\d+",
+            lambda number: np.format_float_positional(float(number[0]), trim="-"),
+            outside[i],
+        )
+    return re.sub(r"=\s*(-[^,]+)", r"= (\1)", "".join(outside))
 
 
 def contrast_matrix(contrasts: Any, p: int) -> np.ndarray:

@@ -9,7 +9,7 @@ W. K. Newey and K. D. West, Econometrica 55 (1987) 703.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -166,7 +166,8 @@ class Cluster:
     The small-sample factor for G groups is G / (G − 1) · (nobs − 1) / df_resid, and tests with `use_t` have
     G − 1 degrees of freedom, as in statsmodels. With two columns of groups, errors that share a group in
     either column correlate: M is that of the first plus that of the second minus that of their intersection,
-    and G for the degrees of freedom is the smaller one.
+    and G for the degrees of freedom is the smaller one. Where that M is
+    indefinite, bse and tests are NaN.
 
     Args:
         groups: (n,), a label of any type for the group of each observation; or (n, 2) for two-way clusters.
@@ -193,6 +194,8 @@ class Cluster:
             raise TypeError(
                 "groups needs concrete values; there are none under jit or vmap: close over groups instead"
             )
+        if not hasattr(groups, "shape") and all(isinstance(label, list) for label in groups):
+            groups = np.asarray(groups)  # a list of lists is a table; tuples are labels
         shape = groups.shape if hasattr(groups, "shape") else (len(groups),)
         columns = [groups]
         if len(shape) == 2:
@@ -232,7 +235,7 @@ class Cluster:
         scaled = [M.map(partial(jnp.multiply, f)) for (M, _), f in zip(sums, factors, strict=True)]
         first, second, intersection = scaled
         M = add(add(first, second), intersection.map(jnp.negative))
-        return Meat(M, 1.0, jnp.minimum(sums[0][1], sums[1][1]))
+        return Meat(M, 1.0, jnp.minimum(sums[0][1], sums[1][1]), is_definite=False)
 
 
 def _sum_over_groups(grouping: _Grouping, scores: Scores) -> tuple[Symmetric, Array]:
@@ -349,6 +352,7 @@ def covariance_of(cov_type: Any, n: int) -> Covariance | None:
             f"cov_type is one of {names}, Cluster(groups), HAC(maxlags), or an object of your own; got "
             f"{cov_type!r}"
         )
+    _check_fields(cov_type)
     prepared = cov_type.prepared(n)
     if any(leaf is prepared for leaf in jax.tree.leaves(prepared)):
         raise TypeError(
@@ -356,6 +360,18 @@ def covariance_of(cov_type: Any, n: int) -> Covariance | None:
             "jax.tree_util.register_static"
         )
     return prepared
+
+
+def _check_fields(covariance: Any) -> None:
+    """Raise where settings are not fields: programs compiled for one would be reused for another."""
+    if not is_dataclass(covariance):
+        return
+    others = set(getattr(covariance, "__dict__", ())) - {field.name for field in fields(covariance)}
+    if others:
+        raise TypeError(
+            f"{type(covariance).__name__} has settings that are not fields ({', '.join(sorted(others))}): "
+            "declare them, and decorate the class with @dataclass(frozen=True)"
+        )
 
 
 def _codes(groups: Any) -> np.ndarray:

@@ -73,6 +73,8 @@ def _choice(method: str, methods: dict[str, Adjustment]) -> Adjustment:
 
 
 def _checked(pvalues: Any) -> Any:
+    if isinstance(pvalues, np.ma.MaskedArray):
+        pvalues = pvalues.filled(np.nan)
     p: Any = pvalues if isinstance(pvalues, jax.Array) else np.asarray(pvalues)
     if not jnp.issubdtype(p.dtype, jnp.floating):
         raise TypeError(

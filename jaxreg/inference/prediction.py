@@ -59,8 +59,10 @@ def fittedvalues(fitted: Fitted, x: Any) -> Array:
 def residuals(fitted: Fitted, x: Any, y: Any) -> Array:
     """y − f(θ, x), subtracted in float64."""
     e = fitted.estimate
-    y = checks.new_y(y, fitted.dtype, e.status.shape, e.y_origin)
-    return _residuals(fitted, _new_x(fitted, x), y)
+    y, x = checks.new_y(y, fitted.dtype, e.status.shape, e.y_origin), _new_x(fitted, x)
+    if x.ndim == 0 or len(x) != len(y):
+        raise ValueError(f"x has shape {x.shape} and y {y.shape}: resid takes as many x as y")
+    return _residuals(fitted, x, y)
 
 
 def _new_x(fitted: Fitted, x: Any) -> Array:

@@ -173,6 +173,11 @@ def _variables(fitted: Fitted, names: tuple[str, ...]) -> dict[str, Any]:
     of_params = {
         f"{name}{suffix}": values[k] for k, name in enumerate(names) for suffix, values in per_param.items()
     }
+    if len(of_params) < len(names) * len(per_param) or of_params.keys() & LONG_NAMES.keys():
+        raise ValueError(
+            f"the params {', '.join(names)} have names that columns of the table have too, such as "
+            f"{', '.join(LONG_NAMES)} or a name with _bse: rename columns of x, or pass Linear(names=…)"
+        )
     return {**of_params, **{name: _statistic(fitted, name) for name in LONG_NAMES}}
 
 

@@ -13,7 +13,8 @@ from jax.core import Tracer
 
 from jaxreg import status
 from jaxreg._typing import Array, Float, Int
-from jaxreg.ansatz import Ansatz, Features, design
+from jaxreg.ansatz import Ansatz, Features
+from jaxreg.data.checks import design_of
 from jaxreg.data.labels import Labels
 from jaxreg.inference import comparison, contrasts, prediction, report, statistics, storage
 from jaxreg.inference.contrasts import FTest, TTest
@@ -345,7 +346,7 @@ class Fit:
         9.323
         """
         _ = self.shape
-        return prediction.predict(self._fitted, design(self.ansatz, x), interval, alpha, weights)
+        return prediction.predict(self._fitted, design_of(self.ansatz, x), interval, alpha, weights)
 
     def fittedvalues(self, x: Any) -> Float[Array, "n *batch"]:
         """f(θ, x), the same as `predict(x)`. Pass the x of the fit, which a `Fit` does not store.
@@ -356,7 +357,7 @@ class Fit:
         [0.833, 3.333, 5.833]
         """
         _ = self.shape
-        return prediction.fittedvalues(self._fitted, design(self.ansatz, x))
+        return prediction.fittedvalues(self._fitted, design_of(self.ansatz, x))
 
     def resid(self, x: Any, y: Any) -> Float[Array, "n *batch"]:
         """Residuals y − f(θ, x), NaN in gaps. Pass the data of the fit, which a `Fit` does not store.
@@ -374,7 +375,7 @@ class Fit:
         [0.167, -0.333, 0.167]
         """
         _ = self.shape
-        return prediction.residuals(self._fitted, design(self.ansatz, x), y)
+        return prediction.residuals(self._fitted, design_of(self.ansatz, x), y)
 
     def summary(self, alpha: float = 0.05) -> str:
         """A table as text: of one data set in the layout of statsmodels, of a batch quantiles and counts.

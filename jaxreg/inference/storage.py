@@ -37,6 +37,7 @@ def save(path: Path, fitted: Fitted, ansatz: Ansatz | Features, labels: Labels) 
         "format": FORMAT,
         "version": VERSION,
         "ansatz": {"name": type(ansatz).__name__, "options": _options(ansatz) if is_built_in else None},
+        "names": ansatz.param_names(fitted.p - fitted.ansatz.has_intercept),
         "cov_type": fitted.cov_type,
         "use_t": fitted.use_t,
         "constant": fitted.constant,
@@ -52,7 +53,7 @@ def save(path: Path, fitted: Fitted, ansatz: Ansatz | Features, labels: Labels) 
     arrays |= {f"coord.{name}": _storable(values) for name, (_, values) in labels.coords.items()}
 
     def write(temporary: Path) -> None:
-        np.savez(temporary, header=np.array(json.dumps(header)), allow_pickle=False, **arrays)
+        np.savez(temporary, header=np.array(json.dumps(header, default=_plain)), allow_pickle=False, **arrays)
 
     write_whole(path, write)
 
@@ -75,7 +76,7 @@ def load(path: Path, given_ansatz: Ansatz | Features | None) -> tuple[Fitted, An
     values: dict[str, Any] = {field.name: arrays.get(f"estimate.{field.name}") for field in fields(Estimate)}
     ansatz = _ansatz(path, header["ansatz"], given_ansatz)
     compiled = compiled_ansatz(ansatz)
-    _check_params(compiled, header["ansatz"]["name"], len(values["params"]))
+    _check_params(ansatz, header["names"], len(values["params"]) - compiled.has_intercept)
     fitted = Fitted(
         Estimate(**values),
         compiled,
@@ -127,16 +128,26 @@ def _ansatz(path: Path, stored: dict[str, Any], given: Ansatz | Features | None)
                 f"{path} does not contain the code of its ansatz: pass load(path, ansatz={name}(…)), the one "
                 "that was fitted"
             )
+        if isinstance(given, type):
+            raise TypeError(f"ansatz is an object such as {given.__name__}(…), not the class")
         return given
     ansatz_type: Any = ANSAETZE[name]
     return ansatz_type(**{key: tuple(a) if isinstance(a, list) else a for key, a in options.items()})
 
 
-def _check_params(compiled: Ansatz, name: str, p: int) -> None:
-    """Raise if the given ansatz does not have p params."""
-    expected = len(compiled.param_names(p - compiled.has_intercept))
-    if expected != p:
-        raise ValueError(f"the file contains a fit of {name} with {p} params; {compiled} has {expected}")
+def _check_params(ansatz: Ansatz | Features, names: list[str], x_columns: int) -> None:
+    """Raise where the ansatz that was passed has other params than the fit."""
+    expected = ansatz.param_names(x_columns)
+    if list(expected) != names:
+        raise ValueError(
+            f"the file holds a fit with the params {', '.join(names)}; those of {ansatz} are "
+            f"{', '.join(expected)}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, for JSON."""
+    return value.item()
 
 
 def _storable(values: np.ndarray) -> np.ndarray:

@@ -534,3 +534,44 @@ def test_a_covariance_of_the_users_own(rng, columns):
         np.testing.assert_allclose(
             fitted.cov_params()[..., j], bread @ score.T @ score @ bread, rtol=1e-9, atol=1e-12
         )
+
+
+def test_an_indefinite_two_way_covariance_gives_no_errors(rng):
+    x, y = np.linspace(0, 5, 40), rng.normal(size=(40, 60))
+    groups = np.stack([rng.integers(0, 8, 40), rng.integers(0, 5, 40)], axis=1)
+    line, indefinite = fit(x, y, cov_type=Cluster(groups)), 0
+    for j in range(60):
+        expected = sm.OLS(y[:, j], sm.add_constant(x)).fit(cov_type="cluster", cov_kwds={"groups": groups})
+        lowest = np.linalg.eigvalsh(expected.cov_params())[0]
+        assert np.isnan(line.bse[:, j]).all() == (lowest < 0)
+        assert np.isnan(line.pvalues[:, j]).all() == (lowest < 0)
+        indefinite += lowest < 0
+    assert 0 < indefinite < 60
+
+
+def test_settings_of_a_covariance_are_fields(rng):
+    @jax.tree_util.register_static
+    class Power(HC0):
+        name = "power"
+
+        def __init__(self, power):
+            object.__setattr__(self, "power", power)
+
+    with pytest.raises(TypeError, match=r"settings that are not fields \(power\)"):
+        fit(np.arange(9.0), np.arange(9.0), cov_type=Power(2))
+
+
+def test_contrasts_as_text_are_those_of_numbers(rng):
+    X, y = rng.normal(size=(30, 2)), rng.normal(size=30)
+    plane = fit(X, y, ansatz=Linear())
+    for text, contrast, value in (
+        ("x1 = -1", [0, 1, 0], -1),
+        ("x1 = -x2", [0, 1, 1], 0),
+        ("x1 = 1.5e-03", [0, 1, 0], 1.5e-3),
+        ("2 * x1 - x2 = 3", [0, 2, -1], 3),
+    ):
+        assert plane.t_test(text).pvalue == plane.t_test(contrast, value).pvalue
+    both = plane.f_test("x1 = x2, x2 = 0")
+    assert both.fvalue == plane.f_test([[0, 1, -1], [0, 0, 1]]).fvalue
+    with pytest.raises(ValueError, match="separate them"):
+        plane.f_test("x1 = x2 = 0")
