@@ -151,7 +151,7 @@ def test_more_columns_than_lists_hold(dtype):
     assert (whole.status == 0).all()
 
 
-@pytest.mark.slow_in("float32")
+@pytest.mark.slow
 def test_far_ones_among_near_ones(dtype):
     """In float32 the far ones are gathered twice, and the near ones beside them once."""
     rng = np.random.default_rng(15)

@@ -159,6 +159,7 @@ def ridge_solution(x, y, strength):
     return jnp.linalg.solve(A + strength * jnp.eye(2), b)
 
 
+@pytest.mark.slow
 def test_a_penalty_of_the_users_own_can_be_differentiated(rng):
     x, y, strength = rng.normal(size=20), rng.normal(size=20), 0.3
     y[7] = np.nan

@@ -48,7 +48,8 @@ def test_moments_are_means_over_the_valid_observations(data, dtype, weighted):
     assert found.gram.dtype == found.square.dtype == dtype
 
 
-@pytest.mark.parametrize("ansatz", [Polynomial(3), pytest.param(Linear(), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ansatz", [Polynomial(3), Linear()])
 def test_moments_are_those_of_the_features_of_the_ansatz(rng, ansatz):
     x = rng.normal(size=(N, 2) if ansatz.x_is_vector else N)
     y = rng.normal(size=(N, 2))

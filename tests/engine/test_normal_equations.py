@@ -17,7 +17,7 @@ from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, vector
 
 M = 3
 ROUNDING = {"single": 2.0**-52, "pairs": 2.0**-100}
-SIZES = [1, 2, 5, 14]
+SIZES = [1, 2, 5, pytest.param(14, marks=pytest.mark.slow)]
 
 
 def gram(Z):

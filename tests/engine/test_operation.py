@@ -237,7 +237,7 @@ def by_hand(x, y):
 
 ROBUST = ["HC0", "HC1", "HC2", "HC3", "HAC", "cluster"]
 ALL_DTYPES = [("f4", False), ("f4", True), ("f8", True)]  # with 64 bits off nothing is traced in float64
-QUICK = [("nonrobust", "f4", False), ("HC3", "f4", False)]
+QUICK = [("nonrobust", "f4", False)]
 
 
 @pytest.mark.parametrize(

@@ -404,6 +404,7 @@ def test_gradients_through_the_flow_where_eigenvalues_meet(gap):
     assert np.isfinite(by_oscillation).all()
 
 
+@pytest.mark.slow
 def test_vmap_equals_many_data_sets_in_one_call(rng):
     x, y = np.linspace(0, 1, 9, dtype="f4"), rng.normal(size=(3, 9)).astype("f4")
     many = jax.vmap(lambda y: exact_flow(moments(x, y)).trajectory(jnp.zeros(2), 1.0).params)(y)

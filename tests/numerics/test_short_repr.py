@@ -33,9 +33,14 @@ def make_descent():
     return jax.vmap(of_one, 1, -1)(y)
 
 
+def make_flow():
+    flow = exact_flow(moments(np.arange(40, dtype="f4"), np.ones((40, 3), "f4")))
+    return jax.tree.map(lambda a: jnp.repeat(a, 150, axis=-1), flow)
+
+
 RESULTS = {
     "Descent": make_descent,
-    "Flow": lambda: exact_flow(moments(np.arange(9, dtype="f4"), np.ones((9, 500), "f4"))),
+    "Flow": make_flow,
     "Trajectory": lambda: leapfrog(parabola, np.ones(2, "f4"), time_step=0.1, steps=300),
     "StationaryPhase": lambda: stationary_phase(parabola, np.zeros(2, "f4"), hbar=np.full(99, 0.1, "f4")),
     "Laplace": lambda: laplace(parabola, np.zeros(3, "f4"), temperature=1.0),

@@ -40,7 +40,7 @@ def test_no_other_line_costs_less(data, rng):
     assert all(S(found) < S(found + 0.01 * step) for step in rng.normal(size=(20, 2)))
 
 
-@pytest.mark.parametrize("degree", [0, 4])
+@pytest.mark.parametrize("degree", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_polynomials_are_numpys(rng, degree):
     x, y = rng.uniform(3, 5, size=60), rng.normal(size=60)
     found = closed_form(moments(x, y, ansatz=Polynomial(degree)))
@@ -48,7 +48,8 @@ def test_polynomials_are_numpys(rng, degree):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("intercept", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("intercept", [True, False])
 def test_linear_is_lstsq(rng, intercept):
     x, y = rng.normal(size=(60, 3)), rng.normal(size=(60, 4))
     found = closed_form(moments(x, y, ansatz=Linear(intercept=intercept)))
