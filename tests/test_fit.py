@@ -221,7 +221,7 @@ def test_nan_weights_under_the_gaps_of_y_are_harmless_and_weight_0_is_a_gap(rng,
     np.testing.assert_array_equal(fit(x.T, y.T, weights=w.T).params, expected.params)
 
 
-@pytest.mark.slow_in("float64")
+@pytest.mark.slow
 def test_columns_that_depend_on_each_other_are_rank_deficient(rng, dtype):
     x = rng.normal(size=(N, 2, 3)).astype(dtype)
     x[:, 1, 1] = 2 * x[:, 0, 1]
