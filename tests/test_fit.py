@@ -66,6 +66,7 @@ def test_a_real_grid_is_linregress_cell_by_cell(dtype, tol):
         assert found.status[cell] == Status.ok
 
 
+@pytest.mark.slow_in("float64")
 @pytest.mark.parametrize("weighting", ["none", "own", "shared", "sigma"])
 def test_gaps_and_weights_are_those_of_statsmodels(data, tol, statsmodels, weighting):
     x, y, own = data

@@ -98,7 +98,7 @@ def test_every_corruption_stays_in_its_data_set(healthy, dtype):
         assert (found.digits[column] > 0) == has_params or names[column] in WITHOUT_DIGITS, names[column]
 
 
-@pytest.mark.slow_in("float64")
+@pytest.mark.slow
 def test_a_shared_design_keeps_its_healthy_data_sets(rng, dtype):
     """Gaps and infinities of y in a design of several columns that all data sets share."""
     x = rng.normal(size=(N, 6)).astype(dtype)

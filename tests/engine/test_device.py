@@ -38,6 +38,7 @@ def smooth(params, x, y, weights=None, *, ansatz):
     return jnp.mean(jnp.sqrt(1 + (y - ansatz.predict(params, x)) ** 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Norris", *(pytest.param(n, marks=SLOW) for n in ("Filip", "Longley"))])
 def test_nist(name):
     r = regression(name, "float64")
@@ -134,6 +135,7 @@ def test_a_cost_of_the_user(rng, dtype, offset):
         np.testing.assert_allclose(found.params[1, i], right[1], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_debug_nans_is_silent_on_healthy_data(rng):
     x, X, y = rng.normal(size=30), rng.normal(size=(30, 7)), rng.normal(size=(30, 4))
     with jax.debug_nans(True):

@@ -57,7 +57,9 @@ def data(request, rng):
 
 
 @pytest.mark.parametrize(
-    "solver", [ClosedForm(precision="fast"), GradientDescent(steps=20_000)], ids=["closed form", "descent"]
+    "solver",
+    [ClosedForm(precision="fast"), pytest.param(GradientDescent(steps=20_000), marks=pytest.mark.slow)],
+    ids=["closed form", "descent"],
 )
 def test_derivatives_of_params_bse_and_cost(data, solver):
     ansatz, *values = data

@@ -244,6 +244,7 @@ def test_a_complete_data_set_has_its_bits_whatever_its_neighbors_lack(rng, dtype
         np.testing.assert_allclose(mixed.llf[j], want.llf, rtol=relative, atol=absolute)
 
 
+@pytest.mark.slow
 def test_no_block_and_no_gap_elsewhere_changes_the_bits_of_a_complete_data_set(rng):
     """Strips without a complete data set, one in the middle of such strips, blocks of any size."""
     X, y = rng.normal(size=(60, 8)), rng.normal(size=(60, 4500))
@@ -259,7 +260,8 @@ def test_no_block_and_no_gap_elsewhere_changes_the_bits_of_a_complete_data_set(r
             np.testing.assert_array_equal(a[..., same], b[..., same], err_msg=name)
 
 
-@pytest.mark.parametrize("n", [10, *(pytest.param(n, marks=SLOW) for n in (40, 150))])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [10, 40, 150])
 def test_what_fills_up_a_product_does_not_overflow(rng, n):
     """y whose squares overflow but for what is taken out of them."""
     X, y = rng.normal(size=(n, 7)), np.full((n, 3), 1e160)

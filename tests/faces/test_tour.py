@@ -21,6 +21,7 @@ def run(*arguments):
     return outcome.output
 
 
+@pytest.mark.slow
 def test_the_seven_steps_hold_the_numbers_of_others(tmp_path):
     text = run("--plots", tmp_path / "new" / "folder")
     assert [line[0] for line in text.splitlines() if line[0] != " "] == list("1234567")

@@ -126,22 +126,30 @@ def test_quantiles_of_f(dtype):
 
 def test_derivatives_are_densities():
     x, df = 1.7, 5.0
-    pdf = stats.t.pdf(x, df)
-    assert jax.grad(t.sf)(x, df) == pytest.approx(-pdf, rel=1e-5)
-    assert jax.grad(t.cdf)(-x, df) == pytest.approx(pdf, rel=1e-5)
-    assert jax.grad(t.logsf)(x, df) == pytest.approx(-pdf / stats.t.sf(x, df), rel=1e-5)
-    assert jax.grad(t.log_p)(-x, df) == pytest.approx(pdf / stats.t.sf(x, df), rel=1e-5)
-    assert jax.grad(t.isf)(0.1, df) == pytest.approx(-1 / stats.t.pdf(stats.t.isf(0.1, df), df), rel=1e-5)
-    pdf = stats.f.pdf(x, 3, 7)
-    assert jax.grad(f.sf)(x, 3.0, 7.0) == pytest.approx(-pdf, rel=1e-5)
-    assert jax.grad(f.cdf)(x, 3.0, 7.0) == pytest.approx(pdf, rel=1e-5)
-    assert jax.grad(f.logsf)(x, 3.0, 7.0) == pytest.approx(-pdf / stats.f.sf(x, 3, 7), rel=1e-5)
-    assert jax.grad(f.ppf)(0.3, 3.0, 7.0) == pytest.approx(
-        1 / stats.f.pdf(stats.f.ppf(0.3, 3, 7), 3, 7), rel=1e-5
-    )
-    assert jax.grad(lambda x: jax.grad(t.sf)(x, df))(x) == pytest.approx(
-        minus_pdf_derivative(x, df), rel=1e-4
-    )
+    of_t = stats.t.pdf(x, df)
+    of_f = stats.f.pdf(x, 3, 7)
+
+    @jax.jit
+    def derivatives(x, df):
+        of_dfs = [jax.grad(g)(x, 3.0, 7.0) for g in (f.sf, f.cdf, f.logsf)]
+        of_df = [jax.grad(g)(at, df) for g, at in ((t.sf, x), (t.cdf, -x), (t.logsf, x), (t.log_p, -x))]
+        quantiles = jax.grad(t.isf)(0.1, df), jax.grad(f.ppf)(0.3, 3.0, 7.0)
+        return *of_df, *of_dfs, *quantiles, jax.grad(jax.grad(t.sf))(x, df)
+
+    *first, second = derivatives(x, df)
+    expected = [
+        -of_t,
+        of_t,
+        -of_t / stats.t.sf(x, df),
+        of_t / stats.t.sf(x, df),
+        -of_f,
+        of_f,
+        -of_f / stats.f.sf(x, 3, 7),
+        -1 / stats.t.pdf(stats.t.isf(0.1, df), df),
+        1 / stats.f.pdf(stats.f.ppf(0.3, 3, 7), 3, 7),
+    ]
+    np.testing.assert_allclose(first, expected, rtol=1e-5)
+    assert second == pytest.approx(minus_pdf_derivative(x, df), rel=1e-4)
 
 
 def minus_pdf_derivative(x, df):

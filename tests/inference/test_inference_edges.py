@@ -171,7 +171,7 @@ def test_a_fit_that_explains_more_is_no_special_case(rng):
     assert np.isnan(fit(x, y, ansatz=Polynomial(2)).compare(better).fvalue)
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("dtype", ["f4", pytest.param("f8", marks=pytest.mark.slow)])
 def test_deviations_of_an_offset_without_an_intercept(rng, dtype):
     y = (1e8 if dtype == "f8" else 1e4) + rng.normal(size=50).astype(dtype)
     y = y.astype(dtype)
@@ -204,7 +204,9 @@ CONSTANTS = {
 }
 
 
-@pytest.mark.parametrize("kind", CONSTANTS)
+@pytest.mark.parametrize(
+    "kind", ["a column of ones", *(pytest.param(k, marks=pytest.mark.slow) for k in list(CONSTANTS)[1:])]
+)
 def test_a_constant_column_of_the_users_centers_as_in_statsmodels(rng, kind):
     design, y = CONSTANTS[kind](rng.normal(size=(40, 2))), 3 + rng.normal(size=(40, 2))
     y[5, 1] = np.nan

@@ -35,6 +35,7 @@ def test_the_flow_of_a_quartic_is_its_closed_form(dtype):
     assert path.params.dtype == dtype
 
 
+@pytest.mark.slow
 def test_a_stiff_quadratic_is_the_exact_flow(rng):
     x, y = rng.uniform(99, 100, 30), rng.normal(size=30)  # κ = 10⁹
     times = np.array([1e-5, 1.0, 1e3])

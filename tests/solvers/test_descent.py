@@ -298,7 +298,12 @@ def _optimizers():
 OPTIMIZERS = dict(_optimizers())
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+QUICK = ("sgd", "adam", "adamw", "lion", "rmsprop")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in OPTIMIZERS]
+)
 def test_every_optimizer_of_optax_runs(name):
     """Traced, not compiled: an error in the update or a change of the dtypes of the state raises here."""
     x, y = jnp.linspace(-1, 1, 8), jnp.linspace(0, 3, 8)
@@ -319,6 +324,7 @@ def test_the_list_of_optimizers_is_complete():
     assert {"sgd", "adam", "lbfgs", "polyak_sgd", "noisy_sgd", "adafactor"} < set(OPTIMIZERS)
 
 
+@pytest.mark.slow_in("float64")
 @pytest.mark.parametrize(
     "optimizer",
     [

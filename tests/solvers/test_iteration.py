@@ -59,7 +59,9 @@ def test_many_steps_at_once_equal_single_steps(quadratics, steps, tol):
     )
 
 
-@pytest.mark.parametrize("steps", range(8, 18))
+@pytest.mark.parametrize(
+    "steps", [pytest.param(n, marks=() if n in (8, 13) else pytest.mark.slow) for n in range(8, 18)]
+)
 def test_any_number_of_steps_is_exact(quadratics, steps):
     assert_equals_single_steps(*quadratics, 0.3, steps)
     assert_equals_single_steps(*quadratics, 0.3, steps, 0.05)

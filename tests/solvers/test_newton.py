@@ -48,6 +48,7 @@ def test_the_search_for_turning_points_converges_to_a_saddle(dtype):
     np.testing.assert_allclose(end, [0, 0], atol=10 * np.finfo(dtype).eps)
 
 
+@pytest.mark.slow_in("float64")
 @pytest.mark.parametrize(
     ("cost", "singular"), [(wells, False), (rosenbrock, False), (flat, True), (inflection, True)]
 )
