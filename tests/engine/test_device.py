@@ -116,6 +116,7 @@ def test_moments(rng):
     np.testing.assert_allclose(closed_form(found)[1], slopes, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.slow_in("float64")
 @pytest.mark.parametrize("offset", [0, pytest.param(1000, marks=SLOW)])
 def test_a_cost_of_the_user(rng, dtype, offset):

@@ -17,7 +17,8 @@ from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, vector
 
 M = 3
 ROUNDING = {"single": 2.0**-52, "pairs": 2.0**-100}
-SIZES = [1, 2, 5, pytest.param(14, marks=pytest.mark.slow)]
+LARGE = pytest.param(14, marks=pytest.mark.slow)
+SIZES = [1, 2, 5, LARGE]
 
 
 def gram(Z):
@@ -85,7 +86,7 @@ def test_the_solution_is_that_of_exact_arithmetic(rng, p, kind):
 
 
 @pytest.mark.parametrize("kind", ROUNDING)
-@pytest.mark.parametrize("p", [2, 14])
+@pytest.mark.parametrize("p", [2, LARGE])
 def test_the_share_is_the_smallest_that_is_left_of_a_column(rng, p, kind):
     """Of column k, 1 − R² of its regression on those before it."""
     Z = rng.normal(size=(3 * p + 3, p + 1, M))
@@ -101,7 +102,7 @@ def test_the_share_is_the_smallest_that_is_left_of_a_column(rng, p, kind):
 
 
 @pytest.mark.parametrize("kind", ROUNDING)
-@pytest.mark.parametrize("p", [2, 5, 14])
+@pytest.mark.parametrize("p", [2, 5, LARGE])
 @pytest.mark.parametrize("columns", ["equal", "a combination", "zero"])
 def test_dependent_columns_leave_no_share_and_all_numbers_finite(rng, p, kind, columns):
     Z = rng.normal(size=(3 * p + 3, p + 1, M))
@@ -113,7 +114,7 @@ def test_dependent_columns_leave_no_share_and_all_numbers_finite(rng, p, kind, c
 
 
 @pytest.mark.parametrize("kind", ROUNDING)
-@pytest.mark.parametrize("p", [2, 14])
+@pytest.mark.parametrize("p", [2, LARGE])
 def test_what_the_columns_explain_leaves_no_rest(rng, p, kind):
     Z = rng.normal(size=(3 * p + 3, p + 1, M))
     c = rng.normal(size=(p, M))

@@ -83,7 +83,8 @@ def test_more_lags_than_observations(rng, maxlags):
     np.testing.assert_allclose(fit(x, y, cov_type=HAC(maxlags)).bse, exact.bse, rtol=1e-9)
 
 
-@pytest.mark.parametrize("unit", [pytest.param(2.0**-80, marks=pytest.mark.slow), 2.0**80])
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", [2.0**-80, 2.0**80])
 def test_no_unit_of_y_costs_a_test_its_digits(rng, unit):
     """Squares of such float32 numbers are 0 or infinite."""
     x = np.arange(20, dtype="f4")
@@ -107,6 +108,7 @@ def test_no_unit_of_y_costs_a_test_its_digits(rng, unit):
     assert float(shift) == pytest.approx(20 * np.log(unit), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_test_of_a_fit_without_residuals():
     found = fit(np.arange(8.0), 2 * np.arange(8.0) + 1)
     assert found.f_test(np.eye(2)).fvalue == np.inf
@@ -236,7 +238,7 @@ def test_the_logarithm_of_a_product_of_any_weights(rng, dtype):
 
 @pytest.mark.parametrize("columns", [1, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("unit", [1e-307, 1e-303, 1e-290, 1e-200, 1e290, 1e306])
-@pytest.mark.parametrize("precision", ["auto", "fast"])
+@pytest.mark.parametrize("precision", [pytest.param("auto", marks=pytest.mark.slow), "fast"])
 def test_float64_weights_near_the_ends_of_the_range(rng, unit, precision, columns):
     """Right, or with a status or digits that say it is not."""
     X, y, w = rng.normal(size=(60, columns)), rng.normal(size=(60, 3)), rng.uniform(0.5, 1, 60)

@@ -421,6 +421,7 @@ def _partition_function(T):
     return scipy.integrate.quad(density, -12 * T**0.5, 12 * T**0.5, epsabs=0, epsrel=1e-13, limit=200)[0]
 
 
+@pytest.mark.slow
 def test_many_data_sets_at_once_and_gradients(rng):
     x = np.linspace(-1, 1, 20)
     y = rng.normal(size=(20, 5))

@@ -57,6 +57,7 @@ def test_linear_is_lstsq(rng, intercept):
     np.testing.assert_allclose(found, np.linalg.lstsq(design, y)[0], rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_a_line_through_exact_points_is_that_line(dtype):
     x = np.arange(10, dtype=dtype)
     found = closed_form(moments(x, 4 - 2 * x))
