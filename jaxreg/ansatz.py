@@ -7,7 +7,7 @@ t; `in_features` and `basis_in_features` expand ψ in φ, which turns coefs of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -330,7 +330,10 @@ class Features:
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise TypeError(f"the first argument of Features is a function of x, got {self.function!r}")
-        object.__setattr__(self, "names", _checked_names(self.names))
+        names = _checked_names(self.names)
+        if not names:
+            raise ValueError(f"names of Features are one string for each function; got {self.names!r}")
+        object.__setattr__(self, "names", names)
 
     @property
     def linear(self) -> Linear:
@@ -391,11 +394,12 @@ def design(ansatz: Any, x: Any) -> Any:
 def _checked_names(names: Any) -> tuple[str, ...] | None:
     if names is None:
         return None
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    checked = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else (None,)
+    if not all(isinstance(name, str) for name in checked):
         raise TypeError(f'names are a tuple of strings, such as ("slope", "curvature"); got {names!r}')
-    if "intercept" in names or len(set(names)) < len(tuple(names)):
-        raise ValueError(f'names must differ from each other and from "intercept"; got {tuple(names)}')
-    return tuple(names)
+    if "intercept" in checked or len(set(checked)) < len(checked):
+        raise ValueError(f'names must differ from each other and from "intercept"; got {checked}')
+    return checked
 
 
 def _chebyshev_loop(two_t: DoubleDouble, first: list[DoubleDouble], count: int) -> list[DoubleDouble]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from jax.core import Tracer
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +37,19 @@ class Labels:
         shapes = tuple((name, dims, np.shape(values)) for name, (dims, values) in self.coords.items())
         return self.dims, shapes, self.columns
 
-    def at(self, index: tuple[Any, ...], shape: tuple[int, ...]) -> Labels:
-        """Labels of an indexed fit; without dimensions unless the index is of integers and slices only."""
-        if self.dims is None or not all(isinstance(i, int | np.integer | slice) for i in index):
+    def at(self, index: tuple[Any, ...], axes: int) -> Labels:
+        """Labels of an indexed fit.
+
+        Without dimensions unless the index is of integers and slices, or of slices and one array, (k,).
+        """
+        index = _of_every_axis(tuple(np.asarray(i) if isinstance(i, list) else i for i in index), axes)
+        arrays = [i for i in index if not isinstance(i, int | np.integer | slice)]
+        is_array = len(arrays) == 1 and np.ndim(arrays[0]) == 1 and not isinstance(arrays[0], Tracer)
+        keeps_axes = not arrays or (is_array and sum(isinstance(i, slice) for i in index) == len(index) - 1)
+        if self.dims is None or not keeps_axes or any(isinstance(i, bool) for i in index):
             return replace(self, dims=None, coords={})
-        index = (*index, *(slice(None),) * (len(shape) - len(index)))
         index_of = dict(zip(self.dims, index, strict=True))
-        remaining = tuple(dim for dim, i in index_of.items() if isinstance(i, slice))
+        remaining = tuple(dim for dim, i in index_of.items() if not isinstance(i, int | np.integer))
         coords = {}
         for name, (dims, values) in self.coords.items():
             own_dims = tuple(dim for dim in dims if dim in remaining)
@@ -67,6 +74,13 @@ class Labels:
         return cls(first.dims, coords, first.columns)
 
 
+def _of_every_axis(index: tuple[Any, ...], axes: int) -> tuple[Any, ...]:
+    """The index with an entry for every axis, in place of an Ellipsis or at the end."""
+    at = next((k for k, i in enumerate(index) if i is Ellipsis), len(index))
+    given = index[:at] + index[at + 1 :]
+    return (*index[:at], *(slice(None),) * (axes - len(given)), *index[at + 1 :])
+
+
 def _same(a: Any, b: Any) -> bool:
     """Whether two arrays are equal, with NaN equal to NaN."""
     a, b = np.asarray(a), np.asarray(b)
@@ -80,6 +94,16 @@ def labels_of(x: Any, y: Any, x_is_vector: bool) -> Labels:
     if columns is not None and (len(set(columns)) < len(columns) or "intercept" in columns):
         raise ValueError(f'columns of x need names of their own, not "intercept"; got {", ".join(columns)}')
     return Labels(dims, coords, columns)
+
+
+def check_columns(columns: tuple[str, ...] | None, x: Any) -> None:
+    """Raise if the columns of a DataFrame x are not those of the fit, in their order."""
+    names = _column_names(x)
+    if None not in (columns, names) and names != columns:
+        raise ValueError(
+            f"the columns of x are {', '.join(names)}, and the fit has {', '.join(columns)}: pass "
+            f"x[{list(columns)}]"
+        )
 
 
 def check_dims(x: Any, y: Any, weights: Any) -> None:
@@ -109,10 +133,19 @@ def _dims_and_coords(y: Any) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
     """Dimensions and coordinates of the data sets; columns of a DataFrame are the dimension "data_set"."""
     dims = _dims(y)
     if dims is not None:
-        coords = {str(name): (tuple(map(str, c.dims)), c.values) for name, c in y.coords.items()}
+        coords = {
+            str(name): (tuple(map(str, c.dims)), c.values)
+            for name, c in y.coords.items()
+            if not _is_multi_index(c)  # its levels are coordinates too
+        }
         return dims[1:], {name: coord for name, coord in coords.items() if set(coord[0]) <= set(dims[1:])}
     names = _column_names(y)
     return (None, {}) if names is None else (("data_set",), {"data_set": (("data_set",), np.array(names))})
+
+
+def _is_multi_index(coord: Any) -> bool:
+    """Whether a coordinate of a DataArray is a pandas.MultiIndex, whose values are tuples."""
+    return coord.dims == (coord.name,) and getattr(coord.to_index(), "nlevels", 1) > 1
 
 
 def _column_names(table: Any) -> tuple[str, ...] | None:

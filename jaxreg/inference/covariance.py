@@ -194,6 +194,8 @@ class Cluster:
             raise TypeError(
                 "groups needs concrete values; there are none under jit or vmap: close over groups instead"
             )
+        if isinstance(groups, str) or not hasattr(groups, "__len__"):
+            raise TypeError(f"groups are a label for each observation, (n,); got {groups!r}")
         if not hasattr(groups, "shape") and all(isinstance(label, list) for label in groups):
             groups = np.asarray(groups)  # a list of lists is a table; tuples are labels
         shape = groups.shape if hasattr(groups, "shape") else (len(groups),)

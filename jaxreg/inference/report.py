@@ -143,15 +143,23 @@ def to_xarray(
     dims = tuple(f"dim_{i}" for i in range(len(shape))) if dims is None else tuple(dims)
     if len(dims) != len(shape):
         raise ValueError(f"dims {dims} name {len(dims)} axes, but the data sets have shape {shape}")
+    variables = _variables(fitted, names)
+    taken = variables.keys() & {*dims, *(coords or {})}
+    if taken:
+        raise ValueError(
+            f"{', '.join(sorted(taken))} is a dimension or coordinate of the data sets and also a variable: "
+            "pass other dims and coords, or rename those of y"
+        )
     flags = {
         "flag_values": np.array([code.value for code in status.Status], np.int8),
         "flag_meanings": " ".join(code.name for code in status.Status),
     }
-    variables = {}
-    for name, values in _variables(fitted, names).items():
-        variables[name] = (dims, np.asarray(values), _attributes(name) | (flags if name == "status" else {}))
+    data = {
+        name: (dims, np.asarray(values), _attributes(name) | (flags if name == "status" else {}))
+        for name, values in variables.items()
+    }
     attrs = {"ansatz": ansatz, "cov_type": fitted.cov_type}
-    return xr.Dataset(variables, coords=coords, attrs=attrs)
+    return xr.Dataset(data, coords=coords, attrs=attrs)
 
 
 def _coefficient_columns(fitted: Fitted, alpha: float) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from jaxreg import status
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz, Features
 from jaxreg.data.checks import design_of
-from jaxreg.data.labels import Labels
+from jaxreg.data.labels import Labels, check_columns
 from jaxreg.inference import comparison, contrasts, prediction, report, statistics, storage
 from jaxreg.inference.contrasts import FTest, TTest
 from jaxreg.inference.fitted import Fitted
@@ -336,7 +336,8 @@ class Fit:
             lower and upper.
 
         Raises:
-            ValueError: if x has another shape, or an option another value.
+            ValueError: if x has another shape, or is a DataFrame with other columns than that of the fit, or
+                an option has another value.
 
         >>> from jaxreg import fit
         >>> line = fit(np.arange(3.0), np.array([1.0, 3.0, 6.0]))
@@ -346,7 +347,7 @@ class Fit:
         9.323
         """
         _ = self.shape
-        return prediction.predict(self._fitted, design_of(self.ansatz, x), interval, alpha, weights)
+        return prediction.predict(self._fitted, self._design(x), interval, alpha, weights)
 
     def fittedvalues(self, x: Any) -> Float[Array, "n *batch"]:
         """f(θ, x), the same as `predict(x)`. Pass the x of the fit, which a `Fit` does not store.
@@ -357,7 +358,7 @@ class Fit:
         [0.833, 3.333, 5.833]
         """
         _ = self.shape
-        return prediction.fittedvalues(self._fitted, design_of(self.ansatz, x))
+        return prediction.fittedvalues(self._fitted, self._design(x))
 
     def resid(self, x: Any, y: Any) -> Float[Array, "n *batch"]:
         """Residuals y − f(θ, x), NaN in gaps. Pass the data of the fit, which a `Fit` does not store.
@@ -375,7 +376,7 @@ class Fit:
         [0.167, -0.333, 0.167]
         """
         _ = self.shape
-        return prediction.residuals(self._fitted, design_of(self.ansatz, x), y)
+        return prediction.residuals(self._fitted, self._design(x), y)
 
     def summary(self, alpha: float = 0.05) -> str:
         """A table as text: of one data set in the layout of statsmodels, of a batch quantiles and counts.
@@ -494,6 +495,11 @@ class Fit:
         status.raise_for(self.status)
         return self
 
+    def _design(self, x: Any) -> Any:
+        """New x as the compiled ansatz takes it; a data frame must have the columns of the fit."""
+        check_columns(self.labels.columns, x)
+        return design_of(self.ansatz, x)
+
     def _need_values(self, name: str) -> None:
         if isinstance(self.status, Tracer):
             raise TypeError(
@@ -515,7 +521,7 @@ class Fit:
             return xp.moveaxis(xp.moveaxis(leaf, 0, -1)[(*index, *remaining_axes, slice(None))], -1, 0)
 
         fitted = in_own_precision(jax.tree.map)(at, self._fitted)
-        return Fit(fitted, self.ansatz, self.labels.at(index, self.shape))
+        return Fit(fitted, self.ansatz, self.labels.at(index, len(self.shape)))
 
     def __len__(self) -> int:
         if not self.shape:

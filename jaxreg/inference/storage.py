@@ -7,7 +7,7 @@ executes code from it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from jaxreg.inference.fitted import Fitted
 from jaxreg.numerics.precision import in_own_precision
 
 FORMAT, VERSION = "jaxreg.Fit", 1
+OPTIONS = ("cov_type", "use_t", "constant")  # of `Fitted`
 ANSAETZE = {ansatz.__name__: ansatz for ansatz in (Line, Polynomial, Linear)}
 
 
@@ -38,9 +39,7 @@ def save(path: Path, fitted: Fitted, ansatz: Ansatz | Features, labels: Labels) 
         "version": VERSION,
         "ansatz": {"name": type(ansatz).__name__, "options": _options(ansatz) if is_built_in else None},
         "names": ansatz.param_names(fitted.p - fitted.ansatz.has_intercept),
-        "cov_type": fitted.cov_type,
-        "use_t": fitted.use_t,
-        "constant": fitted.constant,
+        **{name: getattr(fitted, name) for name in OPTIONS},
         "dims": labels.dims,
         "coords": {name: dims for name, (dims, _) in labels.coords.items()},
         "columns": labels.columns,
@@ -64,28 +63,22 @@ def load(path: Path, given_ansatz: Ansatz | Features | None) -> tuple[Fitted, An
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         header = json.loads(str(arrays["header"]))
-        file_format, version = header["format"], header["version"]
-    except (ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a file written by Fit.save") from error
-    if file_format != FORMAT:
-        raise ValueError(f"{path} is not a file written by Fit.save: its format is {file_format!r}")
-    if version > VERSION:
+        if header["format"] != FORMAT:
+            raise ValueError(f"the format is {header['format']!r}")
+        if header["version"] <= VERSION:
+            estimate, labels = _estimate(arrays), _labels(header, arrays)
+            stored, names, options = header["ansatz"], header["names"], [header[name] for name in OPTIONS]
+    except (ValueError, KeyError, TypeError, AttributeError, BadZipFile, EOFError) as error:
+        raise ValueError(f"{path} is not a file written by Fit.save: {error}") from error
+    if header["version"] > VERSION:
         raise ValueError(
-            f"{path} has version {version} of the format; this jaxreg reads up to {VERSION}: update jaxreg"
+            f"{path} has version {header['version']} of the format; this jaxreg reads up to {VERSION}: "
+            "update jaxreg"
         )
-    values: dict[str, Any] = {field.name: arrays.get(f"estimate.{field.name}") for field in fields(Estimate)}
-    ansatz = _ansatz(path, header["ansatz"], given_ansatz)
+    ansatz = _ansatz(path, stored, given_ansatz)
     compiled = compiled_ansatz(ansatz)
-    _check_params(ansatz, header["names"], len(values["params"]) - compiled.has_intercept)
-    fitted = Fitted(
-        Estimate(**values),
-        compiled,
-        header["cov_type"],
-        header["use_t"],
-        header["constant"],
-    )
-    coords = {name: (tuple(dims), arrays[f"coord.{name}"]) for name, dims in header["coords"].items()}
-    return fitted, ansatz, Labels(_tuple(header["dims"]), coords, _tuple(header["columns"]))
+    _check_params(ansatz, names, len(estimate.params) - compiled.has_intercept)
+    return Fitted(estimate, compiled, *options), ansatz, labels
 
 
 def concatenate(fits: list[Fitted], axes: int, axis: int) -> Fitted:
@@ -97,6 +90,7 @@ def concatenate(fits: list[Fitted], axes: int, axis: int) -> Fitted:
         )
     if not -axes <= axis < axes:
         raise ValueError(f"axis {axis} is not one of the {axes} axes of the data sets")
+    fits = _with_origins(fits)
     structures = {jax.tree.structure(fitted) for fitted in fits}
     if len(structures) > 1:
         raise ValueError(
@@ -115,8 +109,38 @@ def concatenate(fits: list[Fitted], axes: int, axis: int) -> Fitted:
     return in_own_precision(partial(jax.tree.map, concatenated))(*fits)
 
 
+def _with_origins(fits: list[Fitted]) -> list[Fitted]:
+    """The fits with an origin of 0 where others have one that was subtracted from integers."""
+    estimates = [fitted.estimate for fitted in fits]
+    for name, like in (("x_origin", "x_center"), ("y_origin", "residual")):
+        dtypes = [getattr(e, name).dtype for e in estimates if getattr(e, name) is not None]
+        if dtypes:
+            estimates = [
+                replace(e, **{name: np.zeros(getattr(e, like).shape, dtypes[0])})
+                if getattr(e, name) is None
+                else e
+                for e in estimates
+            ]
+    return [replace(fitted, estimate=e) for fitted, e in zip(fits, estimates, strict=True)]
+
+
 def _options(ansatz: Any) -> dict[str, Any]:
     return asdict(ansatz) if is_dataclass(ansatz) and not isinstance(ansatz, type) else {}
+
+
+def _estimate(arrays: dict[str, np.ndarray]) -> Estimate:
+    return Estimate(
+        **{
+            field.name: arrays[f"estimate.{field.name}"]
+            for field in fields(Estimate)
+            if field.default is MISSING or f"estimate.{field.name}" in arrays
+        }
+    )
+
+
+def _labels(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Labels:
+    coords = {name: (tuple(dims), arrays[f"coord.{name}"]) for name, dims in header["coords"].items()}
+    return Labels(_tuple(header["dims"]), coords, _tuple(header["columns"]))
 
 
 def _ansatz(path: Path, stored: dict[str, Any], given: Ansatz | Features | None) -> Ansatz | Features:

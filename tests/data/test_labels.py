@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from jaxreg import Features, Fit, Linear, fit
+from jaxreg import Features, Fit, Linear, fit, load
 
 pytestmark = pytest.mark.either_mode  # dtypes come from the data
 X = np.arange(8.0)
@@ -47,6 +47,10 @@ def test_coordinates_of_y_are_those_of_the_results():
         (slice(None, None, -1), {"lat": slice(None, None, -1)}),
         ((0, slice(1, 3)), {"lat": 0, "lon": slice(1, 3)}),
         ((1, 2), {"lat": 1, "lon": 2}),
+        ((..., 2), {"lon": 2}),
+        ([1], {"lat": [1]}),
+        ((slice(None), np.array([True, False, True])), {"lon": [0, 2]}),
+        ((..., np.array([2, 0])), {"lon": [2, 0]}),
     ],
 )
 def test_an_index_takes_the_coordinates_along(index, dims):
@@ -64,9 +68,34 @@ def test_slices_of_an_axis_with_many_data_sets():
         assert cell.tolist() == cells
         np.testing.assert_array_equal(result[index].params, result.params[:, index])
     assert result.to_pandas().index.tolist() == list("abcdef")
-    boolean = result[np.arange(6) > 3]  # an index of another kind drops the labels
-    np.testing.assert_array_equal(boolean.params, result.params[:, 4:])
-    assert boolean.labels.dims is None
+    pairs = result[np.array([[4, 5]])]  # an index that makes an axis drops the labels
+    np.testing.assert_array_equal(pairs.params, result.params[:, None, 4:])
+    assert pairs.labels.dims is None
+
+
+def test_an_index_that_moves_axes_drops_the_labels():
+    y = xr.DataArray(Y.reshape(8, 2, 1, 3), dims=("time", "a", "b", "c"))
+    result = fit(X, y)[0, :, np.array([2, 0])]
+    assert result.shape == (2, 1)
+    assert result.labels.dims is None
+
+
+def test_levels_of_stacked_dimensions_are_coordinates(tmp_path):
+    y = GRID.drop_vars("land").stack(cell=("lat", "lon"))
+    fit(X, y).save(tmp_path / "fit.npz")
+    dataset = load(tmp_path / "fit.npz").to_xarray()
+    assert set(dataset.coords) == {"lat", "lon"}
+    xr.testing.assert_identical(
+        dataset.slope.set_index(cell=["lat", "lon"]).unstack("cell"),
+        fit(X, GRID.drop_vars("land")).to_xarray().slope,
+    )
+
+
+def test_a_dimension_with_the_name_of_a_param_is_an_error():
+    y = GRID.drop_vars("land").rename(lat="slope")
+    with pytest.raises(ValueError, match=r"slope is a dimension or coordinate .*pass other dims"):
+        fit(X, y).to_xarray()
+    assert fit(X, y).to_xarray(("lat", "lon")).slope.dims == ("lat", "lon")
 
 
 def test_coordinates_of_concatenated_fits():
@@ -104,6 +133,13 @@ def test_columns_of_a_table_give_the_names(library):
     assert names == ("intercept", "a", "b")
 
 
+def test_columns_of_a_table_to_predict_are_those_of_the_fit():
+    result = fit(TABLE, Y, ansatz=Linear())
+    np.testing.assert_array_equal(result.predict(TABLE), result.predict(TABLE.to_numpy()))
+    with pytest.raises(ValueError, match=r"columns of x are dose, age, .* pass x\[\['age', 'dose'\]\]"):
+        result.predict(TABLE[["dose", "age"]])
+
+
 def test_names_are_as_many_as_columns():
     with pytest.raises(ValueError, match=r"Linear with 3 names .* takes x of shape \(n, 3\)"):
         fit(TABLE, Y, ansatz=Linear(names=("a", "b", "c")))
@@ -111,6 +147,8 @@ def test_names_are_as_many_as_columns():
         Linear(names=("a", "a"))
     with pytest.raises(TypeError, match="names"):
         Linear(names="ab")
+    with pytest.raises(ValueError, match="one string for each function"):
+        Features(lambda x: (x,), ())
     with pytest.raises(ValueError, match=r"one array for each of \('a', 'b'\); got 1"):
         fit(X, Y, ansatz=Features(lambda x: (x,), names=("a", "b")))
 

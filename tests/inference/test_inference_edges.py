@@ -159,6 +159,7 @@ X8, Y8 = np.arange(8.0), np.array([[0, 1], [2, 1], [1, 3], [4, 4], [3, 7], [6, 5
         (lambda f: fit(X8, Y8, use_t="yes"), "use_t is True, False or None|parameter 'use_t'"),
         (lambda f: fit(X8, Y8, cov_type=Cluster([None, "a"] * 4)), "groups has 4 missing labels"),
         (lambda f: fit(X8, Y8, cov_type=Cluster([np.nan, 1] * 4)), "groups has 4 missing labels"),
+        (lambda f: Cluster("firm"), r"a label for each observation, \(n,\); got 'firm'"),
         (lambda f: fit(X8, Y8, ansatz=Polynomial(2)).compare(fit(X8, 2 * Y8)), "fits of the same y"),
     ],
 )

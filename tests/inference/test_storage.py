@@ -117,6 +117,8 @@ def test_a_file_of_another_kind_is_refused_and_not_executed(tmp_path):
     refused()
     np.savez(path, x=X)
     refused()
+    np.savez(path, header=np.array(json.dumps({"format": "jaxreg.Fit", "version": 1})))
+    refused("not a file written by Fit.save: 'estimate.params'")
     np.savez(path, header=np.array("[]"))
     refused()
     with path.open("wb") as file:
@@ -128,7 +130,7 @@ def test_a_file_of_another_kind_is_refused_and_not_executed(tmp_path):
     np.savez(path, **arrays | {"header": np.array(json.dumps(header | {"version": header["version"] + 1}))})
     refused("has version 2 of the format; this jaxreg reads up to 1")
     np.savez(path, **arrays | {"header": np.array(json.dumps(header | {"format": "other"}))})
-    refused("its format is 'other'")
+    refused("the format is 'other'")
     assert not (tmp_path / "executed").exists()
     with pytest.raises(ValueError, match=r"saved as an .npz file, got .*fit.csv; pass .*fit.npz"):
         fit(X, Y).save(tmp_path / "fit.csv")
@@ -138,6 +140,17 @@ def test_a_file_of_another_kind_is_refused_and_not_executed(tmp_path):
 def test_concatenated_fits_equal_the_fit_of_all_data_sets(axis):
     blocks = [fit(X, np.take(Y, i, axis=axis % 2 + 1)) for i in ([0], [1] if axis == 0 else [1, 2])]
     assert_equal(Fit.concatenate(blocks, axis=axis), fit(X, Y))
+
+
+def test_integers_with_and_without_an_origin_are_concatenated():
+    small = np.arange(8)[:, None] ** 2 + np.arange(2)
+    x, large = np.arange(8), small + 2**60
+    fits = [fit(x, small), fit(x + 2**60, large)]
+    both = Fit.concatenate(fits)
+    for found, expected in zip((both[:2], both[2:]), fits, strict=True):
+        np.testing.assert_array_equal(found.params, expected.params)
+    np.testing.assert_array_equal(both[:2].predict(x), fits[0].predict(x))
+    np.testing.assert_array_equal(both[2:].predict(x + 2**60), fits[1].predict(x + 2**60))
 
 
 def test_fits_that_do_not_fit_together_are_not_concatenated():
