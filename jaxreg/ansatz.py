@@ -20,6 +20,7 @@ from jaxreg._typing import Array, Float
 from jaxreg.numerics import double_double
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import in_own_precision
+from jaxreg.numerics.vectors import MAX_LISTED
 
 Number = TypeVar("Number", Array, DoubleDouble)
 
@@ -176,6 +177,8 @@ class Polynomial:
     def in_features(self, center: list[Array], scale: list[Array]) -> list[dict[int, Array]]:
         """T_k(a + b·x) in powers of x, by the three-term recurrence on their coefficients."""
         a, b = -center[0] / scale[0], 1 / scale[0]
+        if self.degree > MAX_LISTED:
+            return _chebyshev_in_powers(a, b, self.degree)
         T: list[dict[int, Array]] = [{0: jnp.ones_like(a)}, {0: a, 1: b}]
         while len(T) <= self.degree:
             *_, previous, current = T
@@ -417,6 +420,20 @@ def _chebyshev_loop(two_t: DoubleDouble, first: list[DoubleDouble], count: int) 
     T = double_double.stack([first[0]] * count)
     T, *_ = lax.fori_loop(1, count, step, (T, *first))
     return [T[k] for k in range(count)]
+
+
+def _chebyshev_in_powers(a: Array, b: Array, degree: int) -> list[dict[int, Array]]:
+    """The coefficients of T_1(a + b·x) … T_degree(a + b·x) in powers of x, in a loop as above."""
+    zeros = jnp.stack([jnp.zeros_like(a)] * (degree + 1))
+    first, second = zeros.at[0].set(1), zeros.at[0].set(a).at[1].set(b)
+
+    def step(k: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        T, previous, current = state
+        times_x = jnp.concatenate([zeros[:1], current[:-1]])
+        return T.at[k].set(current), current, 2 * b * times_x - previous + 2 * a * current
+
+    T, *_ = lax.fori_loop(1, degree + 1, step, (jnp.stack([zeros] * (degree + 1)), first, second))
+    return [{j: T[k, j] for j in range(k + 1)} for k in range(1, degree + 1)]
 
 
 def _times_t(c: DoubleDouble) -> DoubleDouble:

@@ -347,7 +347,9 @@ def _slopes_of_columns(unit: Vector, solution: Solution, errors: Vector) -> _Sca
 
 def _slopes_of_powers(M: list[dict[int, Array]], solution: Solution, errors: Vector) -> _ScaledParams:
     """For ψ_k that is a sum of φ_0 … φ_k."""
-    c, V, k = list(solution.coefs), solution.inverse, len(M)
+    c, V, k = solution.coefs, solution.inverse, len(M)
+    if not V.is_list:
+        return _many_slopes_of_powers(M, solution, errors)
     values, param_errors, terms, deviations = [], [], [], []
     for j in range(1, k + 1):
         m = {i: M[i][j] for i in range(j - 1, k)}
@@ -360,6 +362,26 @@ def _slopes_of_powers(M: list[dict[int, Array]], solution: Solution, errors: Vec
         row = [a / unit for a in m.values()]
         deviations.append(unit * _root(dot([dot([V[i, h] for h in m], row) for i in m], row)))
     return _ScaledParams(*map(vector, (values, param_errors, terms, deviations)))
+
+
+def _many_slopes_of_powers(M: list[dict[int, Array]], solution: Solution, errors: Vector) -> _ScaledParams:
+    """The same in arrays: k³ operations one by one would take minutes to compile."""
+    c, V, k = solution.coefs, solution.inverse.entries, len(M)
+    zero = jnp.zeros_like(M[0][1])
+    m = jnp.stack([jnp.stack([row.get(j, zero) for j in range(1, k + 1)]) for row in M])  # of ψ_i, φ_j
+    products = jnp.abs(c[:, None] * m)
+    index = np.arange(k)
+    leading = m[index, index]
+    below = np.tri(k, k, -1).reshape(k, k, *(1,) * leading[0].ndim)
+    unit = jnp.maximum(jnp.abs(leading), MIN_NORMAL)  # of φ_j, whose square may overflow
+    scaled = m / unit
+    V_times_scaled = sum((V[:, h, None] * scaled[h] for h in range(1, k)), V[:, 0, None] * scaled[0])
+    return _ScaledParams(
+        jnp.sum(c[:, None] * m, axis=0),
+        jnp.sum(errors[:, None] * jnp.abs(m), axis=0),
+        at_least_normal(jnp.abs(c), jnp.abs(leading)) + jnp.sum(below * products, axis=0),
+        unit * _root(jnp.sum(scaled * V_times_scaled, axis=0)),
+    )
 
 
 class _Centered(NamedTuple):

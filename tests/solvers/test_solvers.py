@@ -107,7 +107,7 @@ def data(rng):
 @pytest.fixture
 def slots(monkeypatch):
     """Fewer slots than data sets, for functions that were not compiled before."""
-    monkeypatch.setattr("jaxreg.descent.MAX_SLOTS", SLOTS)
+    monkeypatch.setattr("jaxreg.solvers.descent.MAX_SLOTS", SLOTS)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_minimum_is_that_of_scipy(data, rng, slots, dtype, own_x, weighting)
 
 @pytest.mark.parametrize("ansatz", [Polynomial(2), Linear()], ids=repr)
 def test_any_ansatz_has_its_minimum(data, rng, ansatz, monkeypatch):
-    monkeypatch.setattr("jaxreg.descent.SLOT_ELEMENTS", 2 * SLOTS * N)
+    monkeypatch.setattr("jaxreg.solvers.descent.SLOT_ELEMENTS", 2 * SLOTS * N)
     x, y, w = data
     if ansatz.x_is_vector:
         x = np.stack([x[:, None] + rng.normal(size=y.shape), rng.normal(size=y.shape)], axis=1)
@@ -156,7 +156,7 @@ def test_waiting_for_a_slot_changes_nothing(data, monkeypatch, tol):
     x, y, w = data
     solver = GradientDescent(learning_rate=0.9, steps=40, tol=tol)
     together = fit(x, y, weights=w, cost=robust_cost(), solver=solver)
-    monkeypatch.setattr("jaxreg.descent.SLOT_ELEMENTS", SLOTS * N)
+    monkeypatch.setattr("jaxreg.solvers.descent.SLOT_ELEMENTS", SLOTS * N)
     waiting = fit(x, y, weights=w, cost=robust_cost(), solver=solver)
     np.testing.assert_allclose(waiting.params, together.params, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(waiting.status, together.status)
@@ -221,7 +221,7 @@ def test_data_sets_without_a_fit_get_their_status_and_no_params(data):
 
 @pytest.mark.parametrize("own_x", [False, True], ids=["shared x", "own x"])
 def test_gradients_are_finite_differences_and_0_where_nothing_is(rng, own_x, monkeypatch):
-    monkeypatch.setattr("jaxreg.descent.MAX_SLOTS", SLOTS)
+    monkeypatch.setattr("jaxreg.solvers.descent.MAX_SLOTS", SLOTS)
     n, m = 9, 4
     x = rng.normal(size=(n, m) if own_x else n)
     y = x.reshape(n, -1) + rng.normal(size=(n, m))
