@@ -28,7 +28,8 @@ from jaxreg.solvers.solver import Solver
 from jaxreg.status import FitError, Status, describe
 
 if TYPE_CHECKING:
-    from jaxreg import physics, plot
+    from jaxreg import physics as physics
+    from jaxreg import plot as plot
 
 __version__ = version("jaxreg")
 
@@ -85,15 +86,13 @@ __all__ = [  # noqa: RUF022 in reading order
     "Laplace",
     "sample",
     "Samples",
-    # data, and faces
+    # data
     "datasets",
-    "physics",
-    "plot",
 ]
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *FACES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -397,7 +397,7 @@ def design(ansatz: Any, x: Any) -> Any:
 def _checked_names(names: Any) -> tuple[str, ...] | None:
     if names is None:
         return None
-    checked = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else (None,)
+    checked: Any = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else (None,)
     if not all(isinstance(name, str) for name in checked):
         raise TypeError(f'names are a tuple of strings, such as ("slope", "curvature"); got {names!r}')
     if "intercept" in checked or len(set(checked)) < len(checked):

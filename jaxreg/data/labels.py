@@ -99,7 +99,7 @@ def labels_of(x: Any, y: Any, x_is_vector: bool) -> Labels:
 def check_columns(columns: tuple[str, ...] | None, x: Any) -> None:
     """Raise if the columns of a DataFrame x are not those of the fit, in their order."""
     names = _column_names(x)
-    if None not in (columns, names) and names != columns:
+    if columns is not None and names is not None and names != columns:
         raise ValueError(
             f"the columns of x are {', '.join(names)}, and the fit has {', '.join(columns)}: pass "
             f"x[{list(columns)}]"

@@ -59,26 +59,34 @@ def save(path: Path, fitted: Fitted, ansatz: Ansatz | Features, labels: Labels) 
 
 def load(path: Path, given_ansatz: Ansatz | Features | None) -> tuple[Fitted, Ansatz | Features, Labels]:
     """Read a file written by `save`."""
+    header, arrays = _read(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        header = json.loads(str(arrays["header"]))
-        if header["format"] != FORMAT:
-            raise ValueError(f"the format is {header['format']!r}")
-        if header["version"] <= VERSION:
-            estimate, labels = _estimate(arrays), _labels(header, arrays)
-            stored, names, options = header["ansatz"], header["names"], [header[name] for name in OPTIONS]
-    except (ValueError, KeyError, TypeError, AttributeError, BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a file written by Fit.save: {error}") from error
-    if header["version"] > VERSION:
-        raise ValueError(
-            f"{path} has version {header['version']} of the format; this jaxreg reads up to {VERSION}: "
-            "update jaxreg"
-        )
+        estimate, labels = _estimate(arrays), _labels(header, arrays)
+        stored, names, options = header["ansatz"], header["names"], [header[name] for name in OPTIONS]
+    except KeyError as error:
+        raise ValueError(f"{path} is not a file written by Fit.save: {error} is missing") from error
     ansatz = _ansatz(path, stored, given_ansatz)
     compiled = compiled_ansatz(ansatz)
     _check_params(ansatz, names, len(estimate.params) - compiled.has_intercept)
     return Fitted(estimate, compiled, *options), ansatz, labels
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header and the arrays of a file, after a check of its format and version."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        header = json.loads(str(arrays["header"]))
+        file_format, version = header["format"], header["version"]
+    except (ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
+        raise ValueError(f"{path} is not a file written by Fit.save") from error
+    if file_format != FORMAT:
+        raise ValueError(f"{path} is not a file written by Fit.save: its format is {file_format!r}")
+    if version > VERSION:
+        raise ValueError(
+            f"{path} has version {version} of the format; this jaxreg reads up to {VERSION}: update jaxreg"
+        )
+    return header, arrays
 
 
 def concatenate(fits: list[Fitted], axes: int, axis: int) -> Fitted:
@@ -129,13 +137,12 @@ def _options(ansatz: Any) -> dict[str, Any]:
 
 
 def _estimate(arrays: dict[str, np.ndarray]) -> Estimate:
-    return Estimate(
-        **{
-            field.name: arrays[f"estimate.{field.name}"]
-            for field in fields(Estimate)
-            if field.default is MISSING or f"estimate.{field.name}" in arrays
-        }
-    )
+    values: dict[str, Any] = {
+        field.name: arrays[f"estimate.{field.name}"]
+        for field in fields(Estimate)
+        if field.default is MISSING or f"estimate.{field.name}" in arrays
+    }
+    return Estimate(**values)
 
 
 def _labels(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Labels:

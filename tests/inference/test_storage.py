@@ -118,7 +118,7 @@ def test_a_file_of_another_kind_is_refused_and_not_executed(tmp_path):
     np.savez(path, x=X)
     refused()
     np.savez(path, header=np.array(json.dumps({"format": "jaxreg.Fit", "version": 1})))
-    refused("not a file written by Fit.save: 'estimate.params'")
+    refused("not a file written by Fit.save: 'estimate.params' is missing")
     np.savez(path, header=np.array("[]"))
     refused()
     with path.open("wb") as file:
@@ -130,7 +130,7 @@ def test_a_file_of_another_kind_is_refused_and_not_executed(tmp_path):
     np.savez(path, **arrays | {"header": np.array(json.dumps(header | {"version": header["version"] + 1}))})
     refused("has version 2 of the format; this jaxreg reads up to 1")
     np.savez(path, **arrays | {"header": np.array(json.dumps(header | {"format": "other"}))})
-    refused("the format is 'other'")
+    refused("its format is 'other'")
     assert not (tmp_path / "executed").exists()
     with pytest.raises(ValueError, match=r"saved as an .npz file, got .*fit.csv; pass .*fit.npz"):
         fit(X, Y).save(tmp_path / "fit.csv")
