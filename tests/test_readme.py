@@ -7,6 +7,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 RUNS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 
 
+@pytest.mark.slow
 def test_every_printed_line_is_what_the_readme_says(capsys):
     names = {}
     for run in RUNS:

@@ -69,6 +69,7 @@ def test_double_double_of_some_at_a_time(rng, monkeypatch, most):
     np.testing.assert_allclose(found.params[1], slopes, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.slow_in("float64")
 @pytest.mark.parametrize("cov_type", ["nonrobust", pytest.param("HC3", marks=SLOW)])
 def test_a_shared_design_with_gaps_in_some(rng, cov_type, dtype, tol):

@@ -201,7 +201,7 @@ def assert_is_exact(found, x, y, w=None):
 OFFSETS = [0, 1e3, 1e5]
 
 
-@pytest.mark.parametrize("x_offset", OFFSETS)
+@pytest.mark.parametrize("x_offset", [pytest.param(0, marks=pytest.mark.slow), 1e3, 1e5])
 @pytest.mark.parametrize(
     "own_x", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["shared x", "own x"]
 )

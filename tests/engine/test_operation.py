@@ -240,6 +240,7 @@ ALL_DTYPES = [("f4", False), ("f4", True), ("f8", True)]  # with 64 bits off not
 QUICK = [("nonrobust", "f4", False)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cov_type", "dtype", "wide"),
     [
@@ -281,6 +282,7 @@ def test_every_result_has_a_derivative_in_both_dtypes(rng, dtype, wide, cov_type
                 assert np.abs(gradient[2:, 2]).max() < 1e-11, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [pytest.param("f4", marks=SLOW), "f8"])
 def test_derivatives_of_every_result_are_those_of_the_textbook(rng, dtype):
     x, y = rng.normal(size=N), rng.normal(1, 1, size=N)
@@ -338,6 +340,7 @@ def test_p_values_have_the_derivative_of_their_density(rng):
 # Numbers that are traced, whatever they are.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("closed_over", "block_size"),
     [
@@ -461,7 +464,13 @@ def of_others(x, y, setting):
 @pytest.mark.slow_in("float64")
 @pytest.mark.parametrize("paths", [of_a_line, pytest.param(of_others, marks=SLOW)])
 @pytest.mark.parametrize(
-    "setting", [pytest.param(name, marks=SLOW if name == "no compilation" else ()) for name in SETTINGS]
+    "setting",
+    [
+        pytest.param(
+            name, marks=SLOW if name in ("no compilation", "strict dtype promotion", "leak checks") else ()
+        )
+        for name in SETTINGS
+    ],
 )
 def test_settings_of_jax_that_users_turn_on(rng, dtype, setting, paths):
     x, y = rng.normal(size=N).astype(dtype), rng.normal(size=(N, 2)).astype(dtype)
@@ -476,6 +485,7 @@ def test_settings_of_jax_that_users_turn_on(rng, dtype, setting, paths):
 # What is derived from params is as sure as they are.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", [1e-6, 1e-10])
 def test_nearly_dependent_columns_keep_the_digits_of_all_results(rng, distance):
     a, e = rng.normal(size=N), rng.normal(size=N)

@@ -108,6 +108,7 @@ def test_weights_of_each_column(data, statsmodels, rng):
         assert_agrees(found, i, statsmodels(np.column_stack([np.ones(N), x]), y[:, i], w[:, i]))
 
 
+@pytest.mark.slow
 def test_the_last_bits_do_not_depend_on_neighbors(data):
     """Among complete ones, among gaps, among what fails, alone, and in a batch of several strips."""
     x, y = data

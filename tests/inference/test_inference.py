@@ -210,6 +210,7 @@ def test_a_restricted_fit_is_compared_as_statsmodels_does(rng, dtype):
         assert found.df_num == df
 
 
+@pytest.mark.slow
 def test_student_or_normal_is_a_choice(rng):
     _, x, y, _ = problem(rng, "line", np.dtype("f8"), False)
     for cov_type in ("nonrobust", "HC3"):
@@ -453,6 +454,7 @@ def test_labels_of_any_kind_are_welcome(rng, labels):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cov_type", [pytest.param("HC0", marks=SLOW), "HC1"])
 def test_a_dummy_with_a_single_one_leaves_the_f_test_of_the_others(rng, cov_type):
     """Its residual is 0 and the whole covariance singular, to its rounding."""

@@ -381,6 +381,7 @@ def test_the_linearized_flow_of_a_quadratic_is_the_flow(rng, dtype, tol):
 SLOW_GAPS = [pytest.param(gap, marks=pytest.mark.slow) for gap in (1e-12, 1e-9, 1e-6, 1e-3, 0.3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gap", [0.0, *SLOW_GAPS])
 def test_gradients_through_the_flow_where_eigenvalues_meet(gap):
     """θ(t) has a derivative where eigenvectors have none: against scipy and central differences in x."""
