@@ -1,6 +1,7 @@
 """Annotations of the package are checked while the tests run; what many tests share."""
 
 import gc
+import itertools
 import os
 from pathlib import Path
 
@@ -36,12 +37,15 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="the same with 64 bits off, where it runs"))
 
 
+TESTS = itertools.count()
+
+
 @pytest.fixture(autouse=True)
 def _forget_what_was_compiled():
     """Each compiled program holds memory maps, of which Linux allows a process 65,530: then it crashes."""
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+    maps = Path("/proc/self/maps")  # slow to read
+    if next(TESTS) % 20 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
 
 

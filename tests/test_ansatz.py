@@ -109,6 +109,7 @@ def test_a_degree_that_is_none_is_refused(degree, error):
         Polynomial(degree)
 
 
+@pytest.mark.slow
 def test_functions_of_integers_are_computed_in_float64():
     t = np.arange(2000)
     cubic = fit(t, 2 + 1e-9 * t.astype(float) ** 3, ansatz=Features(lambda t: (t**3,), ("cube",)))

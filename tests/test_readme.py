@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 RUNS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 

@@ -132,6 +132,7 @@ def test_raise_needs_values():
         jax.jit(lambda y: fit(X, y, nan_policy="raise"))(Y.astype("f4"))
 
 
+@pytest.mark.slow
 def test_what_float32_keeps_well_enough_is_taken():
     year = np.arange(1960, 1965)
     found = fit(year, Y.astype("f4"))
@@ -158,6 +159,7 @@ def test_the_other_order_of_bytes(rng, size):
     assert found.params.dtype == f"=f{size}"
 
 
+@pytest.mark.slow
 def test_block_size_may_be_a_number_of_numpy(rng):
     y = rng.normal(size=(20, 30))
     np.testing.assert_array_equal(fit(y[:, 0], y, block_size=np.int64(16)).params, fit(y[:, 0], y).params)

@@ -60,6 +60,7 @@ def test_what_plain_sums_lose_is_redone_and_nothing_else_changes(rng):
         np.testing.assert_allclose(found.params[1, i], sm.OLS(y[:, i], design).fit().params[1], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, *(pytest.param(n, marks=SLOW) for n in (40, 200))])
 def test_double_double_of_some_at_a_time(rng, monkeypatch, most):
     monkeypatch.setattr(device, "CERTIFIED_ELEMENTS", most)
@@ -98,6 +99,7 @@ def test_files_are_read_block_by_block(rng):
     np.testing.assert_allclose(np.asarray(found.params[1])[ok], slopes[ok], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.slow_in("float64")
 @pytest.mark.parametrize("block_size", [pytest.param(7, marks=SLOW), 64])
 def test_blocks_do_not_change_a_bit(rng, block_size, dtype):

@@ -121,6 +121,7 @@ def test_failed_data_sets_get_gradient_0_and_their_neighbors_what_they_get_alone
             np.testing.assert_allclose(a[:, 0], b[:, i], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_shared_design_with_failed_data_sets(rng):
     x, y = rng.normal(size=(30, 6)).astype("f4"), rng.normal(size=(30, 4)).astype("f4")
     y[2, 1], y[:, 2], y[4, 3] = np.nan, np.nan, np.inf
@@ -218,6 +219,7 @@ def test_failed_data_sets_that_overflow_get_gradient_0(rng):
     np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.slow
 def test_a_penalty_in_float32_and_data_sets_that_fail(rng):
     """A constant x, one observation, and a penalty so steep in its units that the descent diverges."""
     x = rng.normal(size=(20, 4)).astype("f4")

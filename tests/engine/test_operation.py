@@ -318,6 +318,7 @@ def test_derivatives_of_every_result_are_those_of_the_textbook(rng, dtype):
             assert not rows
 
 
+@pytest.mark.slow
 def test_p_values_have_the_derivative_of_their_density(rng):
     x, y = rng.normal(size=N), rng.normal(size=N)
     with jax.enable_x64(True):
@@ -375,6 +376,7 @@ def test_traced_numbers_of_a_cost_with_several_blocks(rng, block_size, closed_ov
         np.testing.assert_allclose(jax.vmap(params)(many), jax.vmap(expected)(many), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_size", ["auto", 3])
 def test_a_traced_learning_rate_with_several_blocks(rng, block_size):
     x, y = rng.normal(size=N).astype("f4"), rng.normal(size=(N, M)).astype("f4")
@@ -467,7 +469,10 @@ def of_others(x, y, setting):
     "setting",
     [
         pytest.param(
-            name, marks=SLOW if name in ("no compilation", "strict dtype promotion", "leak checks") else ()
+            name,
+            marks=SLOW
+            if name in ("no compilation", "strict dtype promotion", "no rank promotion", "leak checks")
+            else (),
         )
         for name in SETTINGS
     ],

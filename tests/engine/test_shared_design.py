@@ -49,6 +49,7 @@ def test_agrees_with_statsmodels(data, intercept, statsmodels):
         assert_agrees(found, i, statsmodels(design, y[:, i]))
 
 
+@pytest.mark.slow
 def test_shared_weights_and_rows_that_are_not_there(data, statsmodels, rng):
     x, y = data
     w = rng.uniform(0.1, 4, size=N).astype("f4")
@@ -125,6 +126,7 @@ def test_the_last_bits_do_not_depend_on_neighbors(data):
     assert_same(jax.jit(lambda x, y: fit(x, y, ansatz=Linear()))(x, y), found, slice(None))
 
 
+@pytest.mark.slow
 def test_bad_data_sets(data):
     x, y = data
     y[4, 0], y[5, 1], y[:, 2], y[:, 3], y[3:, 4] = np.nan, np.inf, np.nan, 20, np.nan
@@ -172,6 +174,7 @@ def slopes_in_any_arithmetic(x, y):
     return (np.linalg.solve(x.T @ x, x.T @ y[:, :3]) / unit[:, None]).sum()
 
 
+@pytest.mark.slow
 def test_derivatives(data):
     """Against complex steps, which subtract nothing and so are exact to the last bits of float64."""
     x, y = data

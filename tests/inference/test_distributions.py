@@ -67,6 +67,7 @@ def test_infinite_df_is_the_normal_distribution():
     np.testing.assert_allclose(t.isf(np.array([0.025, 1e-300]), np.inf), stats.norm.isf([0.025, 1e-300]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("df", DFS)
 def test_quantiles_of_t_invert_its_tails(df):
     q = np.array([1e-300, 1e-100, 1e-10, 0.01, 0.025, 0.24, 0.26, 0.4, 0.4999999])
@@ -124,6 +125,7 @@ def test_quantiles_of_f(dtype):
     np.testing.assert_array_equal(f.ppf(np.array([0, 1], dtype), 3, 7), [0, np.inf])
 
 
+@pytest.mark.slow
 def test_derivatives_are_densities():
     x, df = 1.7, 5.0
     of_t = stats.t.pdf(x, df)

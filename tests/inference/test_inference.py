@@ -281,6 +281,7 @@ def test_many_columns_take_the_way_of_tiles(rng):
         np.testing.assert_allclose(found.bse[:, j], expected.bse, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cov_type",
     ["HC2", *(pytest.param(c, marks=SLOW) for c in (HAC(2), Cluster(np.arange(40) // 5)))],
@@ -567,6 +568,7 @@ def test_settings_of_a_covariance_are_fields(rng):
         fit(np.arange(9.0), np.arange(9.0), cov_type=Power(2))
 
 
+@pytest.mark.slow
 def test_contrasts_as_text_are_those_of_numbers(rng):
     X, y = rng.normal(size=(30, 2)), rng.normal(size=30)
     plane = fit(X, y, ansatz=Linear())

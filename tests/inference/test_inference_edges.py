@@ -25,6 +25,7 @@ from jaxreg.engine.row_sums import row_sums
 from jaxreg.engine.rows import ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cov_type", ["HC3", pytest.param(HAC(2), marks=pytest.mark.slow)])
 def test_costs_without_standard_errors_have_no_robust_ones(rng, cov_type):
     x, y = rng.normal(size=12), rng.normal(size=(12, 2))
@@ -60,6 +61,7 @@ def test_a_far_observation_keeps_its_leverage(dtype, cov_type, far):
     np.testing.assert_allclose(fit(x, y, cov_type=cov_type).bse, exact.bse, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.slow_in("float64")
 @pytest.mark.parametrize("cov_type", [pytest.param("HC0", marks=pytest.mark.slow), "HC3", "HAC"])
 @pytest.mark.parametrize("degree", [1, pytest.param(3, marks=pytest.mark.slow)])
@@ -129,6 +131,7 @@ def test_sums_of_squares_where_the_cost_is_worse_than_the_mean(rng):
     assert float(found.rsquared) == pytest.approx(1 - left / np.sum((y - y.mean()) ** 2), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_intervals_of_a_fit_that_jit_closes_over(rng):
     x, y = rng.normal(size=20).astype("f4"), rng.normal(size=(20, 3)).astype("f4")
     found = fit(jnp.asarray(x), jnp.asarray(y))

@@ -91,6 +91,7 @@ def test_learning_rates_are_of_the_eigenvalues_of_the_curvature(rng, ansatz):
         assert float(rates.best[i]) == pytest.approx(best, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_learning_rates_of_no_data_are_nan(dtype):
     y = np.full((5, 3), np.nan, dtype)
     y[:, 0] = 1

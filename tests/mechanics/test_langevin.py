@@ -115,6 +115,7 @@ def test_chains_from_many_keys():
     assert len(np.unique(chains.params[:, -1])) == 3
 
 
+@pytest.mark.slow
 def test_many_params_take_shorter_steps():
     def cost(q):
         return q @ q / 2

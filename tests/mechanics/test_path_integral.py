@@ -222,6 +222,7 @@ def _piece(a, b, c, low, high):
     return np.exp(1j * (c - b**2 / (4 * a))) * np.sqrt(np.pi) / (2 * root) * (ends[1] - ends[0])
 
 
+@pytest.mark.slow
 def test_the_error_of_huber_comes_from_kinks_of_the_curvature():
     """S is exactly quadratic around the point: the error comes from the kinks of S'', each O(ħ²)."""
     hbars = HBARS / 4
@@ -253,6 +254,7 @@ def test_the_search_begins_at_the_starts():
     np.testing.assert_allclose(result.points, [[1.0]], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_amplitude_is_0_without_points_and_nan_in_a_valley():
     def plane(q):
         return q[0] + 0 * q[1]
@@ -462,6 +464,7 @@ def wells(q, center, width):
     return (((q[0] - center) / width) ** 2 - 1) ** 2 + (q[1] ** 2 - 1) ** 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("center", "width", "dtype"), [(1e6, 1.0, "f8"), (0.0, 1e-6, "f8"), (100.0, 0.1, "f4"), (0.0, 1e-3, "f4")]
 )

@@ -69,6 +69,7 @@ def test_the_error_decays_at_the_local_rate_at_late_times(rng):
     assert np.log(error[0] / error[1]) / 10 == pytest.approx(float(local.rates[0]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_an_overflow_is_nan_from_there_on():
     path = integrate_flow(explosive, np.array([1.0]), times=np.array([0.0, 0.05, 4.0]))
     np.testing.assert_allclose(path.params[:2, 0], [1, 1 / np.sqrt(0.6)], rtol=1e-6)

@@ -176,6 +176,7 @@ def test_a_start_at_the_minimum_is_ok(data):
         assert descend(mean_squared_error, best + offset, x, y, optimizer=SGD, steps=20).converged
 
 
+@pytest.mark.slow
 @pytest.mark.slow_in("float64")
 def test_fits_with_a_tolerance_report_a_risen_cost(rng, dtype):
     """The same status eagerly and within jit, where other loops run."""
