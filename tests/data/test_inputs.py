@@ -140,6 +140,7 @@ def test_what_float32_keeps_well_enough_is_taken():
     np.testing.assert_allclose(found.params[1], 2, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_arguments_are_left_as_they_were():
     x, y, w = X.copy(), np.where(Y > 7, np.nan, Y), np.ones(5)
     before = x.copy(), y.copy(), w.copy()

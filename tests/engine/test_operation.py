@@ -123,7 +123,7 @@ def test_rows_that_fill_up_change_no_bit(rng, dtype, ansatz, weighted):
 
 @pytest.mark.slow_in("float64")
 @pytest.mark.parametrize(
-    "mapped", ["xyw", "y", *(pytest.param(n, marks=SLOW) for n in ("xw", "xy", "yw", "x", "w"))]
+    "mapped", ["y", *(pytest.param(n, marks=SLOW) for n in ("xyw", "xw", "xy", "yw", "x", "w"))]
 )
 def test_nested_vmap_is_the_batched_call(grid, dtype, mapped):
     x, y, w = (a.astype(dtype) for a in grid)
@@ -463,20 +463,9 @@ def of_others(x, y, setting):
     yield fit(x, y, cost=ridge, solver=quick).params
 
 
-@pytest.mark.slow_in("float64")
-@pytest.mark.parametrize("paths", [of_a_line, pytest.param(of_others, marks=SLOW)])
-@pytest.mark.parametrize(
-    "setting",
-    [
-        pytest.param(
-            name,
-            marks=SLOW
-            if name in ("no compilation", "strict dtype promotion", "no rank promotion", "leak checks")
-            else (),
-        )
-        for name in SETTINGS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("paths", [of_a_line, of_others])
+@pytest.mark.parametrize("setting", SETTINGS)
 def test_settings_of_jax_that_users_turn_on(rng, dtype, setting, paths):
     x, y = rng.normal(size=N).astype(dtype), rng.normal(size=(N, 2)).astype(dtype)
     with jax.enable_x64(dtype == np.float64):
