@@ -26,7 +26,6 @@ from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine import scaling as scalings
 from jaxreg.engine.double_double_equations import (
-    UNIT,
     FromBasis,
     double_double_coef_error,
     solve_in_double_double,
@@ -37,7 +36,7 @@ from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.gaps import is_valid
 from jaxreg.numerics import double_double, small
 from jaxreg.numerics.double_double import DoubleDouble
-from jaxreg.numerics.precision import at_least_normal, float64, power_of_two
+from jaxreg.numerics.precision import at_least_normal, double_double_unit, float64, power_of_two
 from jaxreg.numerics.vectors import Symmetric
 
 SLICES = 5  # of 21 bits: 105 of them, as many as a double-double has
@@ -217,15 +216,17 @@ def _refine(
         step = solution.coefs.scaled(scale)
         coefs = state.coefs + step
         unexplained = solution.unexplained.scaled(scale * scale)
-        error = double_double_coef_error(solution, jnp.ones(p + 1), UNIT) * scale
+        error = double_double_coef_error(solution, jnp.ones(p + 1), double_double_unit()) * scale
         # Rounding of the fit that is subtracted changes the residuals, and c by ψ⁺ times that change.
         fit_size = jnp.sum(jnp.abs(state.coefs.hi))
-        error += UNIT * fit_size * jnp.sqrt(jnp.maximum(small.diagonal(solution.inverse.hi), 0))
+        error += (
+            double_double_unit() * fit_size * jnp.sqrt(jnp.maximum(small.diagonal(solution.inverse.hi), 0))
+        )
         params, param_errors, _ = from_basis.params(coefs, error)
         relative = jnp.max(jnp.where(param_errors > 0, param_errors / jnp.abs(params.hi), 0))
         accurate = relative < jnp.finfo(dtype).eps / 16
         residual_size = scale + jnp.sum(jnp.abs(step.hi))
-        accurate &= UNIT * jnp.square(residual_size) <= 2.0**-40 * jnp.abs(unexplained.hi)
+        accurate &= double_double_unit() * jnp.square(residual_size) <= 2.0**-40 * jnp.abs(unexplained.hi)
         rounds = state.rounds + 1
         continues = ~accurate & (solution.smallest_pivot > min_pivot) & (rounds < MAX_ROUNDS)
         return _Refinement(

@@ -19,9 +19,7 @@ from jaxreg.engine.normal_equations import MAX_CHANGE
 from jaxreg.engine.scaling import Scaling
 from jaxreg.numerics import double_double, small
 from jaxreg.numerics.double_double import DoubleDouble
-from jaxreg.numerics.precision import at_least_normal, power_of_two
-
-UNIT = 2.0**-98  # relative error of an operation in double-double of float64, and of sums of products
+from jaxreg.numerics.precision import at_least_normal, double_double_unit, power_of_two
 
 
 class DoubleDoubleSolution(NamedTuple):
@@ -68,7 +66,9 @@ def solve_in_double_double(G: DoubleDouble, min_pivot: float | Array) -> DoubleD
     return DoubleDoubleSolution(swept[:p, p], -swept[:p, :p], swept[p, p], smallest_pivot)
 
 
-def double_double_coef_error(solution: DoubleDoubleSolution, sizes: Array, relative_error: float) -> Array:
+def double_double_coef_error(
+    solution: DoubleDoubleSolution, sizes: Array, relative_error: float | Array
+) -> Array:
     """The bound of `coef_error` for sizes s of z, (p, *batch)."""
     s, y_size = sizes[:-1], sizes[-1]
     gain = small.materialize(small.matvec(jnp.abs(solution.inverse.hi), s))
@@ -104,7 +104,7 @@ class FromBasis(NamedTuple):
         params = double_double.matmul(self.P, covector[:, None])[:, 0]
         terms = small.matvec(self.terms, jnp.abs(covector.hi))
         terms = jnp.maximum(terms, at_least_normal(jnp.abs(coefs.hi), small.diagonal(self.terms[:, :-1])))
-        param_errors = small.matvec(jnp.abs(self.P.hi[:, :-1]), error) + 4 * p * UNIT * terms
+        param_errors = small.matvec(jnp.abs(self.P.hi[:, :-1]), error) + 4 * p * double_double_unit() * terms
         return params, param_errors, terms
 
     def deviations(self, inverse: DoubleDouble) -> Array:

@@ -18,7 +18,7 @@ from jaxreg.ansatz import Ansatz
 from jaxreg.engine.normal_equations import Bordered, Solution, coef_error, solve
 from jaxreg.engine.shared_sums import SharedSums
 from jaxreg.engine.sums import Origin, Sums, SumScaling
-from jaxreg.numerics.precision import MIN_NORMAL, at_least_normal, power_of_two
+from jaxreg.numerics.precision import MIN_NORMAL, at_least_normal, power_of_two, rounding_unit
 from jaxreg.numerics.vectors import (
     MAX_LISTED,
     Symmetric,
@@ -32,7 +32,6 @@ from jaxreg.numerics.vectors import (
     vector,
 )
 
-UNIT = 2.0**-53  # relative rounding error of a float64 operation
 UNDERFLOW = 2.0**-1012  # absolute error of a term near the smallest float64, in units in which z is about 1
 MAX_UNROLLED_ROWS = 32  # rows that are added up before they are added to running sums
 PADDED_ROWS = 1024  # an eager call may pad up to so many rows with gaps
@@ -79,8 +78,9 @@ class Rounding(NamedTuple):
         """
         fixed = 6 + 4 * p + (0 if ansatz.basis_is_x else 2 * p**2)  # z, its products, and the solution
         underflow = jnp.where(weight > 0, roundings * (UNDERFLOW / jnp.where(weight > 0, weight, 1)), 0)
-        bound = UNIT * (roundings + fixed) + underflow
-        likely = UNIT * (jnp.sqrt(roundings) / 4 + 2) + underflow
+        unit = rounding_unit()
+        bound = unit * (roundings + fixed) + underflow
+        likely = unit * (jnp.sqrt(roundings) / 4 + 2) + underflow
         return cls(bound, likely, likely / bound / math.sqrt(_independent_columns(ansatz, p)))
 
 
@@ -269,7 +269,7 @@ def turning_point(
     terms = elementwise(lambda a: at_least_normal(a, scaling.y_scale), scaled.terms)
     point = TurningPoint(
         params,
-        elementwise(lambda e, t: e + 4 * UNIT * (k + 1) * t, param_errors, terms),
+        elementwise(lambda e, t: e + 4 * rounding_unit() * (k + 1) * t, param_errors, terms),
         terms,
         *_centered(ansatz, scaling, cov, solution, dtype),
         unit_deviations=scaled.deviations,

@@ -72,6 +72,20 @@ def _to_numpy_if_float64(leaf: Any) -> Any:
     return np.asarray(leaf) if is_float64 and not isinstance(leaf, Tracer) else leaf
 
 
+def rounding_unit() -> Array:
+    """The relative error of an operation in float64: on a TPU, where it is a pair of float32, of 2⁻⁴⁵."""
+    return _by_platform(tpu=2.0**-45, default=2.0**-53)
+
+
+def double_double_unit() -> Array:
+    """The same in double-double, and of sums of products; a TPU's float64 has no exact errors to add up."""
+    return _by_platform(tpu=2.0**-45, default=2.0**-98)
+
+
+def _by_platform(tpu: float, default: float) -> Array:
+    return lax.platform_dependent(tpu=lambda: jnp.asarray(tpu), default=lambda: jnp.asarray(default))
+
+
 def at_least_normal(a: Array, unit: Array) -> Array:
     """a · unit for a ≥ 0, but not below MIN_NORMAL where a > 0: a bound must not underflow to 0."""
     return jnp.where(a > 0, jnp.maximum(a * unit, MIN_NORMAL), 0)
@@ -81,5 +95,15 @@ def power_of_two(a: Array) -> Array:
     """The smallest power of two ≥ a, 1 for 0; multiplication by it is exact."""
     info = jnp.finfo(a.dtype)
     clipped = jnp.clip(lax.stop_gradient(a), 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3))
-    nearest = lax.reduce_precision(clipped, info.nexp, 0)
+    nearest = lax.platform_dependent(clipped, tpu=_power_of_two_below_on_tpu, default=_power_of_two_below)
     return jnp.where(a > 0, jnp.where(nearest < clipped, 2 * nearest, nearest), 1)
+
+
+def _power_of_two_below(a: Array) -> Array:
+    """The power of two nearest to a positive number."""
+    return lax.reduce_precision(a, jnp.finfo(a.dtype).nexp, 0)
+
+
+def _power_of_two_below_on_tpu(a: Array) -> Array:
+    """The same; float64 is a pair of float32 there, whose bits cannot be rounded together."""
+    return _power_of_two_below(a.astype(jnp.float32)).astype(a.dtype)
