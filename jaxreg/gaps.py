@@ -26,7 +26,17 @@ def observed(
 
 def is_valid(x: list[Array], y: Array, weights: Array | None) -> Bool[Array, "*shape"]:
     """`observed`, for columns of x and weights that broadcast against y."""
+    missing = _is_missing(x, y)
+    return ~missing if weights is None else ~missing & (weights != 0)
+
+
+def weight_or_zero(x: list[Array], y: Array, weights: Array | None) -> Array:
+    """The weight of each observation, 1 without weights; 0 for exactly those that are not valid."""
+    return jnp.where(_is_missing(x, y), 0, jnp.ones_like(y) if weights is None else weights)
+
+
+def _is_missing(x: list[Array], y: Array) -> Array:
     missing = jnp.isnan(y)
     for column in x:
         missing |= jnp.isnan(column)
-    return ~missing if weights is None else ~missing & (weights != 0)
+    return missing

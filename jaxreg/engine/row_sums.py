@@ -1,9 +1,9 @@
 """Sums over the rows in order: on every platform, a loop whose body adds up a few rows.
 
 Each row is sliced on its own; its products are masked and added to running sums of the length of a row. XLA
-compiles a kernel per sum on the CPU, and one for all on a GPU. Slicing the few rows as one block makes XLA
-store every product (twice as slow); `jnp.sum(axis=0)`, or one `lax.reduce` for all sums, is slower still. The
-axes of the data sets stay as they are.
+compiles a kernel per sum on the CPU, and one for all on a GPU, where the data are masked instead of products.
+Slicing the few rows as one block makes XLA store every product (twice as slow); `jnp.sum(axis=0)`, or one
+`lax.reduce` for all sums, is slower still. The axes of the data sets stay as they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import Sums, SumScaling, augmented_row, augmented_size, columns_of
-from jaxreg.gaps import is_valid
+from jaxreg.gaps import is_valid, weight_or_zero
 
 FLOAT32_FACTORS = 4  # float32 numbers whose product in float64 neither overflows nor underflows
 MANTISSA_BITS, MANTISSA, ONE = 52, 2**52 - 1, 1023 << 52  # of a float64 as an integer
@@ -53,7 +53,10 @@ def row_sums(
         window: (start, width), to select columns of arrays (n, m).
     """
     n, at_once = y.shape[0], FLOAT32_FACTORS if y.dtype == jnp.float32 else 1
-    terms = partial(_terms, ansatz, scaling, masked)
+    if masked and not rows.on_cpu:
+        terms = partial(_terms_of_masked_data, ansatz, scaling)
+    else:
+        terms = partial(_terms, ansatz, scaling, masked)
 
     def step(state: tuple[list[Array], _Product | None], observations: list[tuple]) -> tuple:
         sums, product = state
@@ -69,12 +72,16 @@ def row_sums(
         x_zero = y_zero = zero
     z_zeros = [x_zero] * (q - 1) + [y_zero]
     sums = [*z_zeros, *(a + b for i, a in enumerate(z_zeros) for b in z_zeros[: i + 1])]
-    sums = [zero] * (masked + (weights is not None)) + sums
-    product = None if weights is None else _Product.one(zero, rows.has_bits)
-    sums, product = over_rows((x, y, weights), rows.unrolled, window, step, (sums, product))
-    nobs = sums.pop(0) if masked else x_zero + n
+    count_zero = zero if rows.on_cpu else zero.astype(jnp.int32)  # half of the traffic
+    sums = [count_zero] * masked + [zero] * (weights is not None) + sums
+    product = None if weights is None else _Product.one(zero, has_bits=rows.on_cpu)
+    sums, product = over_rows((x, y, weights), rows, q, window, step, (sums, product))
+    nobs = sums.pop(0).astype(jnp.float64) if masked else x_zero + n
     weight = nobs if weights is None else sums.pop(0)
-    log_weight = None if product is None else product.logarithm()
+    log_weight = None
+    if product is not None:
+        log_weight = product.logarithm()
+        weight = jnp.where(jnp.isnan(log_weight), jnp.nan, weight)  # of a negative weight
     return Sums(nobs, weight, log_weight, sums[:q], sums[q:])
 
 
@@ -96,12 +103,29 @@ def _terms(
     return [count, *(jnp.where(valid, a, 0) for a in weighted)]
 
 
-def _times_weights(ansatz: Ansatz, at_once: int, product: _Product, observations: list[tuple]) -> _Product:
-    """Multiply by the valid positive weights of a few rows, `at_once` of them in plain float64."""
-    factors = [
-        jnp.where(is_valid(columns_of(ansatz, x, 0), y, w) & (w > 0), w, 1) for x, y, w in observations
+def _terms_of_masked_data(
+    ansatz: Ansatz, scaling: SumScaling | None, x: Array, y: Array, w: Array | None
+) -> list[Array]:
+    """The same for a GPU: XLA would store masks of float64 numbers in a kernel of their own."""
+    columns = columns_of(ansatz, x, 0)
+    mask = weight_or_zero(columns, y, w)
+    valid, weight = mask != 0, mask.astype(jnp.float64)
+    z = augmented_row(ansatz, scaling, [jnp.where(valid, a, 0) for a in columns], jnp.where(valid, y, 0))
+    is_masked = w is None and scaling is None  # z = (x, y)
+    wz = z if is_masked else [weight * a for a in z]
+    count = valid.astype(jnp.int32)
+    return [
+        count,
+        *([] if w is None else [weight]),
+        *wz,
+        *(a * b for i, a in enumerate(wz) for b in z[: i + 1]),
     ]
-    factors = [a.astype(jnp.float64) for a in factors]
+
+
+def _times_weights(ansatz: Ansatz, at_once: int, product: _Product, observations: list[tuple]) -> _Product:
+    """Multiply by the valid weights of a few rows, `at_once` in plain float64; NaN for a negative one."""
+    masks = [weight_or_zero(columns_of(ansatz, x, 0), y, w) for x, y, w in observations]
+    factors = [jnp.where(a != 0, jnp.where(a > 0, a, jnp.nan), 1).astype(jnp.float64) for a in masks]
     for i in range(0, len(factors), at_once):
         product = product.times(_multiply(factors[i : i + at_once]))
     return product
@@ -115,18 +139,30 @@ def _zeros(ansatz: Ansatz, x: Array, y: Array, w: Array | None) -> tuple[Array, 
 
 
 def over_rows(
-    arrays: tuple[Array | None, ...],
-    count: int,
+    arrays: tuple[Array, Array, Array | None],
+    rows: Rows,
+    q: int,
     window: Window | None,
     step: Callable[[State, list[tuple]], State],
     state: State,
 ) -> State:
-    """Loop `step(state, observations)` over `count` rows at a time, and call it for the remaining rows."""
-    n = max(a.shape[0] for a in arrays if a is not None)
+    """Loop `step(state, observations)` over a few rows of x, y and weights at a time, for z of q entries."""
+    n, count = arrays[1].shape[0], rows.unrolled.for_z(q, arrays[2])
 
     def step_at(first: Any, count: int, state: State) -> State:
         return step(state, [row(arrays, window, first + r) for r in range(count)])
 
+    if not rows.on_cpu:  # each turn is a launch or two: as few as possible of about equal length
+        turns = -(-n // count)
+        count = -(-n // turns)
+        first = n - (turns - 1) * count
+        state = step_at(0, first, state)
+        if turns == 1:
+            return state
+        start = jnp.int32(first), state
+        return lax.while_loop(
+            lambda loop: loop[0] < n, lambda loop: (loop[0] + count, step_at(loop[0], count, loop[1])), start
+        )[1]
     state = lax.fori_loop(0, n // count, lambda j, state: step_at(j * count, count, state), state)
     return step_at(n - n % count, n % count, state) if n % count else state
 

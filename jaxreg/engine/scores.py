@@ -122,7 +122,9 @@ class Scores:
                 state = step(state, _row(self.ansatz, self.model, *observation))
             return state
 
-        return over_rows(self.data, self.rows.unrolled, self.window, steps, start)
+        numbers = sum(a.size for a in jax.tree.leaves(start)) // max(self.nobs.size, 1)  # of a data set
+        q = max(self.p, numbers // self.p)
+        return over_rows(self.data, self.rows, q, self.window, steps, start)
 
     def heteroscedastic(self, correct: Correction, *, leverage: bool) -> Symmetric:
         """M = Σ correct((w ε)², h) ψψᵀ, with h = None unless `leverage`."""
