@@ -16,10 +16,12 @@ from rich.table import Table
 
 from bench.cases import CASES
 from bench.compilation import Compiled
+from bench.devices import Launched
 from bench.measure import Ratio, Row
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "statsmodels", "scikit-learn", "xarray", "torch", "lineax")
-CPU_ONLY = ("memmap", "start", "compile")
+CPU_ONLY = ("memmap", "start", "compile", "devices")
+CHOSEN = ("devices",)  # run if they are named: they need another extra
 
 
 def main(
@@ -39,7 +41,7 @@ def main(
             f"unknown case {', '.join(sorted(unknown))}; the cases are {', '.join(CASES)}"
         )
     on_cpu = device == "cpu"
-    selected = case or [name for name in CASES if on_cpu or name not in CPU_ONLY]
+    selected = case or [name for name in CASES if name not in CHOSEN and (on_cpu or name not in CPU_ONLY)]
     console, rows = Console(width=140), []
     with jax.default_device(jax.devices(device)[0]):
         for name in selected:
@@ -108,6 +110,24 @@ def _compilations(programs: list[Compiled]) -> Table:
     return table
 
 
+def _launches(programs: list[Launched]) -> Table:
+    table = Table("chip", "path", box=MARKDOWN)
+    for column in ("launches", "moved / data", "temporaries / data", "share", "target", "met"):
+        table.add_column(column, justify="right")
+    for p in programs:
+        table.add_row(
+            p.chip,
+            p.path,
+            _number(p.launches, "d"),
+            _number(p.moved, ".2f"),
+            f"{p.temporaries:.2f}",
+            _number(p.share, ".2f"),
+            p.target,
+            "" if p.is_met is None else _yes_or_no(p.is_met),
+        )
+    return table
+
+
 def _yes_or_no(is_met: bool) -> str:
     return "yes" if is_met else "no"
 
@@ -128,8 +148,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-TABLES = {Row: _times, Ratio: _ratios, Compiled: _compilations}
-NAMES = {Row: "rows", Ratio: "ratios", Compiled: "programs"}
+TABLES = {Row: _times, Ratio: _ratios, Compiled: _compilations, Launched: _launches}
+NAMES = {Row: "rows", Ratio: "ratios", Compiled: "programs", Launched: "devices"}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,8 @@ import optax
 
 from bench import peers
 from bench.compilation import Compiled, compilation
-from bench.measure import Ratio, Row, Runner, at_most, compare, last_line_of
+from bench.devices import Launched, can_compile
+from bench.measure import Ratio, Row, Runner, at_most, compare, last_line_of, lines_of
 from jaxreg import HAC, ClosedForm, GradientDescent, Linear, fit
 
 CHECKED = 300  # data sets whose params are compared with those of float64
@@ -463,7 +465,15 @@ def _write(path: Path, n: int, m: int) -> None:
             (noise[i : i + m] + np.float32(0.01 * i)).tofile(file)
 
 
-CASES: dict[str, Callable[[float, bool], list[Row | Ratio] | list[Compiled]]] = {
+def devices(scale: float, on_cpu: bool) -> list[Launched]:
+    """Programs for an H200, an H100 and a TPU v5e, compiled here: launches, bytes and a modelled time."""
+    chips = [chip for chip in ("H200", "H100", "v5e") if can_compile(chip)]
+    if not chips:
+        raise ModuleNotFoundError('this case needs: python -m pip install "jaxreg[devices]"')
+    return [Launched(**json.loads(line)) for chip in chips for line in lines_of("bench.devices", chip)]
+
+
+CASES: dict[str, Callable[[float, bool], list[Row | Ratio] | list[Compiled] | list[Launched]]] = {
     "shared_x": shared_x,
     "own_x": own_x,
     "gaps": gaps,
@@ -481,4 +491,5 @@ CASES: dict[str, Callable[[float, bool], list[Row | Ratio] | list[Compiled]]] = 
     "memmap": memmap,
     "start": start,
     "compile": compilation,
+    "devices": devices,
 }

@@ -113,8 +113,13 @@ def at_most(rows: list[Row], *targets: tuple[str, str, float]) -> list[Row | Rat
 
 def last_line_of(module: str, *args: str) -> str:
     """The last line that a module prints when it runs in a process of its own."""
+    return lines_of(module, *args)[-1]
+
+
+def lines_of(module: str, *args: str) -> list[str]:
+    """The lines that a module prints when it runs in a process of its own."""
     command = [sys.executable, "-m", module, *args]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 def compare(case: str, runners: list[Runner], reference: np.ndarray | None = None) -> list[Row]:
