@@ -81,7 +81,8 @@ class Fit:
         """Number of correct decimal digits of every param, at most 7 in float32 and 15 in float64.
 
         A lower bound, not an estimate, of the agreement with the exact solution for the data in the dtype of
-        y; on a TPU, whose float64 is a pair of float32, the bound of an operation is 2⁻⁴⁵ of the result. 0 for data sets without params, and for costs other than the mean squared error. Subnormal params
+        y. On a TPU, whose float64 is a pair of float32, the relative error of an operation is taken as 2⁻⁴⁵.
+        0 for data sets without params, and for costs other than the mean squared error. Subnormal params
         have 0 digits.
         """
         return self._fitted.estimate.digits
