@@ -42,7 +42,7 @@ class Labels:
 
         Without dimensions unless the index is of integers and slices, or of slices and one array, (k,).
         """
-        index = _of_every_axis(tuple(np.asarray(i) if isinstance(i, list) else i for i in index), axes)
+        index = _of_every_axis(tuple(_as_index(i) for i in index), axes)
         arrays = [i for i in index if not isinstance(i, int | np.integer | slice)]
         is_array = len(arrays) == 1 and np.ndim(arrays[0]) == 1 and not isinstance(arrays[0], Tracer)
         keeps_axes = not arrays or (is_array and sum(isinstance(i, slice) for i in index) == len(index) - 1)
@@ -74,6 +74,11 @@ class Labels:
         return cls(first.dims, coords, first.columns)
 
 
+def _as_index(i: Any) -> Any:
+    """A list as an array of integers or booleans, also if it is empty."""
+    return np.asarray(i, None if i else int) if isinstance(i, list) else i
+
+
 def _of_every_axis(index: tuple[Any, ...], axes: int) -> tuple[Any, ...]:
     """The index with an entry for every axis, in place of an Ellipsis or at the end."""
     at = next((k for k, i in enumerate(index) if i is Ellipsis), len(index))
@@ -100,9 +105,10 @@ def check_columns(columns: tuple[str, ...] | None, x: Any) -> None:
     """Raise if the columns of a DataFrame x are not those of the fit, in their order."""
     names = _column_names(x)
     if columns is not None and names is not None and names != columns:
+        is_other_order = set(columns) <= {name for name in x.columns if isinstance(name, str)}
+        advice = f"x[{list(columns)}]" if is_other_order else "x with these names, or x.to_numpy()"
         raise ValueError(
-            f"the columns of x are {', '.join(names)}, and the fit has {', '.join(columns)}: pass "
-            f"x[{list(columns)}]"
+            f"the columns of x are {', '.join(names)}, and the fit has {', '.join(columns)}: pass {advice}"
         )
 
 

@@ -62,7 +62,8 @@ def load(path: Path, given_ansatz: Ansatz | Features | None) -> tuple[Fitted, An
     header, arrays = _read(path)
     try:
         estimate, labels = _estimate(arrays), _labels(header, arrays)
-        stored, names, options = header["ansatz"], header["names"], [header[name] for name in OPTIONS]
+        stored = (header["ansatz"]["name"], header["ansatz"]["options"])
+        names, options = header["names"], [header[name] for name in OPTIONS]
     except KeyError as error:
         raise ValueError(f"{path} is not a file written by Fit.save: {error} is missing") from error
     ansatz = _ansatz(path, stored, given_ansatz)
@@ -77,7 +78,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         header = json.loads(str(arrays["header"]))
-        file_format, version = header["format"], header["version"]
+        file_format, version = header["format"], int(header["version"])
     except (ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
         raise ValueError(f"{path} is not a file written by Fit.save") from error
     if file_format != FORMAT:
@@ -150,9 +151,11 @@ def _labels(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Labels:
     return Labels(_tuple(header["dims"]), coords, _tuple(header["columns"]))
 
 
-def _ansatz(path: Path, stored: dict[str, Any], given: Ansatz | Features | None) -> Ansatz | Features:
+def _ansatz(
+    path: Path, stored: tuple[str, dict[str, Any] | None], given: Ansatz | Features | None
+) -> Ansatz | Features:
     """The ansatz of the header, or the given one if its code is not part of jaxreg."""
-    name, options = stored["name"], stored["options"]
+    name, options = stored
     if options is None or name not in ANSAETZE:
         if given is None:
             raise ValueError(

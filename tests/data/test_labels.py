@@ -73,6 +73,10 @@ def test_slices_of_an_axis_with_many_data_sets():
     assert pairs.labels.dims is None
 
 
+def test_an_empty_index_is_an_empty_fit():
+    assert fit(X, GRID)[[]].shape == (0, 3)
+
+
 def test_an_index_that_moves_axes_drops_the_labels():
     y = xr.DataArray(Y.reshape(8, 2, 1, 3), dims=("time", "a", "b", "c"))
     result = fit(X, y)[0, :, np.array([2, 0])]
@@ -138,6 +142,8 @@ def test_columns_of_a_table_to_predict_are_those_of_the_fit():
     np.testing.assert_array_equal(result.predict(TABLE), result.predict(TABLE.to_numpy()))
     with pytest.raises(ValueError, match=r"columns of x are dose, age, .* pass x\[\['age', 'dose'\]\]"):
         result.predict(TABLE[["dose", "age"]])
+    with pytest.raises(ValueError, match=r"columns of x are a, b, .* pass x with these names, or x.to_numpy"):
+        result.predict(TABLE.set_axis(["a", "b"], axis=1))
 
 
 def test_names_are_as_many_as_columns():

@@ -119,6 +119,8 @@ def test_a_file_of_another_kind_is_refused_and_not_executed(tmp_path):
     refused()
     np.savez(path, header=np.array(json.dumps({"format": "jaxreg.Fit", "version": 1})))
     refused("not a file written by Fit.save: 'estimate.params' is missing")
+    np.savez(path, header=np.array(json.dumps({"format": "jaxreg.Fit", "version": "one"})))
+    refused()
     np.savez(path, header=np.array("[]"))
     refused()
     with path.open("wb") as file:
