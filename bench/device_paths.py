@@ -1,4 +1,4 @@
-"""The paths that are compiled for accelerators, and what is promised of them on an H200."""
+"""The paths that are compiled for accelerators, and the targets for them on an H200."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ADAM = optax.adam(0.05)
 
 
 @dataclass(frozen=True)
-class Path:
-    """A function of arrays on a device, and the upper bounds of its launches and of its bytes / data.
+class DevicePath:
+    """A function of arrays on a device, and targets for its program.
 
     Attributes:
         function: compiled with the whole of its result.
         arguments: shapes and dtypes.
-        launches: promised at most; None without a promise, as for the others.
+        launches: at most; None without a target, as for the others.
         moved: bytes read and written in units of the data, at most.
         share: of the bandwidth, at least.
     """
@@ -40,13 +40,13 @@ class Path:
 
     @property
     def target(self) -> str:
-        """The promise in words."""
+        """The targets in words."""
         bounds = (self.launches, self.moved, self.share)
         signs = ("≤ {} launches", "≤ {} × the data", "share ≥ {}")
         return ", ".join(s.format(b) for s, b in zip(signs, bounds, strict=True) if b is not None)
 
     def is_met(self, launches: int, moved: float, share: float) -> bool | None:
-        """Whether the promise is kept; None if there is none."""
+        """Whether the targets are met; None if there are none."""
         if not self.target:
             return None
         few = self.launches is None or launches <= self.launches
@@ -94,27 +94,27 @@ def _design(columns: int, n: int = N) -> jax.ShapeDtypeStruct:
 LINEAR = partial(_fit, ansatz=Linear())
 
 PATHS = {
-    "line, own x": Path(_fit, OWN, 60, 1.6, 0.55),
-    "line, shared x, gaps": Path(_fit, (X, Y), 60, 2.1, 0.4),
-    "line, shared x, gaps, n = 257": Path(_fit, (_array(257), _array(257, M)), 60, 2.1, 0.4),
-    "line, weights (n, m)": Path(_fit, (X, Y, Y), 60, 1.8, 0.45),
-    "line, weights (n,)": Path(_fit, (X, Y, X)),
-    "polynomial of degree 3, gaps": Path(partial(_fit, ansatz=Polynomial(3)), (X, Y), 100, 4.2, 0.2),
-    "polynomial of degree 4, gaps": Path(partial(_fit, ansatz=Polynomial(4)), (X, Y)),
-    "own design, p = 4": Path(LINEAR, (_array(N, 3, M), Y), 100, 3.2, 0.25),
-    "own design, p = 8": Path(LINEAR, (_array(N, 7, M), Y)),
-    "shared design, p = 4, gaps": Path(LINEAR, (_design(3), Y), 100, 5, 0.18),
-    "shared design, p = 6, gaps": Path(LINEAR, (_design(5), Y), 100, 8.3, 0.1),
-    "shared design, p = 6, no gaps": Path(_without_gaps, (_design(5), Y)),
-    "shared design, p = 32, no gaps": Path(_without_gaps, (_design(31), Y), 12, 2.5, 0.4),
-    "shared design, p = 32, gaps": Path(LINEAR, (_design(31), Y), 40, 8),
-    "HC1": Path(partial(_fit, cov_type="HC1"), (X, Y), 150, 4, 0.2),
-    "HC3": Path(partial(_fit, cov_type="HC3"), (X, Y), 150, 4, 0.2),
-    "HAC, 5 lags": Path(partial(_fit, cov_type=HAC(5)), (X, Y), 300, 8, 0.1),
-    "GradientDescent, sgd, 1,000 steps": Path(_descent(optax.sgd), (X, Y), 80, 2.2, 0.4),
-    "GradientDescent, adam, 1,000 steps": Path(_descent(ADAM), (X, Y), 5000, 30),
-    "cost of the user, 100 steps": Path(
+    "line, own x": DevicePath(_fit, OWN, 60, 1.6, 0.55),
+    "line, shared x, gaps": DevicePath(_fit, (X, Y), 60, 2.1, 0.4),
+    "line, shared x, gaps, n = 257": DevicePath(_fit, (_array(257), _array(257, M)), 60, 2.1, 0.4),
+    "line, weights (n, m)": DevicePath(_fit, (X, Y, Y), 60, 1.8, 0.45),
+    "line, weights (n,)": DevicePath(_fit, (X, Y, X)),
+    "polynomial of degree 3, gaps": DevicePath(partial(_fit, ansatz=Polynomial(3)), (X, Y), 100, 4.2, 0.2),
+    "polynomial of degree 4, gaps": DevicePath(partial(_fit, ansatz=Polynomial(4)), (X, Y)),
+    "own design, p = 4": DevicePath(LINEAR, (_array(N, 3, M), Y), 100, 3.2, 0.25),
+    "own design, p = 8": DevicePath(LINEAR, (_array(N, 7, M), Y)),
+    "shared design, p = 4, gaps": DevicePath(LINEAR, (_design(3), Y), 100, 5, 0.18),
+    "shared design, p = 6, gaps": DevicePath(LINEAR, (_design(5), Y), 100, 8.3, 0.1),
+    "shared design, p = 6, no gaps": DevicePath(_without_gaps, (_design(5), Y)),
+    "shared design, p = 32, no gaps": DevicePath(_without_gaps, (_design(31), Y), 12, 2.5, 0.4),
+    "shared design, p = 32, gaps": DevicePath(LINEAR, (_design(31), Y), 40, 8),
+    "HC1": DevicePath(partial(_fit, cov_type="HC1"), (X, Y), 150, 4, 0.2),
+    "HC3": DevicePath(partial(_fit, cov_type="HC3"), (X, Y), 150, 4, 0.2),
+    "HAC, 5 lags": DevicePath(partial(_fit, cov_type=HAC(5)), (X, Y), 300, 8, 0.1),
+    "GradientDescent, sgd, 1,000 steps": DevicePath(_descent(optax.sgd), (X, Y), 80, 2.2, 0.4),
+    "GradientDescent, adam, 1,000 steps": DevicePath(_descent(ADAM), (X, Y), 5000, 30),
+    "cost of the user, 100 steps": DevicePath(
         partial(_fit, cost=pseudo_huber, solver=GradientDescent(steps=100)), (X, Y), 6000, 210
     ),
-    "gradient of a slope in x and y": Path(jax.grad(_slope, argnums=(0, 1)), OWN, 80, 5),
+    "gradient of a slope in x and y": DevicePath(jax.grad(_slope, argnums=(0, 1)), OWN, 80, 5),
 }

@@ -49,7 +49,7 @@ class Launched:
         temporaries: memory beside arguments and results, in units of the data.
         share: the modelled share of the bandwidth, of one read of the data.
         target: in words.
-        is_met: whether launches, bytes and share are as promised; None without a promise.
+        is_met: whether launches, bytes and share meet their targets; None without a target.
     """
 
     path: str
@@ -81,8 +81,8 @@ Program = dict[str, list[Op]]
 
 def can_compile(chip: str) -> bool:
     """Whether the packages of the extra `devices` that compile for this chip are installed."""
-    package = "libtpu" if chip == "v5e" else "jax-cuda12-plugin"
-    return any(distribution.name == package for distribution in distributions())
+    needed = {"libtpu"} if chip == "v5e" else {"jax-cuda12-plugin", "nvidia-cuda-nvcc-cu12"}
+    return needed <= {distribution.name for distribution in distributions()}
 
 
 def compile_for(chip: str, function: Any, arguments: tuple[jax.ShapeDtypeStruct, ...]) -> Any:

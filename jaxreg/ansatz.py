@@ -427,13 +427,13 @@ def _chebyshev_in_powers(a: Array, b: Array, degree: int) -> list[dict[int, Arra
     zeros = jnp.stack([jnp.zeros_like(a)] * (degree + 1))
     first, second = zeros.at[0].set(1), zeros.at[0].set(a).at[1].set(b)
 
-    def step(k: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        T, previous, current = state
+    def step(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        previous, current = state
         times_x = jnp.concatenate([zeros[:1], current[:-1]])
-        return T.at[k].set(current), current, 2 * b * times_x - previous + 2 * a * current
+        return (current, 2 * b * times_x - previous + 2 * a * current), current
 
-    T, *_ = lax.fori_loop(1, degree + 1, step, (jnp.stack([zeros] * (degree + 1)), first, second))
-    return [{j: T[k, j] for j in range(k + 1)} for k in range(1, degree + 1)]
+    _, T = lax.scan(step, (first, second), None, length=degree)
+    return [{j: T[k - 1, j] for j in range(k + 1)} for k in range(1, degree + 1)]
 
 
 def _times_t(c: DoubleDouble) -> DoubleDouble:

@@ -42,7 +42,7 @@ from jaxreg.numerics.vectors import Symmetric
 SLICES = 5  # of 21 bits: 105 of them, as many as a double-double has
 BITS = 21
 TILE_ROWS = 256  # rows for which sums of products of slices are exact: 2 · 21 + 8 bits, and the signs
-MIN_PIVOT = 2.0**-86  # relative; below it is rounding
+PIVOT_ROUNDINGS = 2.0**12  # of a relative pivot; below them it is rounding
 INPUT_ROUNDING = 2.0**2  # ulps of the data, up to which columns may be linearly dependent
 MAX_ROUNDS = 4
 
@@ -302,7 +302,7 @@ def _min_pivot(scaling: Scaling, dtype: np.dtype) -> Array:
     """The relative pivot below which a column depends on the others, given the rounding of the data."""
     offset = jnp.abs(scaling.x_center) / scaling.x_scale
     rounding = INPUT_ROUNDING * float(jnp.finfo(dtype).eps) * (1 + jnp.max(offset).astype(jnp.float64))
-    return jnp.maximum(MIN_PIVOT, rounding**2)
+    return jnp.maximum(PIVOT_ROUNDINGS * double_double_unit(), rounding**2)
 
 
 def _moments(ansatz: Ansatz, rows: _Rows) -> DoubleDouble:

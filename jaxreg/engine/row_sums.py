@@ -23,6 +23,7 @@ from jaxreg.engine.sums import Sums, SumScaling, augmented_row, augmented_size, 
 from jaxreg.gaps import is_valid, weight_or_zero
 
 FLOAT32_FACTORS = 4  # float32 numbers whose product in float64 neither overflows nor underflows
+MAX_EXPONENT = 1100  # of a positive float64, in absolute value
 MANTISSA_BITS, MANTISSA, ONE = 52, 2**52 - 1, 1023 << 52  # of a float64 as an integer
 
 Window = tuple[Any, int]
@@ -72,7 +73,7 @@ def row_sums(
         x_zero = y_zero = zero
     z_zeros = [x_zero] * (q - 1) + [y_zero]
     sums = [*z_zeros, *(a + b for i, a in enumerate(z_zeros) for b in z_zeros[: i + 1])]
-    count_zero = zero if rows.on_cpu else zero.astype(jnp.int32)  # half of the traffic
+    count_zero = zero if rows.on_cpu else zero.astype(jnp.int32)  # half of the bytes of a float64
     sums = [count_zero] * masked + [zero] * (weights is not None) + sums
     product = None if weights is None else _Product.one(zero, has_bits=rows.on_cpu)
     sums, product = over_rows((x, y, weights), rows, q, window, step, (sums, product))
@@ -81,7 +82,7 @@ def row_sums(
     log_weight = None
     if product is not None:
         log_weight = product.logarithm()
-        weight = jnp.where(jnp.isnan(log_weight), jnp.nan, weight)  # of a negative weight
+        weight = jnp.where(jnp.isnan(log_weight), jnp.nan, weight)  # a weight is negative
     return Sums(nobs, weight, log_weight, sums[:q], sums[q:])
 
 
@@ -106,12 +107,17 @@ def _terms(
 def _terms_of_masked_data(
     ansatz: Ansatz, scaling: SumScaling | None, x: Array, y: Array, w: Array | None
 ) -> list[Array]:
-    """The same for a GPU: XLA would store masks of float64 numbers in a kernel of their own."""
+    """The same for accelerators, where XLA would compute masks of float64 products in a kernel of their own.
+
+    Where an observation is missing, x and y are at their centers, so that z is finite.
+    """
     columns = columns_of(ansatz, x, 0)
     mask = weight_or_zero(columns, y, w)
     valid, weight = mask != 0, mask.astype(jnp.float64)
-    z = augmented_row(ansatz, scaling, [jnp.where(valid, a, 0) for a in columns], jnp.where(valid, y, 0))
-    is_masked = w is None and scaling is None  # z = (x, y)
+    x_center, y_center = ([0] * len(columns), 0) if scaling is None else (scaling.x_center, scaling.y_center)
+    columns = [_where(valid, a, center) for a, center in zip(columns, x_center, strict=True)]
+    z = augmented_row(ansatz, scaling, columns, _where(valid, y, y_center))
+    is_masked = w is None and scaling is None  # z = (x, y), which is 0 where an observation is missing
     wz = z if is_masked else [weight * a for a in z]
     count = valid.astype(jnp.int32)
     return [
@@ -122,10 +128,19 @@ def _terms_of_masked_data(
     ]
 
 
+def _where(condition: Array, a: Array, b: Any) -> Array:
+    """`jnp.where` in the dtype of a, in which b is exact."""
+    return jnp.where(condition, a, jnp.asarray(b, a.dtype))
+
+
 def _times_weights(ansatz: Ansatz, at_once: int, product: _Product, observations: list[tuple]) -> _Product:
-    """Multiply by the valid weights of a few rows, `at_once` in plain float64; NaN for a negative one."""
+    """Multiply by the valid positive weights of a few rows, `at_once` of them in plain float64.
+
+    A negative weight makes the product NaN, unless it is split into bits; there it makes Σ w NaN.
+    """
+    negative = 1 if product.has_bits else jnp.nan
     masks = [weight_or_zero(columns_of(ansatz, x, 0), y, w) for x, y, w in observations]
-    factors = [jnp.where(a != 0, jnp.where(a > 0, a, jnp.nan), 1).astype(jnp.float64) for a in masks]
+    factors = [jnp.where(a > 0, a, jnp.where(a == 0, 1, negative)).astype(jnp.float64) for a in masks]
     for i in range(0, len(factors), at_once):
         product = product.times(_multiply(factors[i : i + at_once]))
     return product
@@ -192,10 +207,16 @@ class _Product(NamedTuple):
         """1, shaped as `zero`; the exponent is a float if floats cannot be split into bits."""
         return cls(zero + 1, zero.astype(jnp.int64) if has_bits else zero)
 
+    @property
+    def has_bits(self) -> bool:
+        """Whether floats are split into bits."""
+        return self.exponent.dtype == jnp.int64
+
     def times(self, factor: Array) -> _Product:
         """Multiply by a positive factor."""
-        if self.exponent.dtype != jnp.int64:
-            return _Product(self.mantissa, self.exponent + jnp.log2(factor))
+        if not self.has_bits:
+            log = jnp.clip(jnp.log2(factor), -MAX_EXPONENT, MAX_EXPONENT)  # a TPU's float64 may overflow
+            return _Product(self.mantissa, self.exponent + log)
         mantissa, exponent = _split(factor)
         mantissa, carry = _split(self.mantissa * mantissa)
         return _Product(mantissa, self.exponent + exponent + carry)

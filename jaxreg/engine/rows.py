@@ -41,9 +41,10 @@ class Rows(NamedTuple):
     Attributes:
         unrolled: rows at once of a loop.
         multiplied: rows of a matrix product.
-        on_cpu: whether XLA makes a kernel of each sum, from cache. Elsewhere it makes one of all sums if the
-            data are masked before their conversion to float64, and floats are not split into bits, which is
-            impossible on a TPU and no faster than logarithms on a GPU.
+        on_cpu: whether the rows are those of a CPU, where XLA makes a kernel of each sum, which reads from
+            cache. Elsewhere it makes one of all sums if the data are masked before their conversion to
+            float64; and floats are not split into bits, which is impossible on a TPU and no faster than
+            logarithms on a GPU.
         padded: whether rows of 0 pad the last product, which gives it the same last bits in any tile.
     """
 

@@ -122,8 +122,8 @@ class Scores:
                 state = step(state, _row(self.ansatz, self.model, *observation))
             return state
 
-        numbers = sum(a.size for a in jax.tree.leaves(start)) // max(self.nobs.size, 1)  # of a data set
-        q = max(self.p, numbers // self.p)
+        numbers = sum(map(jnp.size, jax.tree.leaves(start))) // max(self.nobs.size, 1)  # of a data set
+        q = max(self.p, numbers // self.p)  # a state of many numbers, as of many lags, takes fewer rows
         return over_rows(self.data, self.rows, q, self.window, steps, start)
 
     def heteroscedastic(self, correct: Correction, *, leverage: bool) -> Symmetric:

@@ -367,13 +367,14 @@ def _slopes_of_powers(M: list[dict[int, Array]], solution: Solution, errors: Vec
 def _many_slopes_of_powers(M: list[dict[int, Array]], solution: Solution, errors: Vector) -> _ScaledParams:
     """The same in arrays: k³ operations one by one would take minutes to compile."""
     c, V, k = solution.coefs, solution.inverse.entries, len(M)
-    zero = jnp.zeros_like(M[0][1])
-    m = jnp.stack([jnp.stack([row.get(j, zero) for j in range(1, k + 1)]) for row in M])  # of ψ_i, φ_j
+    entries = [row.get(j, jnp.zeros(())) for row in M for j in range(1, k + 1)]
+    m = as_array(entries)
+    m = m.reshape(k, k, *m.shape[1:])  # of ψ_i, φ_j
     products = jnp.abs(c[:, None] * m)
     index = np.arange(k)
     leading = m[index, index]
     below = np.tri(k, k, -1).reshape(k, k, *(1,) * leading[0].ndim)
-    unit = jnp.maximum(jnp.abs(leading), MIN_NORMAL)  # of φ_j, whose square may overflow
+    unit = jnp.maximum(jnp.abs(leading), MIN_NORMAL)  # of ψ_j, whose square may overflow
     scaled = m / unit
     V_times_scaled = sum((V[:, h, None] * scaled[h] for h in range(1, k)), V[:, 0, None] * scaled[0])
     return _ScaledParams(

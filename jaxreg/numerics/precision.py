@@ -78,7 +78,7 @@ def rounding_unit() -> Array:
 
 
 def double_double_unit() -> Array:
-    """The same in double-double, and of sums of products; a TPU's float64 has no exact errors to add up."""
+    """The same in double-double, and of sums of products; a TPU's float64 has no exact errors to add."""
     return _by_platform(tpu=2.0**-45, default=2.0**-98)
 
 
@@ -95,15 +95,15 @@ def power_of_two(a: Array) -> Array:
     """The smallest power of two ≥ a, 1 for 0; multiplication by it is exact."""
     info = jnp.finfo(a.dtype)
     clipped = jnp.clip(lax.stop_gradient(a), 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3))
-    nearest = lax.platform_dependent(clipped, tpu=_power_of_two_below_on_tpu, default=_power_of_two_below)
+    nearest = lax.platform_dependent(clipped, tpu=_nearest_power_of_two_on_tpu, default=_nearest_power_of_two)
     return jnp.where(a > 0, jnp.where(nearest < clipped, 2 * nearest, nearest), 1)
 
 
-def _power_of_two_below(a: Array) -> Array:
+def _nearest_power_of_two(a: Array) -> Array:
     """The power of two nearest to a positive number."""
     return lax.reduce_precision(a, jnp.finfo(a.dtype).nexp, 0)
 
 
-def _power_of_two_below_on_tpu(a: Array) -> Array:
+def _nearest_power_of_two_on_tpu(a: Array) -> Array:
     """The same; float64 is a pair of float32 there, whose bits cannot be rounded together."""
-    return _power_of_two_below(a.astype(jnp.float32)).astype(a.dtype)
+    return _nearest_power_of_two(a.astype(jnp.float32)).astype(a.dtype)

@@ -51,7 +51,7 @@ def iterated(
         current, power = state
         return _choose(steps >> j & 1, advance(current, power), current), doubled(power)
 
-    end, _ = lax.fori_loop(0, bits, bit, (start, first), unroll=p == 1)  # one kernel of numbers
+    end, _ = lax.fori_loop(0, bits, bit, (start, first), unroll=p == 1)  # one kernel
     if tol is None:
         return end
 
