@@ -231,6 +231,7 @@ def test_columns_that_depend_on_each_other_are_rank_deficient(rng, dtype):
     np.testing.assert_array_equal(np.isnan(found.params).any(axis=0), [False, True, False])
 
 
+@pytest.mark.slow
 def test_nan_policy(data):
     x, y, _ = data
     y[:, 0] = 1 - x

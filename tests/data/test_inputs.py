@@ -179,6 +179,7 @@ def test_a_sigma_beyond_the_others_leaves_all_data_sets_alone(rng):
     np.testing.assert_allclose(found.params, fit(x, without.astype("f4")).params, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_integers_that_float32_does_not_hold_are_fitted_in_float64():
     found = fit(np.arange(5, dtype="f4"), 2**24 + np.arange(5))
     assert found.params.dtype == np.float64

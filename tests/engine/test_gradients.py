@@ -179,6 +179,7 @@ def test_a_penalty_of_the_users_own_can_be_differentiated(rng):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_new_numbers_of_a_cost_compile_nothing_anew(rng):
     traces = []
 
@@ -193,6 +194,7 @@ def test_new_numbers_of_a_cost_compile_nothing_anew(rng):
     assert len(traces) == before
 
 
+@pytest.mark.slow
 def test_through_descend_with_a_penalty(rng):
     x, y = rng.normal(size=20), rng.normal(size=20)
     run = partial(descend, ridge_of, jnp.zeros(2), optimizer=optax.sgd(0.1), steps=400)

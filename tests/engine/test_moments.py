@@ -102,6 +102,7 @@ def test_two_halves_add_up_to_the_whole(data, dtype):
         np.testing.assert_allclose(merged.square[i], float(square), rtol=8 * eps)
 
 
+@pytest.mark.slow
 def test_halves_that_lie_far_apart_add_without_loss(rng, dtype, tol):
     x, y = far_away(rng, dtype)
     half = N // 2

@@ -150,6 +150,7 @@ def test_nested_vmap_is_the_batched_call(grid, dtype, mapped):
             np.testing.assert_allclose(found, c, rtol=3e-6 if dtype == "f4" else 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.slow_in("float64")
 def test_other_transformations_in_combination(rng, dtype, tol):
     x, y = rng.normal(size=N).astype(dtype), rng.normal(size=(4, N, M)).astype(dtype)

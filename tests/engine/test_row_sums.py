@@ -31,9 +31,15 @@ def data_sets(rng, n, ansatz, weighted, dtype):
     return (x, y, w) if weighted else (np.where(np.isinf(x), 0, x), y, None)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("ansatz", [Line(), Polynomial(3), Linear()])
-@pytest.mark.parametrize(("n", "dtype"), [(1, "f4"), (7, "f8"), (28, "f4"), (29, "f8"), (127, "f4")])
+@pytest.mark.parametrize(
+    ("n", "dtype"),
+    [
+        (29, "f8"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, "f4"), (7, "f8"), (127, "f4"))),
+    ],
+)
 def test_sums_of_an_accelerator_are_those_of_numpy(rng, n, dtype, ansatz, weighted):
     x, y, w = data_sets(rng, n, ansatz, weighted, dtype)
     with jax.enable_x64(True):

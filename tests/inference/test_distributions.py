@@ -60,6 +60,7 @@ def test_tails_do_not_underflow():
     assert expected[0] < -38
 
 
+@pytest.mark.slow
 def test_infinite_df_is_the_normal_distribution():
     x = np.array([-3.0, 0, 0.5, 1.96, 8, 38])
     np.testing.assert_allclose(t.sf(x, np.inf), stats.norm.sf(x), rtol=1e-13)
@@ -181,6 +182,7 @@ def test_integers_are_converted():
     assert t.sf(np.float16(1), 3) == np.float16(stats.t.sf(1, 3))
 
 
+@pytest.mark.slow
 def test_unsupported_arguments_give_nan_or_an_error():
     """Too many degrees of freedom for F, quantiles of t of less than one, complex numbers."""
     assert np.isnan(f.sf([0.5, 1.0], 3, np.inf)).all()

@@ -322,6 +322,7 @@ def meat_cluster(scores, leverage):
     return 5 / 4 * (n - 1) / (n - 2) * sums.T @ sums
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "meat"),
     [
@@ -543,6 +544,7 @@ def test_a_covariance_of_the_users_own(rng, columns):
         )
 
 
+@pytest.mark.slow
 def test_an_indefinite_two_way_covariance_gives_no_errors(rng):
     x, y = np.linspace(0, 5, 40), rng.normal(size=(40, 60))
     groups = np.stack([rng.integers(0, 8, 40), rng.integers(0, 5, 40)], axis=1)

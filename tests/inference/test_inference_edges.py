@@ -39,6 +39,7 @@ def test_costs_without_standard_errors_have_no_robust_ones(rng, cov_type):
     assert np.isnan(fit(x, y, cost=ridge, solver=GradientDescent()).fvalue).all()
 
 
+@pytest.mark.slow
 @pytest.mark.slow_in("float64")
 @pytest.mark.parametrize("cov_type", [pytest.param("HC2", marks=pytest.mark.slow), "HC3"])
 def test_an_observation_fitted_by_itself_has_no_leverage_correction(rng, dtype, cov_type):

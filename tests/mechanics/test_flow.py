@@ -308,6 +308,7 @@ def test_early_stopping_is_shrinkage(quadratic, tol):
     assert (shrinkage < 1.3 * ridge).all()  # and at most 29.9 % more
 
 
+@pytest.mark.slow
 def test_only_data_sets_without_moments_or_turning_point_are_nan(dtype):
     x = np.arange(6, dtype=dtype)
     y = np.ones((6, 3), dtype) * x[:, None]
@@ -363,6 +364,7 @@ def test_gradients_through_the_flow(rng):
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_the_linearized_flow_of_a_quadratic_is_the_flow(rng, dtype, tol):
     x = rng.uniform(-1, 1, 30).astype(dtype)
     y = rng.normal(size=(30, 3)).astype(dtype)

@@ -45,6 +45,7 @@ def by_steepest_descent(S, A, hbar, center):
     return np.sum(np.exp(1j * S(center + s @ turned.T) / hbar)) * cell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rates",
     [
@@ -294,6 +295,7 @@ def test_jit_and_vmap_return_the_given_number_of_points():
         jax.jit(lambda b: stationary_phase(parabola, jnp.zeros(2), A, b, hbar=0.5))(b[0])
 
 
+@pytest.mark.slow
 def test_amplitudes_can_be_differentiated(rng):
     """Derivatives with respect to the data, which move the point, against central differences."""
     A = np.array([[1.0, 0.3], [0.3, 2.0]])
