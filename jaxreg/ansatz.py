@@ -424,12 +424,13 @@ def _chebyshev_loop(two_t: DoubleDouble, first: list[DoubleDouble], count: int) 
 
 def _chebyshev_in_powers(a: Array, b: Array, degree: int) -> list[dict[int, Array]]:
     """The coefficients of T_1(a + b·x) … T_degree(a + b·x) in powers of x, in a loop as above."""
-    zeros = jnp.stack([jnp.zeros_like(a)] * (degree + 1))
-    first, second = zeros.at[0].set(1), zeros.at[0].set(a).at[1].set(b)
+    zero = jnp.zeros_like(a)
+    first = jnp.stack([jnp.ones_like(a), *[zero] * degree])
+    second = jnp.stack([a, b, *[zero] * (degree - 1)])
 
     def step(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
         previous, current = state
-        times_x = jnp.concatenate([zeros[:1], current[:-1]])
+        times_x = jnp.concatenate([zero[None], current[:-1]])
         return (current, 2 * b * times_x - previous + 2 * a * current), current
 
     _, T = lax.scan(step, (first, second), None, length=degree)

@@ -2,8 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import statsmodels.api as sm
 
-from jaxreg import Features, Line, Linear, Polynomial, fit
+from jaxreg import ClosedForm, Features, Line, Linear, Polynomial, fit
 from jaxreg.numerics.double_double import DoubleDouble
 
 X = np.linspace(-0.9, 0.8, 7)
@@ -132,3 +133,21 @@ def test_names_of_statistics_do_not_hide_them_in_tables():
     plane = fit(np.eye(5)[:, :2], np.arange(5.0), ansatz=Linear(names=("a", "scale")))
     with pytest.raises(ValueError, match="rename columns of x"):
         plane.to_xarray()
+
+
+def test_a_polynomial_of_high_degree_is_that_of_least_squares(rng):
+    """Powers of x and their errors come from a loop above degree 3."""
+    x, y = rng.uniform(-1, 1.5, size=40), rng.normal(size=(40, 3))
+    y[5, 1] = np.nan
+    found = fit(x, y, ansatz=Polynomial(6), solver=ClosedForm(precision="fast"))
+    for j in range(3):
+        seen = np.isfinite(y[:, j])
+        expected = sm.OLS(y[seen, j], np.vander(x[seen], 7, increasing=True)).fit(method="qr")
+        np.testing.assert_allclose(found.params[:, j], expected.params, rtol=1e-8)
+        np.testing.assert_allclose(found.bse[:, j], expected.bse, rtol=1e-8)
+
+
+def test_a_fit_of_high_degree_has_derivatives(rng):
+    line = fit(rng.normal(size=20).astype("f4"), rng.normal(size=20).astype("f4"), ansatz=Polynomial(5))
+    gradient = jax.grad(lambda a: a.cov_params().sum(), allow_int=True)(line)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient) if g.dtype == np.float32)
