@@ -45,12 +45,14 @@ class Rows(NamedTuple):
             cache. Elsewhere it makes one of all sums if the data are masked before their conversion to
             float64; and floats are not split into bits, which is impossible on a TPU and no faster than
             logarithms on a GPU.
+        reduced: whether sums are reductions, see `reduction`.
         padded: whether rows of 0 pad the last product, which gives it the same last bits in any tile.
     """
 
     unrolled: Unrolled
     multiplied: int
     on_cpu: bool
+    reduced: bool = False
     padded: bool = False
 
 
@@ -59,17 +61,13 @@ class Rows(NamedTuple):
 # read and written, until XLA makes many kernels of a body (compiled for an H200: of 30 rows of a line in
 # float64, of 24 with shared weights and 32 with own ones) or compilation takes ten seconds (z of 4 entries).
 # The bound of the rounding assumes at most 32 unrolled and 256 multiplied rows, see `max_roundings`.
+_UNROLLED = Unrolled(
+    unweighted=(28, 28, 24, 24, 16), shared_weights=(20, 20, 16, 16, 12), own_weights=(28, 28, 20, 20, 12)
+)
 ROWS = {
     "cpu": Rows(Unrolled((4,), (4,), (4,)), multiplied=128, on_cpu=True),
-    "default": Rows(
-        Unrolled(
-            unweighted=(28, 28, 24, 24, 16),
-            shared_weights=(20, 20, 16, 16, 12),
-            own_weights=(28, 28, 20, 20, 12),
-        ),
-        multiplied=256,
-        on_cpu=False,
-    ),
+    "cuda": Rows(_UNROLLED, multiplied=256, on_cpu=False, reduced=True),
+    "default": Rows(_UNROLLED, multiplied=256, on_cpu=False),
 }
 
 

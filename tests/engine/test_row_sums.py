@@ -9,6 +9,7 @@ import pytest
 from numpy.polynomial.chebyshev import chebvander
 
 from jaxreg import Line, Linear, Polynomial
+from jaxreg.engine.reduced_sums import reduced_sums
 from jaxreg.engine.row_sums import row_sums
 from jaxreg.engine.rows import ROWS
 from jaxreg.engine.sums import sum_scaling
@@ -31,6 +32,7 @@ def data_sets(rng, n, ansatz, weighted, dtype):
     return (x, y, w) if weighted else (np.where(np.isinf(x), 0, x), y, None)
 
 
+@pytest.mark.parametrize("function", [partial(row_sums, rows=ROWS["default"]), reduced_sums])
 @pytest.mark.parametrize("weighted", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("ansatz", [Line(), Polynomial(3), Linear()])
 @pytest.mark.parametrize(
@@ -40,12 +42,12 @@ def data_sets(rng, n, ansatz, weighted, dtype):
         *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, "f4"), (7, "f8"), (127, "f4"))),
     ],
 )
-def test_sums_of_an_accelerator_are_those_of_numpy(rng, n, dtype, ansatz, weighted):
+def test_sums_of_an_accelerator_are_those_of_numpy(rng, n, dtype, ansatz, weighted, function):
     x, y, w = data_sets(rng, n, ansatz, weighted, dtype)
     with jax.enable_x64(True):
         arrays = [None if a is None else jnp.asarray(a) for a in (x, y, w)]
         scaling = sum_scaling(ansatz, *arrays)
-        found = jax.jit(partial(row_sums, ansatz, scaling, rows=ROWS["default"]))(*arrays)
+        found = jax.jit(partial(function, ansatz, scaling))(*arrays)
         found = jax.tree.map(np.asarray, found)
     t, u = x.astype("f8"), y.astype("f8")
     if scaling is not None:
@@ -78,6 +80,36 @@ def test_sums_of_an_accelerator_are_those_of_numpy(rng, n, dtype, ansatz, weight
         )
         if weighted:
             np.testing.assert_allclose(found.log_weight[j], np.log(omega).sum(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("function", [partial(row_sums, rows=ROWS["default"]), reduced_sums])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n", [31, pytest.param(702, marks=pytest.mark.slow)])
+def test_a_shared_design_may_have_gaps_and_infinities(rng, n, weighted, function):
+    x, y = rng.normal(size=(n, 2, 1, 1)), rng.normal(size=(n, 2, M)).astype("f4")
+    w = rng.uniform(0.5, 2, size=(n, 1, 1)) if weighted else np.ones((n, 1, 1))
+    x[3, 0], w[-1], y[0, 0, 0], y[5, 1, 1] = np.nan, w[-1] if not weighted else 0, np.nan, np.nan
+    x[5, 1] = np.inf  # invalid, except where y has a gap
+    x, w = x.astype("f4"), w.astype("f4")
+    with jax.enable_x64(True):
+        arrays = jnp.asarray(x), jnp.asarray(y), jnp.asarray(w) if weighted else None
+        scaling = sum_scaling(Linear(), *arrays)
+        found = jax.jit(partial(function, Linear(), scaling))(*arrays)
+        found = jax.tree.map(np.asarray, found)
+    seen = ~np.isnan(y[:, 1, 1]) & ~np.isnan(x[:, 0, 0, 0]) & (w[:, 0, 0] > 0)
+    Z, omega = np.column_stack([x[seen, :, 0, 0], y[seen, 1, 1]]).astype("f8"), w[seen, 0, 0].astype("f8")
+    assert found.nobs[1, 1] == len(Z) == n - 2 - weighted
+    assert found.nobs[0, 0] == n - 2 - weighted
+    assert found.nobs[0, 1] == n - 1 - weighted
+    np.testing.assert_allclose([a[1, 1] for a in found.first], omega @ Z, atol=1e-12 * n)
+    second = (Z.T * omega @ Z)[np.tril_indices(3)]
+    np.testing.assert_allclose([a[1, 1] for a in found.second], second, rtol=1e-12, atol=1e-11)
+    if weighted:
+        np.testing.assert_allclose(found.weight[1, 1], omega.sum(), rtol=1e-13)
+        np.testing.assert_allclose(found.log_weight[1, 1], np.log(omega).sum(), atol=1e-10)
+    others = np.ones((2, M), bool)
+    others[1, 1] = False
+    assert not np.isfinite(found.second[2][others]).any()
 
 
 def test_the_rounding_unit_is_that_of_the_platform():
