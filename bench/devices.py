@@ -105,11 +105,16 @@ def compile_for(chip: str, function: Any, arguments: tuple[jax.ShapeDtypeStruct,
 
 def measure(name: str, chip: str) -> Launched:
     """Compile one of the paths for a chip and count."""
-    from bench.device_paths import PATHS
+    from bench.device_paths import PATHS, M
 
     path = PATHS[name]
-    program = compile_for(chip, path.function, path.arguments)
-    data = sum(a.size * a.dtype.itemsize for a in path.arguments)
+    m = M if chip in BANDWIDTH else M // 8  # a v5e has 16 GB
+    shapes = (tuple(m if length == M else length for length in a.shape) for a in path.arguments)
+    arguments = tuple(
+        jax.ShapeDtypeStruct(shape, a.dtype) for shape, a in zip(shapes, path.arguments, strict=True)
+    )
+    program = compile_for(chip, path.function, arguments)
+    data = sum(a.size * a.dtype.itemsize for a in arguments)
     temporaries = program.memory_analysis().temp_size_in_bytes / data
     if chip not in BANDWIDTH:
         return Launched(name, chip, None, None, temporaries, None, "compiles", True)
@@ -167,10 +172,13 @@ def _bytes_moved(program: Program, op: Op, shapes: dict[str, str]) -> int:
     for parameter in ops.values():
         if parameter.code != "parameter":
             continue
-        part = 0
+        part, slices = 0, set()
         for use, operand in _uses(ops, parameter.name):
             if use.code in ("slice", "dynamic-slice", "gather") and operand == 0:
-                part += _size(use.shape)
+                place = (*use.operands[1:], re.sub(r", metadata=.*", "", use.rest.split("), ", 1)[-1]))
+                if place not in slices:  # several sums take the same slice
+                    part += _size(re.sub(r"^\w+", parameter.shape.split("[")[0], use.shape))
+                slices.add(place)
             elif use.code == "dynamic-update-slice" and operand == 0:  # in place: the update alone is written
                 written -= _size(use.shape) - _size(ops[use.operands[1]].shape)
             else:
@@ -180,13 +188,17 @@ def _bytes_moved(program: Program, op: Op, shapes: dict[str, str]) -> int:
 
 
 def _uses(ops: dict[str, Op], name: str) -> Iterator[tuple[Op, int]]:
-    """The instructions that read a value, also through bitcasts, and as which operand."""
-    for op in ops.values():
-        if name in op.operands:
-            if op.code == "bitcast":
-                yield from _uses(ops, op.name)
+    """The instructions that read parts of a value or of elementwise functions of it, and as which operand."""
+    dimensions = ops[name].shape.partition("[")[2]
+    used = {operand for op in ops.values() for operand in op.operands}
+    values = {name}
+    for op in ops.values():  # in the order in which they are computed
+        if not values.isdisjoint(op.operands):
+            is_elementwise = op.shape.partition("[")[2] == dimensions and op.code != "dynamic-update-slice"
+            if op.name in used and (op.code == "bitcast" or is_elementwise):
+                values.add(op.name)
             else:
-                yield op, op.operands.index(name)
+                yield op, next(i for i, operand in enumerate(op.operands) if operand in values)
 
 
 def _size(shape: str) -> int:
