@@ -19,10 +19,11 @@ from jaxreg._typing import Array
 
 MAX_ELEMENTS = 31  # of a reduction without shared memory
 MAX_ROWS = 10  # of an element: 10 rows of a million data sets are one kernel, 20 rows often two
-MAX_TERMS = 300  # of an element, of all sums together
+MAX_TERMS = 330  # of an element, of all sums together
 MAX_SUMS = 38  # a kernel has at most 96 arguments and results, and before its fusion a sum is two of them
 
-Rows = tuple[Any, Any, "Array | None"]  # own and shared arrays of some rows, and which of these are summed
+# Own and shared arrays of some rows, and which of these are summed, or their weights; None for all.
+Rows = tuple[Any, Any, "Array | None"]
 
 
 def reduce_rows(
@@ -38,7 +39,7 @@ def reduce_rows(
     Args:
         own: a pytree of arrays (n, …) of the data sets.
         shared: a pytree of arrays (n, …) that all data sets share, which are computed once.
-        seen: which rows are summed, (n, …); None for all.
+        seen: which rows are summed, (n, …), or their weights; None for all.
         n: number of rows.
         count: number of sums.
         element: from a list of `Rows` to their `count` sums, element by element.
@@ -54,7 +55,8 @@ def reduce_rows(
         is_new[(len(starts) - 1) * elements :][: len(is_new) - length] = False
         of_turn = jax.tree.map(partial(_slices, starts, elements), _slice(first, length, (shared, seen)))
         if seen is not None:
-            of_turn = of_turn[0], of_turn[1] & is_new.reshape(-1, *(1,) * (seen.ndim - 1))
+            is_new_row = is_new.reshape(-1, *(1,) * (seen.ndim - 1))
+            of_turn = of_turn[0], jnp.where(is_new_row, of_turn[1], jnp.zeros_like(seen, shape=()))
         of_turn = lax.optimization_barrier(of_turn)
         rows = []
         for i, start in enumerate(starts):

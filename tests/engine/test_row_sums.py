@@ -12,6 +12,7 @@ from jaxreg import Line, Linear, Polynomial
 from jaxreg.engine.reduced_sums import reduced_sums
 from jaxreg.engine.row_sums import row_sums
 from jaxreg.engine.rows import ROWS
+from jaxreg.engine.shared_sums import shared_sums
 from jaxreg.engine.sums import sum_scaling
 from jaxreg.numerics.precision import rounding_unit
 
@@ -137,3 +138,23 @@ class Arccos(Polynomial):
 
     def basis(self, t):
         return [jnp.cos(k * jnp.arccos(t[0])) for k in range(self.degree + 1)]
+
+
+@pytest.mark.parametrize("rows", [ROWS["default"], ROWS["cuda"]])
+@pytest.mark.parametrize("n", [17, 702])
+def test_sums_on_a_shared_design_are_those_of_numpy(rng, n, rows):
+    x, y, w = rng.normal(size=(n, 6, 1)), rng.normal(size=(n, M)), rng.uniform(0.5, 2, size=(n, 1))
+    y[n // 2, 1], y[-1, 2] = np.inf, np.nan
+    with jax.enable_x64(True):
+        arrays = [jnp.asarray(a) for a in (x, y, w)]
+        scaling = sum_scaling(Linear(), *arrays, centered=True)
+        found = jax.tree.map(np.asarray, jax.jit(partial(shared_sums, Linear(), scaling, rows=rows))(*arrays))
+    scaling = jax.tree.map(np.asarray, scaling)
+    t = (x[..., 0] - np.concatenate(scaling.x_center)) / np.concatenate(scaling.x_scale)
+    u = (y - scaling.y_center) / scaling.y_scale
+    np.testing.assert_allclose(found.gram[..., 0], t.T @ (w * t), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.cross[:, 3:], t.T @ (w * u[:, 3:]), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.y[3:], (w * u[:, 3:]).sum(axis=0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.square[3:], (w * u[:, 3:] ** 2).sum(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.log_weight, np.log(w).sum(), rtol=1e-12, atol=1e-12)
+    assert not np.isfinite(found.square[1:3]).any()
