@@ -71,6 +71,11 @@ class Source:
         return self.y.shape[1:]
 
     @property
+    def number(self) -> int:
+        """The number of data sets."""
+        return math.prod(self.batch)
+
+    @property
     def x_is_shared(self) -> bool:
         """Whether all data sets share x, which then has no batch axes."""
         return self.x.ndim == 1 + self.ansatz.x_is_vector
@@ -84,6 +89,14 @@ class Source:
     def is_on_host(self) -> bool:
         """Whether the CPU computes, and all JAX arrays are on its default device."""
         return _default_platform() == "cpu" and all(map(is_on_host, self._jax_arrays))
+
+    @property
+    def device(self) -> Any:
+        """The device that computes."""
+        if self._jax_arrays:
+            return next(iter(self._jax_arrays[0].devices()))
+        default = _default_device()
+        return jax.devices(default)[0] if isinstance(default, str) else default
 
     @property
     def is_distributed(self) -> bool:
@@ -110,7 +123,7 @@ class Source:
     def bytes_per_column(self) -> int:
         """Memory of a data set."""
         size = sum(math.prod(a.shape) for a in self._batched_arrays)
-        return max(1, size // math.prod(self.batch)) * self.dtype.itemsize
+        return max(1, size // self.number) * self.dtype.itemsize
 
     @property
     def _batched_arrays(self) -> list[Any]:
@@ -271,5 +284,5 @@ def _raise_on_nan(*arrays: Any) -> None:
     for name, a in zip(("x", "y", "weights"), arrays, strict=True):
         if isinstance(a, Tracer):
             raise ValueError('nan_policy="raise" needs concrete values; there are none under jit or vmap')
-        if a is not None and bool(np.isnan(np.asarray(a)).any()):
+        if a is not None and bool((np if isinstance(a, np.ndarray) else jnp).isnan(a).any()):
             raise ValueError(f'{name} has NaN and nan_policy is "raise"; "omit" treats NaN as gaps')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.data.source import Columns, Source
+from jaxreg.engine.memory import data_sets_at_once, out_of_memory
 from jaxreg.engine.tiles import aligned_empty, thread_context, unbroadcast_columns
 from jaxreg.numerics.precision import float64
 
 BLOCK_BYTES = 2**26  # of a block that is read: large enough to hide its overhead, small beside the memory
-DEVICE_BYTES = 2**30  # the same on an accelerator, where each block size compiles a program
 BLOCK_COLUMNS = 2**20  # of a block of data that are used in place
 
 ComputeBlock = Callable[[Columns, int, int], Any]
@@ -34,8 +33,14 @@ def in_blocks(
         block_size: columns of a block, or "auto".
         progress: whether to show a progress bar.
     """
-    with float64():  # float64 sums are passed from one program to the next
-        results = _concatenate_blocks(compute_block, source, block_size, progress)
+    count = min(source.number, _block_columns(source, block_size))
+    try:
+        with float64():  # float64 sums are passed from one program to the next
+            results = _concatenate_blocks(compute_block, source, count, progress)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(out_of_memory(source, count)) from None
 
     def to_output(a: Any) -> Any:
         output = a.reshape((*a.shape[:-1], *source.batch)) if len(source.batch) != 1 else a
@@ -47,18 +52,21 @@ def in_blocks(
     return jax.tree.map(to_output, results)
 
 
-def _concatenate_blocks(compute_block: ComputeBlock, source: Source, block_size: Any, progress: bool) -> Any:
+def _concatenate_blocks(compute_block: ComputeBlock, source: Source, count: int, progress: bool) -> Any:
     """The results of all blocks, with the data sets on the last axis."""
-    m = math.prod(source.batch)
-    count = min(m, _block_columns(source, block_size))
-    starts = range(0, m, count)
-    results = _with_progress_bar(
-        _block_results(compute_block, source, starts, count, m), len(starts), progress
-    )
+    m = source.number
+    starts = list(range(0, m, count))
+    if not source.is_on_host:  # each size compiles a program; the last block may overlap the one before
+        count = -(-m // len(starts))
+        starts = [min(i * count, m - count) for i in range(len(starts))]
+    results = _with_progress_bar(_block_results(compute_block, source, starts, count), len(starts), progress)
     if len(starts) == 1:
         return next(results)
     if not source.is_on_host:
-        return jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1), *results)
+        *blocks, last = results
+        new = len(blocks) * count - starts[-1]
+        blocks.append(jax.tree.map(lambda a: a[..., new:], last))
+        return jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1), *blocks)
     output: Any = None
     for start, result in zip(starts, results, strict=True):
         if output is None:
@@ -72,9 +80,10 @@ def _copy_columns(start: int, output: np.ndarray, result: np.ndarray) -> None:
 
 
 def _block_results(
-    compute_block: ComputeBlock, source: Source, starts: range, count: int, m: int
+    compute_block: ComputeBlock, source: Source, starts: list[int], count: int
 ) -> Iterator[Any]:
-    """The result of each block; the next block is read while one is computed."""
+    """The result of each block; the next block is read, and copied to the device, while one is computed."""
+    m = source.number
     if source.is_in_place:
         columns = source.columns(0, m)
         for start in starts:
@@ -84,23 +93,27 @@ def _block_results(
 
     def read(start: int) -> Columns:
         with context():
-            return source.columns(start, min(start + count, m))
+            columns = source.columns(start, min(start + count, m))
+            return columns if source.is_on_host else jax.device_put(columns, source.device)
 
     with ThreadPoolExecutor(1, thread_name_prefix="jaxreg") as reader:
-        next_block = reader.submit(read, 0)
-        for start in starts:
+        following = iter([*starts[1:], None])
+        next_block = reader.submit(read, starts[0])
+        for start in following:
             columns = next_block.result()
-            if start + count < m:
-                next_block = reader.submit(read, start + count)
+            if start is not None:
+                next_block = reader.submit(read, start)
             yield compute_block(columns, 0, columns.y.shape[-1])
 
 
 def _block_columns(source: Source, block_size: int | np.integer | str) -> int:
     if not isinstance(block_size, str):
         return int(block_size)
+    if not source.is_on_host:
+        return data_sets_at_once(source)
     if source.is_in_place:
         return BLOCK_COLUMNS
-    return max(1, (BLOCK_BYTES if source.is_on_host else DEVICE_BYTES) // source.bytes_per_column)
+    return max(1, BLOCK_BYTES // source.bytes_per_column)
 
 
 def _with_progress_bar(results: Iterator[Any], count: int, progress: bool) -> Iterator[Any]:

@@ -68,14 +68,15 @@ Method = Callable[[Task, Columns, int, int], BlockResult]
 def cascade(methods: list[Method], task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     """The result of the first method; data sets for which it is not accurate are recomputed by the others."""
     result = methods[0](task, columns, first, last)
-    ids = np.flatnonzero(~np.asarray(result.accurate)) if methods[1:] else np.array([], int)
-    if len(ids) == 0:
+    if not methods[1:]:
         return result
-    if len(ids) == last - first:
-        return cascade(methods[1:], task, columns, first, last)
     on_device = isinstance(result.accurate, jax.Array)
-    if on_device:
-        ids = pad_ids(ids)
+    count = int((~result.accurate).sum())
+    if count == 0:
+        return result
+    if count == last - first:
+        return cascade(methods[1:], task, columns, first, last)
+    ids = indices_of_true(~result.accurate, count) if on_device else np.flatnonzero(~result.accurate)
     recomputed = cascade(methods[1:], task, select_columns(columns, first + ids), 0, max(len(ids), 2))
     if on_device:
         return jax.tree.map(partial(set_columns, ids, last - first), result, recomputed)
@@ -88,9 +89,18 @@ def cascade(methods: list[Method], task: Task, columns: Columns, first: int, las
     return jax.tree.map(set_on_host, result, recomputed)
 
 
-def pad_ids(ids: np.ndarray) -> np.ndarray:
-    """Repeat the last id up to a power of two: few lengths compile few programs on a device."""
-    return ids[np.minimum(np.arange(next_power_of_two(len(ids))), len(ids) - 1)]
+def indices_of_true(flags: Array, count: int) -> Array:
+    """The indices of the flags, (m,), that are true, `count` of them, which stay on their device.
+
+    The last is repeated up to a power of two: few lengths compile few programs.
+    """
+    return _indices_of_true(flags, next_power_of_two(count))
+
+
+@partial(jax.jit, static_argnums=1)
+def _indices_of_true(flags: Array, length: int) -> Array:
+    (ids,) = jnp.nonzero(flags, size=length)
+    return ids[jnp.minimum(jnp.arange(length), flags.sum() - 1)]
 
 
 @partial(jax.jit, static_argnums=1)

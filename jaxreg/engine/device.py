@@ -16,11 +16,11 @@ from jaxreg.data.source import Columns
 from jaxreg.engine import operation
 from jaxreg.engine.cascade import BlockResult, Task, cascade, methods_for, shares_design, solve_columns
 from jaxreg.engine.estimate import Estimate, Exact
+from jaxreg.engine.memory import double_double_at_once
 from jaxreg.engine.sandwich import Covariance
+from jaxreg.engine.sums import augmented_size
 from jaxreg.engine.tiles import next_power_of_two, select_columns, slice_columns
 from jaxreg.numerics.precision import float64
-
-CERTIFIED_ELEMENTS = 2**22  # of y that are in double-double at once, at some hundred numbers each
 
 
 def compute(task: Task, columns: Columns, first: int, last: int) -> Any:
@@ -58,7 +58,9 @@ def _any_complete(y: Array) -> Array:
 def certified(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     """All data sets in double-double, as many at once as memory allows."""
     m = last - first
-    count = min(next_power_of_two(m), 1 << max(2, CERTIFIED_ELEMENTS // len(columns.y)).bit_length() - 1)
+    (device,) = columns.y.devices()
+    q = augmented_size(task.ansatz, columns.x)
+    count = min(next_power_of_two(m), double_double_at_once(len(columns.y), q, device))
     ids = first + np.minimum(np.arange(-(-m // count) * count), m - 1).reshape(-1, count)
     results = [
         _solve(operation.in_double_double, task, select_columns(columns, block_ids)) for block_ids in ids

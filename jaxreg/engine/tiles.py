@@ -134,9 +134,9 @@ def views(tile: Tile) -> Any:
     return slice_columns(tile.data, start, start + tile.width)
 
 
-def select_columns(data: Any, ids: np.ndarray) -> Any:
+def select_columns(data: Any, ids: Any) -> Any:
     """Columns of a tree of arrays; a single one twice, since an array of one column would be a shared one."""
-    ids = np.repeat(ids, 2) if len(ids) == 1 else ids
+    ids = ids.repeat(2) if len(ids) == 1 else ids
     return jax.tree.map(lambda a: a if a.shape[-1] == 1 else a[..., ids], data)
 
 

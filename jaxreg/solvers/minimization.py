@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.data.source import Columns
-from jaxreg.engine.cascade import BlockResult, Task, pad_ids, set_columns
+from jaxreg.engine.cascade import BlockResult, Task, indices_of_true, set_columns
 from jaxreg.engine.derivative import Observations, finite_or_1
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.features import feature_rows
@@ -319,8 +319,9 @@ class AtOnce:
         dtype, m = columns.y.dtype, last - first
         operands = (*columns[:3], standardization)
         minima = self._descend(task, operands, dtype)
-        if dtype == np.float32 and len(ids := np.flatnonzero(~_is_float32_enough(standardization))):
-            ids = pad_ids(ids)
+        is_inaccurate = ~_is_float32_enough(standardization)
+        if dtype == np.float32 and (count := int(is_inaccurate.sum())):
+            ids = indices_of_true(is_inaccurate, count)
             recomputed = self._descend(task, select_columns(operands, ids), np.dtype(np.float64))
             minima = jax.tree.map(lambda a, b: set_columns(ids, m, a.astype(b.dtype), b), minima, recomputed)
         return without_errors(_estimate_at(dtype, least_squares, standardization, *minima), np)
@@ -417,7 +418,7 @@ def _estimate_at(
     return estimate_at(least_squares, standardization, a, value, descent_status, dtype)
 
 
-def _is_float32_enough(standardization: Standardization) -> np.ndarray:
+def _is_float32_enough(standardization: Standardization) -> Any:
     """Whether offsets of x and y are so small that a cost in float32 is accurate."""
-    offsets = np.abs(standardization.theta0[0]) + np.abs(standardization.B[0, 1:]).sum(axis=0)
-    return offsets < MAX_OFFSET * np.abs(standardization.y_deviation)
+    offsets = abs(standardization.theta0[0]) + abs(standardization.B[0, 1:]).sum(axis=0)
+    return offsets < MAX_OFFSET * abs(standardization.y_deviation)

@@ -10,7 +10,7 @@ from scipy import optimize
 
 from jaxreg import ClosedForm, GradientDescent, Linear, Status, closed_form, fit, moments
 from jaxreg.data import source
-from jaxreg.engine import device
+from jaxreg.engine import device, memory
 
 pytestmark = pytest.mark.either_mode
 SLOW = pytest.mark.slow
@@ -61,9 +61,9 @@ def test_what_plain_sums_lose_is_redone_and_nothing_else_changes(rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("most", [1, *(pytest.param(n, marks=SLOW) for n in (40, 200))])
-def test_double_double_of_some_at_a_time(rng, monkeypatch, most):
-    monkeypatch.setattr(device, "CERTIFIED_ELEMENTS", most)
+@pytest.mark.parametrize("free", [1, *(pytest.param(n, marks=SLOW) for n in (50_000, 10**6))])
+def test_double_double_of_some_at_a_time(rng, monkeypatch, free):
+    monkeypatch.setattr(memory, "UNKNOWN_BYTES", free)
     x, y = rng.normal(size=(2, 20, 11))
     found = fit(x + 1e9, y, solver=ClosedForm(precision="certified"))
     slopes = [np.polyfit(x[:, i] + 1e9 - 1e9, y[:, i], 1)[0] for i in range(11)]
@@ -155,3 +155,62 @@ def test_debug_nans_is_silent_on_healthy_data(rng):
 def test_integers_that_float32_rounds_are_an_error(a):
     with pytest.raises(ValueError, match="which would round x by up to"):
         fit(a[:, None], np.arange(20, dtype="f4"), ansatz=Linear(intercept=False))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sigma": np.full((40, 60), 2, "f4")},
+        {"nan_policy": "raise"},
+        {"nan_policy": "propagate", "weights": jnp.ones((40, 60))},
+        {"cov_type": "HC1", "block_size": 17},
+    ],
+)
+def test_data_on_the_device_stay_there(rng, monkeypatch, options):
+    x, y = rng.normal(size=(2, 40, 60)).astype("f4")
+    x[:, 7] += 1e5  # is recomputed
+    slopes = [np.polyfit(*a.astype(float), 1)[0] for a in np.moveaxis(np.stack([x, y]), 2, 0)]
+    x, y, to_numpy = jnp.asarray(x), jnp.asarray(y), np.asarray
+
+    def of_few(a, *args, **kwargs):
+        assert not isinstance(a, jax.Array) or a.size < 40
+        return to_numpy(a, *args, **kwargs)
+
+    monkeypatch.setattr(np, "asarray", of_few)
+    found = fit(x, y, **options)
+    monkeypatch.undo()
+    np.testing.assert_allclose(found.params[1], slopes, rtol=1e-3, atol=1e-6)
+    assert found.digits.min() >= 6
+
+
+class Device:
+    """A device with so many bytes of memory."""
+
+    def __init__(self, stats):
+        self.memory_stats = lambda: stats
+
+
+def test_a_block_is_as_large_as_the_free_memory_allows(rng, monkeypatch):
+    assert memory.free_bytes(Device({"bytes_limit": 10**6, "bytes_in_use": 400_000})) == 600_000
+    assert memory.free_bytes(Device(None)) == memory.UNKNOWN_BYTES  # a CPU does not tell it
+    x, y = np.arange(20, dtype="f4"), rng.normal(size=(20, 1000)).astype("f4")
+    read = Columns(y)
+    monkeypatch.setattr(memory, "UNKNOWN_BYTES", 10**6)
+    found = fit(x, read)
+    assert len(read.read) > 2
+    assert len(set(read.read)) == 1  # each length would compile a program
+    assert 0.1 < 3 * read.read[0] * 20 * 4 / 10**6 < 0.5
+    np.testing.assert_allclose(found.params[1], np.polyfit(x.astype(float), y.astype(float), 1)[0], atol=1e-6)
+    read = Columns(y)
+    monkeypatch.setattr(memory, "UNKNOWN_BYTES", 10**9)
+    fit(x, read)
+    assert read.read == [1000]
+
+
+def test_a_device_without_memory_for_a_block_names_block_size(monkeypatch):
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes.")
+
+    monkeypatch.setattr(device, "_solve", exhausted)
+    with pytest.raises(MemoryError, match=r"with 40 data sets of 1.6e-06 GB .*block_size=10"):
+        fit(np.arange(10.0), np.ones((10, 40), "f4"))
