@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+
+from jaxreg.numerics.precision import float64
 
 MAX_ROUNDING = 1e-5  # of the range of the values
 
@@ -36,10 +42,21 @@ def check_spacing(x: np.ndarray, floats: np.ndarray) -> None:
 
 
 def noticeable_rounding(x: Any, dtype: np.dtype) -> float | None:
-    """The largest rounding error of x in this dtype if it is noticeable within the range of x, else None."""
-    if not isinstance(x, np.ndarray) or x.dtype == dtype or x.dtype.itemsize < np.dtype(dtype).itemsize:
+    """The largest rounding error of x in this dtype if it is noticeable within the range of x, else None.
+
+    It is unknown, None, for traced arrays and for those on several devices.
+    """
+    is_on_device = isinstance(x, jax.Array) and not isinstance(x, Tracer) and len(x.devices()) == 1
+    has_values = is_on_device or isinstance(x, np.ndarray)
+    if not has_values or x.dtype == dtype or x.dtype.itemsize < np.dtype(dtype).itemsize:
         return None
-    cast, wide = x.astype(dtype).astype(np.float64), x.astype(np.float64)
-    finite = np.isfinite(wide)
-    error = np.abs(cast - wide)[finite].max(initial=0)
-    return float(error) if finite.any() and error > MAX_ROUNDING * np.ptp(wide[finite]) else None
+    xp: Any = jnp if is_on_device else np
+    with float64() if is_on_device else nullcontext():
+        rounded, wide = x.astype(dtype).astype(np.float64), x.astype(np.float64)
+        finite = xp.isfinite(wide)
+        error = float(xp.where(finite, abs(rounded - wide), 0).max(initial=0))
+        low, high = (
+            xp.where(finite, wide, np.inf).min(initial=np.inf),
+            xp.where(finite, wide, -np.inf).max(initial=-np.inf),
+        )
+        return error if error > MAX_ROUNDING * float(high - low) >= 0 else None

@@ -193,18 +193,12 @@ class Source:
         is_integer = jnp.issubdtype(a.dtype, jnp.integer)
         if not (is_integer and self.integers_keep_origin and self.ansatz.has_intercept):
             if name == "x" or is_integer:
-                check_rounding(_as_numpy(a) if a.dtype != self.dtype else a, self.dtype, name)
+                check_rounding(a, self.dtype, name)
             return cast(a, self.dtype), None
         floats, origin = floats_and_origin(a, self.dtype)
         if name == "x" and isinstance(a, np.ndarray) and origin is not None:
             check_spacing(a, floats)
         return floats, origin
-
-
-def _as_numpy(a: Any) -> Any:
-    """A concrete JAX array on one device as a NumPy array; others as they are."""
-    has_values = isinstance(a, jax.Array) and not isinstance(a, Tracer) and len(a.devices()) == 1
-    return np.asarray(a) if has_values else a
 
 
 def is_on_host(a: jax.Array) -> bool:
