@@ -35,8 +35,9 @@ from jaxreg.engine.moments import (
     moments_of_double_double,
     moments_of_point,
 )
+from jaxreg.engine.platforms import by_platform
 from jaxreg.engine.row_sums import row_sums
-from jaxreg.engine.rows import ROWS, Rows, by_platform
+from jaxreg.engine.rows import ROWS, Rows
 from jaxreg.engine.sandwich import Covariance, with_robust_errors
 from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.shared_sums import SharedSums, shared_sums
@@ -239,11 +240,16 @@ def _sums(ansatz: Ansatz, uses_products: bool, *arguments: Any, rows: Rows) -> S
     return function(ansatz, *arguments, rows=rows)
 
 
+def _shared_sums(ansatz: Ansatz, padded: bool, *arguments: Any, rows: Rows) -> SharedSums:
+    return shared_sums(ansatz, *arguments, rows=rows._replace(padded=padded))
+
+
 def on_shared_design(ansatz: Ansatz, operands: Operands, *, padded: bool = False) -> SumsAndPoint:
     """From one product for all of y (n, m), on a shared design; data sets with gaps are not accurate."""
     x, y, weights = operands[:3]
     scaling = sum_scaling(ansatz, x, y, weights, centered=True)
-    sums = by_platform(partial(shared_sums, ansatz), scaling, x, y, weights, padded=padded)
+    function = partial(_shared_sums, ansatz, padded)
+    sums = by_platform(function, scaling, x, y, weights)
     point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), max_roundings(len(y)), y.dtype)
     return SumsAndPoint(sums, point._replace(accurate=point.accurate & point.finite), None)
 

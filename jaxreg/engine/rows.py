@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
-
-from jax import lax
+from typing import NamedTuple
 
 from jaxreg._typing import Array
 
@@ -75,9 +71,3 @@ def padded_length(n: int) -> int:
     """n rounded up to a power of two or three quarters of one: few lengths compile few programs."""
     length = max(8, 1 << (n - 1).bit_length())
     return length * 3 // 4 if n <= length * 3 // 4 and length > 8 else length
-
-
-def by_platform(function: Callable, *args: Any, padded: bool = False) -> Any:
-    """`function(*args, rows=...)` with the `Rows` of the platform that it is compiled for."""
-    branches = {name: partial(function, rows=rows._replace(padded=padded)) for name, rows in ROWS.items()}
-    return lax.platform_dependent(*args, **branches)
