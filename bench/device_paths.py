@@ -73,7 +73,7 @@ def _fit(x: Any, y: Any, weights: Any = None, **options: Any) -> Fit:
 def _without_gaps(x: Any, y: Any) -> Any:
     """What an eager call runs for data sets on a shared design, after a look that finds one without gaps."""
     columns = Columns(x[..., None], y, None, None, None, None)
-    return solve_columns(operation.on_shared_design, Linear(), estimate_only, ClosedForm(), columns)
+    return solve_columns(operation.on_shared_design, Linear(), estimate_only, None, ClosedForm(), columns)
 
 
 def _slope(x: Any, y: Any) -> Any:

@@ -20,7 +20,7 @@ from jaxreg._typing import Array, Float
 from jaxreg.numerics import double_double
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import in_own_precision
-from jaxreg.numerics.vectors import MAX_LISTED
+from jaxreg.numerics.vectors import max_listed
 
 Number = TypeVar("Number", Array, DoubleDouble)
 
@@ -177,7 +177,7 @@ class Polynomial:
     def in_features(self, center: list[Array], scale: list[Array]) -> list[dict[int, Array]]:
         """T_k(a + b·x) in powers of x, by the three-term recurrence on their coefficients."""
         a, b = -center[0] / scale[0], 1 / scale[0]
-        if self.degree > MAX_LISTED:
+        if self.degree > max_listed():
             return _chebyshev_in_powers(a, b, self.degree)
         T: list[dict[int, Array]] = [{0: jnp.ones_like(a)}, {0: a, 1: b}]
         while len(T) <= self.degree:

@@ -21,6 +21,8 @@ from jaxreg.data.source import Columns
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.operation import Operands, SumsAndPoint, moments_of, result_of
+from jaxreg.engine.platforms import by_platform
+from jaxreg.engine.rows import Rows
 from jaxreg.engine.sandwich import Covariance
 from jaxreg.engine.sums import augmented_size
 from jaxreg.engine.tiles import next_power_of_two, select_columns
@@ -109,19 +111,33 @@ def set_columns(ids: Array, m: int, a: Array, b: Array) -> Array:
     return jnp.broadcast_to(a, (*a.shape[:-1], m)).at[..., ids].set(b)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def solve_columns(
-    solve: Callable[[Ansatz, Operands], SumsAndPoint],
+    solve: Callable[..., SumsAndPoint],
     ansatz: Ansatz,
     finish: Callable,
+    rows: Rows | None,
     solver: Any,
     columns: Columns,
 ) -> tuple[Any, Exact | None, Array]:
-    """The fields of a `BlockResult`, by one of the functions that solve for turning points."""
+    """The fields of a `BlockResult`, by one of the functions that solve for turning points.
+
+    Args:
+        solve: a function (ansatz, operands, rows=…).
+        ansatz: what is fitted.
+        finish: of the task.
+        rows: of the platform if omitted.
+        solver: of the task.
+        columns: the data.
+    """
+
+    def solve_and_finish(operands: Operands, rows: Rows) -> tuple[Any, Exact | None, Array]:
+        solution = solve(ansatz, operands, rows=rows)
+        return (*finish(ansatz, operands, solution, columns.y.dtype), solution.point.accurate)
+
     operands = Operands(*columns, solver)
     with float64():
-        solution = solve(ansatz, operands)
-        return (*finish(ansatz, operands, solution, columns.y.dtype), solution.point.accurate)
+        return by_platform(solve_and_finish, operands) if rows is None else solve_and_finish(operands, rows)
 
 
 def shares_design(task: Task, columns: Columns) -> bool:

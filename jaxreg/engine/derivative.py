@@ -23,7 +23,7 @@ from jaxreg.engine.sums import columns_of
 from jaxreg.gaps import is_valid
 from jaxreg.numerics.precision import float64, power_of_two, promoting
 from jaxreg.numerics.small import broadcast_arrays
-from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, elementwise, triangle, vector
+from jaxreg.numerics.vectors import Symmetric, elementwise, max_listed, triangle, vector
 
 
 class Observations(NamedTuple):
@@ -134,7 +134,7 @@ def first_order(
         """V⟨ψ e⟩."""
         return list(V.times(vector([observations.mean(a * e) for a in observations.psi])))
 
-    V = Symmetric(list(bread) if p <= MAX_LISTED else bread[triangle(p)], p)
+    V = Symmetric(list(bread) if p <= max_listed() else bread[triangle(p)], p)
     coefs, e = list(estimate.coefs), observations.residual
     if not at_minimum:
         step = newton_step(e)
@@ -230,7 +230,7 @@ def _residuals(
 def _gram(psi: list[Array], normalized: Array) -> Symmetric:
     """⟨ψ ψᵀ⟩."""
     p = len(psi)
-    if p <= MAX_LISTED:
+    if p <= max_listed():
         return Symmetric(
             [jnp.sum(normalized * (psi[i] * psi[j]), axis=0) for i in range(p) for j in range(i + 1)], p
         )

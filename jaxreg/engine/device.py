@@ -17,6 +17,7 @@ from jaxreg.engine import operation
 from jaxreg.engine.cascade import BlockResult, Task, cascade, methods_for, shares_design, solve_columns
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.memory import double_double_at_once
+from jaxreg.engine.rows import ROWS, Rows
 from jaxreg.engine.sandwich import Covariance
 from jaxreg.engine.sums import augmented_size
 from jaxreg.engine.tiles import next_power_of_two, select_columns, slice_columns
@@ -38,7 +39,7 @@ def compute(task: Task, columns: Columns, first: int, last: int) -> Any:
 
 def by_sums(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     """All data sets, from plain sums in float64."""
-    return _solve(operation.by_sums, task, _slice(columns, first, last))
+    return _solve(operation.by_sums, task, None, _slice(columns, first, last))
 
 
 def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
@@ -46,7 +47,7 @@ def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Blo
     block = _slice(columns, first, last)
     if not _any_complete(block.y):
         return BlockResult(None, None, np.zeros(last - first, bool))
-    return _solve(operation.on_shared_design, task, block)
+    return _solve(operation.on_shared_design, task, None, block)
 
 
 @jax.jit
@@ -63,13 +64,14 @@ def certified(task: Task, columns: Columns, first: int, last: int) -> BlockResul
     count = min(next_power_of_two(m), double_double_at_once(len(columns.y), q, device))
     ids = first + np.minimum(np.arange(-(-m // count) * count), m - 1).reshape(-1, count)
     results = [
-        _solve(operation.in_double_double, task, select_columns(columns, block_ids)) for block_ids in ids
+        _solve(operation.in_double_double, task, ROWS["default"], select_columns(columns, block_ids))
+        for block_ids in ids
     ]
     return jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1)[..., :m], *results)
 
 
-def _solve(solve: Callable, task: Task, columns: Columns) -> BlockResult:
-    return BlockResult(*solve_columns(solve, task.ansatz, task.finish, task.solver, columns))
+def _solve(solve: Callable, task: Task, rows: Rows | None, columns: Columns) -> BlockResult:
+    return BlockResult(*solve_columns(solve, task.ansatz, task.finish, rows, task.solver, columns))
 
 
 def _slice(columns: Columns, first: int, last: int) -> Columns:

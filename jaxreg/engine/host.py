@@ -33,10 +33,9 @@ from jaxreg.engine.tiles import (
 )
 from jaxreg.engine.turning_point import PADDED_ROWS, max_roundings, turning_point
 from jaxreg.numerics.precision import float64
-from jaxreg.numerics.vectors import MAX_LISTED
+from jaxreg.numerics.vectors import max_listed
 
 HOST_ROWS = ROWS["cpu"]._replace(padded=True)
-SOLVE_SHARED = partial(operation.on_shared_design, padded=True)  # one object, so that it compiles once
 SUMS_IN_CACHE = 2**17  # numbers in all running sums of a tile
 SOLVED_COLUMNS = 2**18  # data sets whose normal equations are solved at once, by XLA on all cores
 MIN_TILE_COLUMNS = 256
@@ -62,7 +61,7 @@ def on_shared_design(task: Task, columns: Columns, first: int, last: int) -> Blo
     ansatz, m = task.ansatz, last - first
     if not _any_complete(columns.y, first, last):
         return BlockResult(None, None, np.zeros(m, bool))
-    solve = partial(solve_columns, SOLVE_SHARED, ansatz, task.finish, task.solver)
+    solve = partial(solve_columns, operation.on_shared_design, ansatz, task.finish, HOST_ROWS, task.solver)
 
     def solve_tile(tile: Tile) -> BlockResult:
         return BlockResult(*solve(views(tile)))
@@ -94,7 +93,7 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
         tile_data, tile_units = (tile._replace(data=part) for part in tile.data)
         return BlockResult(*solve(*sum_tile(tile_data), views(tile_units)))
 
-    if q > MAX_LISTED + 1 or not task.solver.ends_at_turning_point:  # sums and solution share the cache
+    if q > max_listed() + 1 or not task.solver.ends_at_turning_point:  # sums and solution share the cache
         program = ("estimate", ansatz, task.finish, sum_tile.masked)
         return map_tiles(
             solve_tile, (data, units), first, last, width, program=program, fixed_width=uses_products
@@ -132,7 +131,9 @@ def certified(task: Task, columns: Columns, first: int, last: int) -> BlockResul
         x, y, weights = _pad_rows(tile_columns[:3])
         padded = tile_columns._replace(x=x, y=y, weights=weights)
         return BlockResult(
-            *solve_columns(operation.in_double_double, task.ansatz, task.finish, task.solver, padded)
+            *solve_columns(
+                operation.in_double_double, task.ansatz, task.finish, HOST_ROWS, task.solver, padded
+            )
         )
 
     program = ("certified", task.ansatz, task.finish)

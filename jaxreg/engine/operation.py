@@ -158,8 +158,7 @@ def operation(kernel: Callable, near_data: Callable) -> Callable:
 def _estimate(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
     """The kernel of `estimate`: computed in float64, returned in the dtype of the data."""
     with float64():
-        solution = (in_double_double if certified else by_sums)(ansatz, operands)
-        result, exact = result_of(ansatz, operands, solution, operands.y.dtype)
+        result, exact = solved(ansatz, certified, operands, result_of)
         if operands.covariance is None:
             return result
         estimate = robust_estimate(ansatz, operands.covariance, result.estimate, exact, operands[:3])
@@ -189,8 +188,7 @@ def _estimate_near_data(
 @partial(jax.jit, static_argnums=(0, 1))
 def _moments(ansatz: Ansatz, certified: bool, operands: Operands) -> Moments:
     with float64():
-        solution = (in_double_double if certified else by_sums)(ansatz, operands)
-        return moments_of(ansatz, operands, solution, operands.y.dtype)[0]
+        return solved(ansatz, certified, operands, moments_of)[0]
 
 
 def _moments_near_data(
@@ -217,13 +215,24 @@ class SumsAndPoint(NamedTuple):
     G: tuple[DoubleDouble, Scaling] | None
 
 
-def by_sums(ansatz: Ansatz, operands: Operands) -> SumsAndPoint:
+def solved(ansatz: Ansatz, certified: bool, operands: Operands, finish: Callable[..., Any]) -> Any:
+    """`finish(ansatz, operands, solution, dtype)` of the turning points."""
+    if certified:
+        return finish(ansatz, operands, in_double_double(ansatz, operands), operands.y.dtype)
+    return by_platform(partial(_finished, ansatz, finish), operands)
+
+
+def _finished(ansatz: Ansatz, finish: Callable[..., Any], operands: Operands, *, rows: Rows) -> Any:
+    return finish(ansatz, operands, by_sums(ansatz, operands, rows=rows), operands.y.dtype)
+
+
+def by_sums(ansatz: Ansatz, operands: Operands, *, rows: Rows) -> SumsAndPoint:
     """Turning points from plain sums in float64."""
     x, y, weights = operands[:3]
     x_is_shared = all(length == 1 for length in x.shape[1 + ansatz.x_is_vector :])
     uses_products = matrix_sums.applies(ansatz, x, x_is_shared)
     scaling = sum_scaling(ansatz, x, y, weights, centered=uses_products)
-    sums = by_platform(partial(_sums, ansatz, uses_products), scaling, x, y, weights)
+    sums = _sums(ansatz, uses_products, scaling, x, y, weights, rows=rows)
     roundings = max_roundings(y.shape[0])
     point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), roundings, y.dtype)
     return SumsAndPoint(sums, point, None)
@@ -240,22 +249,17 @@ def _sums(ansatz: Ansatz, uses_products: bool, *arguments: Any, rows: Rows) -> S
     return function(ansatz, *arguments, rows=rows)
 
 
-def _shared_sums(ansatz: Ansatz, padded: bool, *arguments: Any, rows: Rows) -> SharedSums:
-    return shared_sums(ansatz, *arguments, rows=rows._replace(padded=padded))
-
-
-def on_shared_design(ansatz: Ansatz, operands: Operands, *, padded: bool = False) -> SumsAndPoint:
+def on_shared_design(ansatz: Ansatz, operands: Operands, *, rows: Rows) -> SumsAndPoint:
     """From one product for all of y (n, m), on a shared design; data sets with gaps are not accurate."""
     x, y, weights = operands[:3]
     scaling = sum_scaling(ansatz, x, y, weights, centered=True)
-    function = partial(_shared_sums, ansatz, padded)
-    sums = by_platform(function, scaling, x, y, weights)
+    sums = shared_sums(ansatz, scaling, x, y, weights, rows=rows)
     point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), max_roundings(len(y)), y.dtype)
     return SumsAndPoint(sums, point._replace(accurate=point.accurate & point.finite), None)
 
 
-def in_double_double(ansatz: Ansatz, operands: Operands) -> SumsAndPoint:
-    """Turning points to full precision, whatever the conditioning."""
+def in_double_double(ansatz: Ansatz, operands: Operands, *, rows: Rows | None = None) -> SumsAndPoint:
+    """Turning points to full precision, whatever the conditioning, by one program for all platforms."""
     data = (operands.x, operands.y, operands.weights, operands.x_origin, operands.y_origin)
     solution = over_batch(partial(compensated, ansatz), data, operands.y.ndim - 1)
     return SumsAndPoint(solution.sums, with_lists(solution.point), (solution.G, solution.scaling))

@@ -17,6 +17,7 @@ from jax.interpreters import mlir
 from jaxreg._typing import Array
 from jaxreg.engine.rows import ROWS, Rows
 from jaxreg.numerics.precision import float64, promoting
+from jaxreg.numerics.vectors import lists_up_to
 
 _by_platform = Primitive("by_platform")
 _by_platform.multiple_results = True
@@ -39,7 +40,7 @@ def _with_rows(
 ) -> list[Array]:
     if rows.on_cpu:
         return jaxpr_as_fun(on_cpu)(*leaves)
-    with float64():
+    with float64(), lists_up_to(rows.listed):
         return jax.tree.leaves(function(*jax.tree.unflatten(tree, leaves), rows=rows))
 
 

@@ -41,6 +41,7 @@ class Rows(NamedTuple):
             cache. Elsewhere it makes one of all sums if the data are masked before their conversion to
             float64; and floats are not split into bits, which is impossible on a TPU and no faster than
             logarithms on a GPU.
+        listed: the largest number of entries of a vector that is a list.
         reduced: whether sums are reductions, see `reduction`.
         padded: whether rows of 0 pad the last product, which gives it the same last bits in any tile.
     """
@@ -48,6 +49,7 @@ class Rows(NamedTuple):
     unrolled: Unrolled
     multiplied: int
     on_cpu: bool
+    listed: int = 3
     reduced: bool = False
     padded: bool = False
 
@@ -62,7 +64,7 @@ _UNROLLED = Unrolled(
 )
 ROWS = {
     "cpu": Rows(Unrolled((4,), (4,), (4,)), multiplied=128, on_cpu=True),
-    "cuda": Rows(_UNROLLED, multiplied=256, on_cpu=False, reduced=True),
+    "cuda": Rows(_UNROLLED, multiplied=256, on_cpu=False, listed=5, reduced=True),
     "default": Rows(_UNROLLED, multiplied=256, on_cpu=False),
 }
 

@@ -20,7 +20,7 @@ from jaxreg.engine.row_sums import Window
 from jaxreg.engine.rows import Rows
 from jaxreg.engine.scores import Model, Scores
 from jaxreg.engine.sums import columns_of
-from jaxreg.numerics.vectors import MAX_LISTED, Symmetric, triangle, vector
+from jaxreg.numerics.vectors import Symmetric, max_listed, triangle, vector
 
 
 class Meat(NamedTuple):
@@ -97,7 +97,7 @@ def with_robust_errors(
     solved = jnp.isfinite(estimate.bse).all(axis=0)
     center, scale = (columns_of(ansatz, a.astype(dtype), 0) for a in (estimate.x_center, estimate.x_scale))
     coefs, lower = (jnp.where(solved, a, 0) for a in exact)
-    V = Symmetric(list(lower) if p <= MAX_LISTED else lower[triangle(p)], p)
+    V = Symmetric(list(lower) if p <= max_listed() else lower[triangle(p)], p)
     residual = estimate.residual.astype(dtype)
     unit = jnp.where(solved & (residual > 0), residual, 1)
     nobs = estimate.nobs.astype(dtype)

@@ -20,7 +20,6 @@ from jaxreg.engine.shared_sums import SharedSums
 from jaxreg.engine.sums import Origin, Sums, SumScaling
 from jaxreg.numerics.precision import MIN_NORMAL, at_least_normal, power_of_two, rounding_unit
 from jaxreg.numerics.vectors import (
-    MAX_LISTED,
     Symmetric,
     Vector,
     all_true,
@@ -28,6 +27,7 @@ from jaxreg.numerics.vectors import (
     as_list,
     dot,
     elementwise,
+    max_listed,
     prepend,
     vector,
 )
@@ -213,8 +213,8 @@ class TurningPoint(NamedTuple):
 
 
 def with_lists(point: TurningPoint) -> TurningPoint:
-    """The same point, with lists for arrays if there are at most MAX_LISTED basis functions."""
-    if point.gram.k > MAX_LISTED:
+    """The same point, with lists for arrays if there are at most `max_listed()` basis functions."""
+    if point.gram.k > max_listed():
         return point
     names = (
         "params",

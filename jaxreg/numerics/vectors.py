@@ -6,7 +6,9 @@ with the entries first, (k, *batch) or (k, k, *batch), whose compilation time do
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import reduce
 from typing import Any, TypeAlias
 
@@ -18,9 +20,25 @@ from jaxreg._typing import Array
 from jaxreg.numerics.pytrees import pytree, static
 from jaxreg.numerics.small import broadcast_arrays
 
-MAX_LISTED = 3  # entries of a vector that is a list; with four, compilation takes twice as long
+# The largest number of entries of a vector that is a list; with 4, compilation for a CPU takes twice as long.
+_max_listed: ContextVar[int] = ContextVar("max_listed", default=3)
 
 Vector: TypeAlias = Any  # a list of arrays, or an array
+
+
+def max_listed() -> int:
+    """The largest number of entries of a vector that is a list."""
+    return _max_listed.get()
+
+
+@contextmanager
+def lists_up_to(count: int) -> Iterator[None]:
+    """Trace a program whose vectors are lists up to so many entries."""
+    token = _max_listed.set(count)
+    try:
+        yield
+    finally:
+        _max_listed.reset(token)
 
 
 def elementwise(function: Callable[..., Array], *vectors: Vector) -> Vector:
@@ -39,8 +57,8 @@ def dot(a: Vector, b: Vector) -> Array:
 
 
 def vector(entries: list[Array]) -> Vector:
-    """A list of up to MAX_LISTED entries, else an array."""
-    return entries if len(entries) <= MAX_LISTED else as_array(entries)
+    """A list of up to `max_listed()` entries, else an array."""
+    return entries if len(entries) <= max_listed() else as_array(entries)
 
 
 def as_array(entries: Vector) -> Array:
@@ -84,7 +102,7 @@ class Symmetric:
     @classmethod
     def from_lower(cls, lower: Vector, k: int) -> Symmetric:
         """From the lower triangle row by row."""
-        if k <= MAX_LISTED + 1:
+        if k <= max_listed() + 1:
             return cls(list(lower), k)
         lower = as_array(lower)
         rows = [lower[_lower_index(i, 0) : _lower_index(i, i) + 1] for i in range(k)]

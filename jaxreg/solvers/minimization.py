@@ -27,10 +27,9 @@ from jaxreg.engine.features import feature_rows
 from jaxreg.engine.operation import (
     Operands,
     SumsAndPoint,
-    by_sums,
-    in_double_double,
     operation,
     result_of,
+    solved,
 )
 from jaxreg.engine.tiles import Tile, map_tiles, select_columns, slice_columns, views
 from jaxreg.numerics import small
@@ -183,8 +182,7 @@ def _minimize(ansatz: Ansatz, certified: bool, operands: Operands) -> Minimum:
     """Descend in the dtype of the data from the least-squares solution, which is computed in float64."""
     dtype, solver = operands.y.dtype, operands.solver
     with float64():
-        solution = (in_double_double if certified else by_sums)(ansatz, operands)
-        least_squares, standardization = start(ansatz, operands, solution, dtype)
+        least_squares, standardization = solved(ansatz, certified, operands, start)
     in_dtype = jax.tree.map(lambda a: a.astype(dtype), standardization)
     a, value, status = _descend(ansatz, solver, operands.cost, operands[:3], in_dtype)
     with float64():
