@@ -45,7 +45,7 @@ from jaxreg.engine.sums import Origin, Sums, columns_of, sum_scaling
 from jaxreg.engine.turning_point import TurningPoint, max_roundings, turning_point, with_lists
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import float64, promoting
-from jaxreg.numerics.vectors import as_array, over_batch
+from jaxreg.numerics.vectors import over_batch
 
 DIFFERENTIABLE = ("x", "y", "weights", "cost")  # operands with derivatives
 
@@ -241,10 +241,7 @@ def by_sums(ansatz: Ansatz, operands: Operands, *, rows: Rows) -> SumsAndPoint:
 def _sums(ansatz: Ansatz, uses_products: bool, *arguments: Any, rows: Rows) -> Sums:
     """The sums, in the fastest way on a platform."""
     if rows.reduced and reduced_sums.applies(ansatz, *arguments[1:]):
-        sums = reduced_sums.reduced_sums(ansatz, *arguments)
-        lists = sums.first, sums.second
-        first, second = map(as_array, lists) if uses_products else lists
-        return sums._replace(first=first, second=second)
+        return reduced_sums.reduced_sums(ansatz, *arguments)
     function = matrix_sums.matrix_sums if uses_products else row_sums
     return function(ansatz, *arguments, rows=rows)
 

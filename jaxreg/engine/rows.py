@@ -64,7 +64,7 @@ _UNROLLED = Unrolled(
 )
 ROWS = {
     "cpu": Rows(Unrolled((4,), (4,), (4,)), multiplied=128, on_cpu=True),
-    "cuda": Rows(_UNROLLED, multiplied=256, on_cpu=False, listed=5, reduced=True),
+    "cuda": Rows(_UNROLLED, multiplied=256, on_cpu=False, listed=6, reduced=True),
     "default": Rows(_UNROLLED, multiplied=256, on_cpu=False),
 }
 

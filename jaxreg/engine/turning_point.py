@@ -126,7 +126,7 @@ class Covariances(NamedTuple):
         squares = Symmetric.from_lower(sums.second, k + 1)
         finite = jnp.isfinite(sums.weight) & all_true(elementwise(jnp.isfinite, squares.diagonal))
         weight = jnp.where(finite & (sums.weight > 0), sums.weight, 1)
-        first = sums.first if squares.is_list else as_array(sums.first)
+        first = as_list(sums.first) if squares.is_list else as_array(sums.first)
         z_mean = elementwise(lambda a: jnp.where(finite, a, 0) / weight, first)
         means, y_mean = z_mean[:-1], z_mean[-1]
         squares = squares.map(lambda a: jnp.where(finite, a, 0) / weight)
