@@ -87,11 +87,11 @@ def fit(
             those of statsmodels.
         use_t: whether params are tested with Student's t instead of the normal distribution. If omitted,
             True for a nonrobust covariance and False otherwise, as in statsmodels.
-        block_size: number of data sets in memory at once. "auto" bounds the memory: arrays that are not on
-            the device (NumPy arrays, memory maps, and other arrays that are read by slicing, such as those of
-            h5py, zarr and dask) are read block by block, the next block while the present one is fitted. The
-            results do not depend on it (except, on an accelerator, in the last bits for a shared design of
-            many columns).
+        block_size: number of data sets in memory at once. "auto" bounds the memory, on an accelerator by
+            its free memory: arrays that are not on the device (NumPy arrays, memory maps, and other arrays
+            that are read by slicing, such as those of h5py, zarr and dask) are read block by block, the next
+            block while the present one is fitted. The results do not depend on it (except, on an
+            accelerator, in the last bits for a shared design of many columns).
         progress: whether to show a progress bar over the blocks (needs tqdm).
 
     Returns:
@@ -101,6 +101,7 @@ def fit(
     Raises:
         ValueError, TypeError: if shapes, dtypes or options do not fit together. Bad values in the data never
             raise, unless `nan_policy="raise"`.
+        MemoryError: if a device has no memory for a block; the error names a smaller `block_size`.
 
     Source: seed paper, equations 6, 7, 14 and 15.
 

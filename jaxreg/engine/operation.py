@@ -45,7 +45,7 @@ from jaxreg.engine.sums import Origin, Sums, columns_of, sum_scaling
 from jaxreg.engine.turning_point import TurningPoint, max_roundings, turning_point, with_lists
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import float64, promoting
-from jaxreg.numerics.vectors import over_batch
+from jaxreg.numerics.vectors import lists_up_to, over_batch
 
 DIFFERENTIABLE = ("x", "y", "weights", "cost")  # operands with derivatives
 
@@ -251,7 +251,8 @@ def on_shared_design(ansatz: Ansatz, operands: Operands, *, rows: Rows) -> SumsA
     x, y, weights = operands[:3]
     scaling = sum_scaling(ansatz, x, y, weights, centered=True)
     sums = shared_sums(ansatz, scaling, x, y, weights, rows=rows)
-    point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), max_roundings(len(y)), y.dtype)
+    with lists_up_to(0):  # the sums are arrays
+        point = turning_point(ansatz, sums, scaling, operands.origin(ansatz), max_roundings(len(y)), y.dtype)
     return SumsAndPoint(sums, point._replace(accurate=point.accurate & point.finite), None)
 
 
