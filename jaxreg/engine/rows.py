@@ -60,7 +60,7 @@ class Rows(NamedTuple):
 # float64, of 24 with shared weights and 32 with own ones) or compilation takes ten seconds (z of 4 entries).
 # The bound of the rounding assumes at most 32 unrolled and 256 multiplied rows, see `max_roundings`.
 _UNROLLED = Unrolled(
-    unweighted=(28, 28, 24, 24, 16), shared_weights=(20, 20, 16, 16, 12), own_weights=(28, 28, 20, 20, 12)
+    unweighted=(28, 28, 24, 24, 12), shared_weights=(20, 20, 16, 16, 12), own_weights=(28, 28, 20, 20, 12)
 )
 ROWS = {
     "cpu": Rows(Unrolled((4,), (4,), (4,)), multiplied=128, on_cpu=True),
