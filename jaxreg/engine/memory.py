@@ -25,12 +25,12 @@ def free_bytes(device: Any) -> int:
 def data_sets_at_once(source: Source) -> int:
     """The number of data sets of a block, all if they fit.
 
-    With z of q entries a program has about 6 q² + 30 q + 50 numbers for each, in matrix products four for
-    each observation, and copies of its data. Blocks of data that are not on the device, or are too many for
-    one block, are copied, the next one ahead.
+    With z of q entries a program has about 6 q² + 30 q + 50 numbers for each, in matrix products ten for
+    each observation (as a TPU makes them), and copies of its data. Blocks of data that are not on the
+    device, or are too many for one block, are copied, the next one ahead.
     """
     q, m = augmented_size(source.ansatz, source.x), source.number
-    numbers = 6 * q**2 + 30 * q + 50 + (4 * source.y.shape[0] if q >= MIN_SIZE else 0)
+    numbers = 6 * q**2 + 30 * q + 50 + (10 * source.y.shape[0] if q >= MIN_SIZE else 0)
     free = SHARE * free_bytes(source.device)
 
     def fit(copies: int) -> int:
