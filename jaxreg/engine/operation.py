@@ -288,7 +288,7 @@ def robust_estimate(
     data: tuple[Array, Array, Array | None],
 ) -> Estimate:
     """The estimate with robust errors, from one more pass over x, y and weights."""
-    return by_platform(partial(with_robust_errors, ansatz, covariance), estimate, exact, *data)
+    return by_platform(partial(with_robust_errors, ansatz), covariance, estimate, exact, *data)
 
 
 def moments_of(

@@ -26,7 +26,8 @@ _by_platform.multiple_results = True
 def by_platform(function: Callable[..., Any], *args: Any) -> Any:
     """`function(*args, rows=...)` with the `Rows` of the platform for which it is compiled, in 64-bit mode.
 
-    The shapes of the results are the same on all platforms.
+    The shapes of the results are the same on all platforms. All arrays that the function reads are arguments:
+    it is traced again when its platform is known.
     """
     leaves, tree = jax.tree.flatten(args)
     jaxpr, shapes = jax.make_jaxpr(partial(function, rows=ROWS["cpu"]), return_shape=True)(*args)

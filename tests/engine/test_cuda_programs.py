@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from jaxreg import ClosedForm, GradientDescent, Linear, Polynomial, fit, moments
+from jaxreg import ClosedForm, Cluster, GradientDescent, Linear, Polynomial, fit, moments
 from jaxreg.data import source
 from jaxreg.engine import cascade, operation
 from jaxreg.engine.rows import ROWS
@@ -72,6 +72,15 @@ def test_own_designs_and_weights(rng, k, weighted, cov_type):
     found = fit(x, y, ansatz=Linear(), weights=w, cov_type=cov_type)
     design = np.concatenate([np.ones((N, 1, M)), x], axis=1)
     assert_agrees(found, design, y, w, cov_type=cov_type)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, pytest.param(lambda f: f, marks=SLOW)])
+def test_clusters(rng, transform):
+    x, y = rng.normal(size=(N, 4)).astype("f4"), rng.normal(size=(N, M)).astype("f4")
+    groups = rng.integers(0, 9, N)
+    found = transform(lambda y: fit(x, y, ansatz=Linear(), cov_type=Cluster(groups)))(y)
+    options = {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
+    assert_agrees(found, sm.add_constant(x), y, **options)
 
 
 @pytest.mark.slow

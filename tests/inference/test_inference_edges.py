@@ -257,3 +257,18 @@ def test_float64_weights_near_the_ends_of_the_range(rng, unit, precision, column
     if 1e-295 < unit < 1e300 or (precision == "auto" and unit > 1e-305):
         np.testing.assert_array_equal(found.status, 0)
         assert (found.digits >= 9).all()
+
+
+@pytest.mark.either_mode
+def test_clusters_under_jit_and_vmap(rng):
+    x, y, groups = rng.normal(size=30), rng.normal(size=(30, 3)), rng.integers(0, 6, 30)
+    x, y = x.astype("f4"), y.astype("f4")
+
+    def errors(y):
+        return fit(x, y, cov_type=Cluster(groups)).bse
+
+    options = {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
+    design = sm.add_constant(x.astype(float))
+    expected = [sm.OLS(a.astype(float), design).fit(**options).bse for a in y.T]
+    np.testing.assert_allclose(jax.jit(errors)(y).T, expected, rtol=2e-5)
+    np.testing.assert_allclose(jax.vmap(errors, in_axes=1)(y), expected, rtol=2e-5)
