@@ -44,12 +44,12 @@ def reduce_rows(
         count: number of sums.
         element: from a list of `Rows` to their `count` sums, element by element.
     """
-    elements = min(MAX_ELEMENTS, n)
-    turns = -(-n // (elements * max(1, min(MAX_ROWS, MAX_TERMS // count))))
+    turns = -(-n // (min(MAX_ELEMENTS, n) * max(1, min(MAX_ROWS, MAX_TERMS // count))))
     length = -(-n // turns)
 
     def reduce_turn(first: Any, length: int) -> list[Array]:
         # Rows first, first + elements, … are summed to the first element. The last slice may overlap.
+        elements = min(MAX_ELEMENTS, length)
         starts = [*range(0, length - elements, elements), length - elements]
         is_new = np.ones(len(starts) * elements, bool)
         is_new[(len(starts) - 1) * elements :][: len(is_new) - length] = False
