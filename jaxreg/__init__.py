@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from jaxreg import datasets, distributions
 from jaxreg.ansatz import Ansatz, Features, Line, Linear, Polynomial
 from jaxreg.cost import Cost, mean_squared_error, residuals
+from jaxreg.costs.likelihoods import Gamma, Logistic, NegativeBinomial, Poisson
+from jaxreg.costs.mean_loss import MeanLoss, mean_loss
+from jaxreg.costs.robust import Bisquare, Huber, PseudoHuber
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.sandwich import Covariance
 from jaxreg.fitting import fit, moments
@@ -24,6 +27,7 @@ from jaxreg.mechanics.phase_space import Trajectory, leapfrog
 from jaxreg.solvers.closed_form import ClosedForm, closed_form
 from jaxreg.solvers.descent import Descent, descend
 from jaxreg.solvers.gradient_descent import GradientDescent
+from jaxreg.solvers.reweighted import Reweighted
 from jaxreg.solvers.solver import Solver
 from jaxreg.status import FitError, Status, describe
 
@@ -46,10 +50,20 @@ __all__ = [  # noqa: RUF022 in reading order
     "Cost",
     "mean_squared_error",
     "residuals",
+    "Huber",
+    "PseudoHuber",
+    "Bisquare",
+    "Logistic",
+    "Poisson",
+    "NegativeBinomial",
+    "Gamma",
+    "mean_loss",
+    "MeanLoss",
     # how
     "Solver",
     "ClosedForm",
     "GradientDescent",
+    "Reweighted",
     # the fit and its inference
     "Fit",
     "load",

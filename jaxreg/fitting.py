@@ -18,6 +18,7 @@ from jax.core import Tracer
 
 from jaxreg.ansatz import Ansatz, Features, Line, Linear, compiled_ansatz
 from jaxreg.cost import Cost, mean_squared_error
+from jaxreg.costs.mean_loss import MeanLoss
 from jaxreg.data import checks
 from jaxreg.data.labels import check_dims, labels_of
 from jaxreg.data.source import Source, constant_column, source_of
@@ -36,6 +37,8 @@ from jaxreg.solvers import user_cost
 from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.solvers.minimization import AtOnce, InTiles, least_squares_start, minimize, with_batch_axes
+from jaxreg.solvers.reweighted import Reweighted
+from jaxreg.solvers.reweighting import InTiles as InTilesR
 from jaxreg.solvers.solver import Solver
 
 
@@ -113,7 +116,7 @@ def fit(
     [1.7   0.643] [0.173 0.124] [4 3]
     """
     checks.check_retired(retired)
-    solver = ClosedForm() if solver is None else solver
+    solver = _default_solver(cost) if solver is None else solver
     checks.check_options(ansatz, cost, solver, nan_policy, block_size)
     if use_t not in (None, True, False):
         raise ValueError(f"use_t is True, False or None, got {use_t!r}")
@@ -125,6 +128,9 @@ def fit(
     task = Task(compiled, solver.precision, _without_precision(solver), covariance)
     if cost is mean_squared_error:
         estimate = _least_squares(task, source, block_size, progress)
+    elif isinstance(cost, MeanLoss) and isinstance(solver, Reweighted):
+        source = replace(source, integers_keep_origin=False, cost=cost)
+        estimate = _reweight(task, source, block_size, progress)
     elif not isinstance(solver, GradientDescent):
         raise ValueError(
             "only GradientDescent minimizes a cost other than mean_squared_error; pass "
@@ -136,6 +142,11 @@ def fit(
     name = "nonrobust" if covariance is None else covariance.name
     use_t = covariance is None if use_t is None else use_t
     return Fit(Fitted(estimate, compiled, name, use_t, constant_column(source)), ansatz, labels)
+
+
+def _default_solver(cost: Any) -> Solver:
+    """The solver for a cost."""
+    return Reweighted() if isinstance(cost, MeanLoss) else ClosedForm()
 
 
 def _without_precision(solver: Solver) -> Solver:
@@ -154,6 +165,13 @@ def _least_squares(task: Task, source: Source, block_size: Any, progress: bool) 
     if task.covariance is not None:
         task = replace(task, finish=estimate_and_exact, postprocess=place.robust_errors)
     return in_blocks(partial(place.compute, task), source, block_size, progress)
+
+
+@in_own_precision
+def _reweight(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
+    """The turning point of a mean of a loss: block by block for concrete values, otherwise as one operation."""
+    task = replace(task, finish=estimate_and_exact, postprocess=InTilesR(task.solver.steps))
+    return in_blocks(partial(host.compute, task), source, block_size, progress)
 
 
 @in_own_precision

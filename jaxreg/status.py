@@ -27,6 +27,7 @@ class Status(IntEnum):
     diverged = 7
     out_of_range = 8
     cost_increased = 9
+    no_minimum = 10
 
     @property
     def has_params(self) -> bool:
@@ -60,6 +61,8 @@ _ADVICE = {
     "of x or y, or float64.",
     Status.cost_increased: "the descent ended at a higher cost than it started from and its last params "
     "are returned; take a smaller learning rate.",
+    Status.no_minimum: "the cost falls without end as params grow: classes are separated by a combination of "
+    "columns, or all counts of a group are 0; drop the column, or join the group with another.",
 }
 
 

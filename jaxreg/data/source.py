@@ -31,6 +31,8 @@ class Columns(NamedTuple):
         sigma_unit: the weights are (sigma_unit / sigma)², (*batch); None if sigma was not given.
         x_origin: subtracted from integer x, (*batch) or (k, *batch); None if nothing was.
         y_origin: subtracted from integer y, (*batch); None if nothing was.
+        cost: a cost with numbers for all or for each data set, (*batch), or None.
+        offset: known part of f(θ, x), (n, *batch), or None.
     """
 
     x: Any
@@ -39,6 +41,8 @@ class Columns(NamedTuple):
     sigma_unit: Any
     x_origin: Any
     y_origin: Any
+    cost: Any = None
+    offset: Any = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Source:
         ansatz: the compiled ansatz, see `compiled_ansatz`.
         dtype: of the results.
         integers_keep_origin: whether an origin is subtracted from integers that floats would round.
+        cost: a cost other than the mean squared error whose numbers are one or one for each data set; or None.
+        offset: known part of f(θ, x), an array or an array-like; or None.
     """
 
     x: Any
@@ -64,6 +70,8 @@ class Source:
     ansatz: Ansatz
     dtype: np.dtype
     integers_keep_origin: bool = True
+    cost: Any = None
+    offset: Any = None
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -83,7 +91,7 @@ class Source:
     @property
     def is_traced(self) -> bool:
         """Whether an array has no concrete values."""
-        return any(isinstance(a, Tracer) for a in (self.x, self.y, self.weights))
+        return any(isinstance(a, Tracer) for a in self._arrays)
 
     @property
     def is_on_host(self) -> bool:
@@ -105,7 +113,11 @@ class Source:
 
     @property
     def _jax_arrays(self) -> list[jax.Array]:
-        return [a for a in (self.x, self.y, self.weights) if isinstance(a, jax.Array)]
+        return [a for a in self._arrays if isinstance(a, jax.Array)]
+
+    @property
+    def _arrays(self) -> list[Any]:
+        return [self.x, self.y, self.weights, self.offset, *jax.tree.leaves(self.cost)]
 
     @property
     def is_in_place(self) -> bool:
@@ -129,12 +141,12 @@ class Source:
     def _batched_arrays(self) -> list[Any]:
         """The arrays that have entries for each data set."""
         batched = [self.y] if self.x_is_shared else [self.x, self.y]
-        return batched if self.weights is None or self.weights.ndim == 1 else [*batched, self.weights]
+        return batched + [a for a in (self.weights, self.offset) if a is not None and a.ndim > 1]
 
     def whole(self) -> Columns:
         """All data sets, with the batch axes of y."""
-        x, y, w = (a if a is None or _is_array(a) else _read(a) for a in (self.x, self.y, self.weights))
-        return self._columns(x, y, w)
+        arrays = (self.x, self.y, self.weights, self.offset)
+        return self._columns(*(a if a is None or _is_array(a) else _read(a) for a in arrays), self.cost)
 
     def columns(self, first: int, last: int) -> Columns:
         """Data sets first … last − 1 along the flattened batch axes of y; NumPy arrays on the host."""
@@ -144,7 +156,12 @@ class Source:
                 return a if a is None else self._to_host(a)
             return self._slice(a, first, last)
 
-        columns = self._columns(block(self.x), block(self.y), block(self.weights), axes=1)
+        def numbers(a: Any) -> Any:
+            return self._slice(a, first, last) if jnp.ndim(a) else a
+
+        cost = jax.tree.map(numbers, self.cost)
+        arrays = (block(a) for a in (self.x, self.y, self.weights, self.offset))
+        columns = self._columns(*arrays, cost, axes=1)
         return jax.tree.map(self._to_host, columns)
 
     def _to_host(self, a: Any) -> Any:
@@ -164,7 +181,9 @@ class Source:
         start = first - rows.start * row_size
         return values.reshape(*values.shape[:axis], -1)[..., start : start + last - first]
 
-    def _columns(self, x: Any, y: Any, w: Any, axes: int | None = None) -> Columns:
+    def _columns(
+        self, x: Any, y: Any, w: Any, offset: Any, cost: Any, axes: int | None = None
+    ) -> Columns:
         axes = len(self.batch) if axes is None else axes
 
         def with_batch_axes(a: Any, own_axes: int) -> Any:
@@ -184,7 +203,9 @@ class Source:
         x, w = with_batch_axes(x, 1 + self.ansatz.x_is_vector), None if w is None else with_batch_axes(w, 1)
         x_origin = None if x_origin is None else with_batch_axes(x_origin, int(self.ansatz.x_is_vector))
         sigma_unit = None if sigma_unit is None else with_batch_axes(sigma_unit, 0)
-        return Columns(x, y, w, sigma_unit, x_origin, y_origin)
+        offset = None if offset is None else with_batch_axes(cast(offset, self.dtype), 1)
+        cost = jax.tree.map(lambda a: with_batch_axes(jnp.asarray(a, self.dtype), 0), cost)
+        return Columns(x, y, w, sigma_unit, x_origin, y_origin, cost, offset)
 
     def _floats(self, a: Any, name: str) -> tuple[Any, Any]:
         """Floats, and the origin that was subtracted from integers that floats would round."""

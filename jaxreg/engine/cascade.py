@@ -82,13 +82,14 @@ def cascade(methods: list[Method], task: Task, columns: Columns, first: int, las
     recomputed = cascade(methods[1:], task, select_columns(columns, first + ids), 0, max(len(ids), 2))
     if on_device:
         return jax.tree.map(partial(set_columns, ids, last - first), result, recomputed)
+    return jax.tree.map(partial(set_columns_on_host, ids), result, recomputed)
 
-    def set_on_host(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        a = a if a.flags.writeable else a.copy()
-        a[..., ids] = b[..., : len(ids)]
-        return a
 
-    return jax.tree.map(set_on_host, result, recomputed)
+def set_columns_on_host(ids: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Set columns of a to the first columns of b, in place if a can be written."""
+    a = a if a.flags.writeable else a.copy()
+    a[..., ids] = b[..., : len(ids)]
+    return a
 
 
 def indices_of_true(flags: Array, count: int) -> Array:
@@ -135,7 +136,7 @@ def solve_columns(
         solution = solve(ansatz, operands, rows=rows)
         return (*finish(ansatz, operands, solution, columns.y.dtype), solution.point.accurate)
 
-    operands = Operands(*columns, solver)
+    operands = Operands(*columns[:6], solver)
     with float64():
         return by_platform(solve_and_finish, operands) if rows is None else solve_and_finish(operands, rows)
 

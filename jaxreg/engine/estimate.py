@@ -45,7 +45,8 @@ class Estimate:
         status: a `Status` code, (*batch).
         digits: number of correct decimal digits of the least accurate param, (*batch).
         coefs: c in units of y, (p, *batch).
-        unit_cov: cov c df_resid / residual², the lower triangle row by row, (p (p + 1) / 2, *batch).
+        unit_cov: cov c df_resid / residual², or relative to `dispersion`, the lower triangle row by row,
+            (p (p + 1) / 2, *batch).
             Complete data sets on a shared design of many columns share one read-only array.
         x_center: (*batch), or (k, *batch) where x is a vector.
         x_scale: the same.
@@ -58,6 +59,11 @@ class Estimate:
         root_weight: √Σ w, (*batch); None without weights.
         log_weight: Σ log w, (*batch); None without weights.
         cost: S(θ), (*batch); None for the mean squared error.
+        dispersion: cov c is unit_cov times this, (*batch); None for residual² / df_resid.
+        deviance: of a likelihood, (*batch), or None.
+        pearson_chi2: the same.
+        llf: its logarithm, the same.
+        error_scale: scale of the residuals of a robust cost, (*batch), or None.
         groups: number of clusters with valid observations, (*batch), or None.
         x_origin: subtracted from integer x before its conversion to floats, shaped as x_center, or None.
         y_origin: the same of y, (*batch), or None.
@@ -79,6 +85,11 @@ class Estimate:
     root_weight: Float[Array, "*batch"] | None = None
     log_weight: Float[Array, "*batch"] | None = None
     cost: Float[Array, "*batch"] | None = None
+    dispersion: Float[Array, "*batch"] | None = None
+    deviance: Float[Array, "*batch"] | None = None
+    pearson_chi2: Float[Array, "*batch"] | None = None
+    llf: Float[Array, "*batch"] | None = None
+    error_scale: Float[Array, "*batch"] | None = None
     groups: Int[Array, "*batch"] | None = None
     x_origin: Float[Array, "*columns_and_batch"] | None = None
     y_origin: Float[Array, "*batch"] | None = None

@@ -86,7 +86,7 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     width = TILE_COLUMNS if uses_products else 1 << (SUMS_IN_CACHE // (q * (q + 3) // 2)).bit_length() - 1
     sum_tile = _TileSums(ansatz, uses_products, masked=not _sums_are_exact(ansatz, columns))
     data = _pad_rows(columns[:3]) if last - first <= width and n <= PADDED_ROWS else columns[:3]
-    units = columns[3:]
+    units = columns[3:6]
     solve = partial(_solve, ansatz, columns.y.dtype, task.finish, task.solver, max_roundings(n))
 
     def solve_tile(tile: Tile) -> BlockResult:

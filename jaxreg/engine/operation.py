@@ -47,7 +47,7 @@ from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import float64, promoting
 from jaxreg.numerics.vectors import lists_up_to, over_batch
 
-DIFFERENTIABLE = ("x", "y", "weights", "cost")  # operands with derivatives
+DIFFERENTIABLE = ("x", "y", "weights", "cost", "offset")  # operands with derivatives
 
 
 class Operands(NamedTuple):
@@ -63,6 +63,7 @@ class Operands(NamedTuple):
         solver: a solver of `fit`, whose numbers are shared by all data sets or one for each.
         covariance: of robust standard errors; None for nonrobust ones.
         cost: a cost other than the mean squared error; its arrays end with the axes of the data sets.
+        offset: known part of f(θ, x), (n, *batch), or None.
     """
 
     x: Array
@@ -74,6 +75,7 @@ class Operands(NamedTuple):
     solver: Any = None
     covariance: Covariance | None = None
     cost: Any = None
+    offset: Array | None = None
 
     def origin(self, ansatz: Ansatz) -> Origin:
         """The origin in float64."""

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxreg._typing import Array
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine.rows import Rows
 from jaxreg.engine.sums import Sums, SumScaling, augmented_row, augmented_size, columns_of
@@ -154,15 +154,18 @@ def _zeros(ansatz: Ansatz, x: Array, y: Array, w: Array | None) -> tuple[Array, 
 
 
 def over_rows(
-    arrays: tuple[Array, Array, Array | None],
+    arrays: tuple[Array | None, ...],
     rows: Rows,
     q: int,
     window: Window | None,
     step: Callable[[State, list[tuple]], State],
     state: State,
 ) -> State:
-    """Loop `step(state, observations)` over a few rows of x, y and weights at a time, for z of q entries."""
-    n, count = arrays[1].shape[0], rows.unrolled.for_z(q, arrays[2])
+    """Loop `step(state, observations)` over a few rows of the arrays at a time, for z of q entries.
+
+    The first three arrays are x, y and weights.
+    """
+    n, count = not_none(arrays[1]).shape[0], rows.unrolled.for_z(q, arrays[2])
 
     def step_at(first: Any, count: int, state: State) -> State:
         return step(state, [row(arrays, window, first + r) for r in range(count)])

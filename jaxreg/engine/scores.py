@@ -162,16 +162,52 @@ def symmetric_outer(a: Vector, b: Vector) -> Symmetric:
     return Symmetric(a[:, None] * b[None] + b[:, None] * a[None], k)
 
 
+class Observation(NamedTuple):
+    """One observation of each data set; where it is missing the weight is 0 and y is `safe_y`.
+
+    Attributes:
+        valid: whether it is valid.
+        weight: w.
+        psi: ψ(t), p of them.
+        y: y.
+    """
+
+    valid: Array
+    weight: Array
+    psi: list[Array]
+    y: Array
+
+
+def observation(
+    ansatz: Ansatz,
+    center: list[Array],
+    scale: list[Array],
+    x: Array,
+    y: Array,
+    w: Array | None,
+    safe_y: float = 0.0,
+) -> Observation:
+    """A row of the data in the basis of t = (x − center) / scale, and in its dtype."""
+    columns, dtype = columns_of(ansatz, x, 0), scale[0].dtype
+    response = observed_response(columns, y, w, dtype, safe_y)
+    columns = [jnp.where(jnp.isfinite(a), a, 0).astype(dtype) for a in columns]
+    x_scaled = [(a - c) * (1 / s) for a, c, s in zip(columns, center, scale, strict=True)]
+    return response._replace(psi=ansatz.basis(x_scaled))
+
+
+def observed_response(
+    columns: list[Array], y: Array, w: Array | None, dtype: Any, safe_y: float = 0.0
+) -> Observation:
+    """An observation without its ψ."""
+    valid = is_valid(columns, y, w) & jnp.isfinite(y)
+    w = _valid_weight(valid, w, dtype)
+    return Observation(valid, w, [], jnp.where(valid, y, safe_y).astype(dtype))
+
+
 def _row(ansatz: Ansatz, model: Model, x: Array, y: Array, w: Array | None) -> Row:
     """ψ and w ε of a row of the data."""
-    dtype = model.unit.dtype
-    columns = columns_of(ansatz, x, 0)
-    valid = is_valid(columns, y, w) & jnp.isfinite(y)
-    columns = [jnp.where(jnp.isfinite(a), a, 0).astype(dtype) for a in columns]
-    w = _valid_weight(valid, w, dtype)
-    x_scaled = [(a - c) * (1 / s) for a, c, s in zip(columns, model.center, model.scale, strict=True)]
-    psi = vector([jnp.broadcast_to(a, valid.shape) for a in ansatz.basis(x_scaled)])
-    error = jnp.where(valid, y, 0).astype(dtype)
+    valid, w, psi, error = observation(ansatz, model.center, model.scale, x, y, w)
+    psi = vector([jnp.broadcast_to(a, valid.shape) for a in psi])
     for c, a in zip(model.coefs, psi, strict=True):
         error = error - c * a
     return Row(valid, w, psi, w * (error / model.unit))

@@ -1,0 +1,205 @@
+"""`MeanLoss`, a cost S(θ) = Σ w ρ(y, f) / Σ w with a loss ρ of one observation and its f = f(θ, x).
+
+The solvers read a cost of this kind through the first two derivatives of ρ in f alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from jaxreg._typing import Array, Float
+from jaxreg.ansatz import Ansatz, Features, Line, compiled_ansatz, design
+from jaxreg.gaps import observed
+from jaxreg.numerics.pytrees import pytree
+
+
+class Summary(NamedTuple):
+    """What inference needs beyond the params of each data set.
+
+    Attributes:
+        dispersion: the factor of the covariance of the params.
+        deviance: twice the difference of the log-likelihoods of the saturated model and of the fit, or None.
+        pearson_chi2: Σ w (y − μ)² / V(μ), or None.
+        llf: the log-likelihood, or None.
+    """
+
+    dispersion: Array
+    deviance: Array | None = None
+    pearson_chi2: Array | None = None
+    llf: Array | None = None
+
+
+class MeanLoss:
+    """A cost S(θ) = Σ w ρ(y, f) / Σ w, with the signature of `mean_squared_error`.
+
+    A subclass is a frozen pytree whose numbers are one for all data sets or one for each. It gives `loss` and,
+    where there is a closed form or a better choice, the other functions of y and f = f(θ, x).
+
+    Attributes:
+        link: "identity", "log" or "logit", by which f is a function of the mean μ of y.
+        has_scale: whether ρ is a function of residuals in units of a scale that is estimated with the params.
+        is_convex: whether ρ is convex in f; then slopes alone show whether a step of a solver was too long.
+        converges_quadratically: whether `working_curvature` is that of Newton's method.
+        is_likelihood: whether the covariance of the params is the inverse of Σ w ∂²ρ/∂f² ψψᵀ, with the working
+            curvature, times the dispersion; otherwise it is the inverse of Σ w ψψᵀ times the dispersion.
+        starts_from_y: whether the first step uses the derivatives at f = `first_f` of each observation; other
+            likelihoods start from params 0, and other costs from least squares.
+        safe_y: a y at which ρ and its derivatives are finite, in place of missing ones.
+    """
+
+    link = "identity"
+    has_scale = False
+    is_convex = False
+    converges_quadratically = True
+    is_likelihood = False
+    starts_from_y = False
+    safe_y = 0.0
+
+    def loss(self, y: Array, f: Array) -> Array:
+        """ρ(y, f)."""
+        raise NotImplementedError
+
+    def slope(self, y: Array, f: Array) -> Array:
+        """∂ρ/∂f."""
+        return _derivative(self.loss, y, f)
+
+    def curvature(self, y: Array, f: Array) -> Array:
+        """∂²ρ/∂f²."""
+        return _derivative(self.slope, y, f)
+
+    def working_curvature(self, y: Array, f: Array) -> Array:
+        """What a solver takes for ∂²ρ/∂f²: its expectation, for example, which is positive."""
+        return self.curvature(y, f)
+
+    def first_f(self, y: Array, y_mean: Array) -> Array:
+        """The f of an observation near its y, if a solver starts from it."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        params: Any,
+        x: Any,
+        y: Any,
+        weights: Any = None,
+        *,
+        ansatz: Ansatz | Features = Line(),
+    ) -> Float[Array, ""]:
+        """S(θ) over the valid observations.
+
+        Args:
+            params: θ, shape (p,).
+            x: (n,) or, where the ansatz takes vectors, (n, k).
+            y: (n,); NaN is a gap and gets gradient 0.
+            weights: (n,), 0 or positive.
+            ansatz: f(θ, x).
+        """
+        y, f, w = observations(params, x, y, weights, ansatz, self.safe_y)
+        return jnp.sum(self.terms(y, f, w, None).value) / jnp.sum(w)
+
+    # What the engine reads: terms of sums over the observations, with their weights.
+
+    def terms(self, y: Array, f: Array, w: Array, scale: Array | None) -> Terms:
+        """w ρ and its derivatives in f; unused ones are not computed within `jit`."""
+        return Terms(
+            w * self.loss(y, f),
+            w * self.slope(y, f),
+            w * self.curvature(y, f),
+            w * self.working_curvature(y, f),
+        )
+
+    def statistics(self, y: Array, f: Array, w: Array, scale: Array | None) -> dict[str, Array]:
+        """Terms of the sums from which `summary` is made."""
+        slope = self.slope(y, f)
+        return {"slope2": w * slope * slope, "curvature": w * self.curvature(y, f)}
+
+    def summary(self, sums: dict[str, Array], nobs: Array, p: int, scale: Array | None) -> Summary:
+        """The summary from these sums, with the covariance of errors that have one distribution.
+
+        Args:
+            sums: of `statistics`, and Σ w and Σ w ρ as "weight" and "value".
+            nobs: number of valid observations.
+            p: number of params.
+            scale: of the residuals, or None.
+        """
+        mean_curvature = sums["curvature"] / sums["weight"]
+        return Summary(sums["slope2"] * over_df(nobs, p) / jnp.square(mean_curvature))
+
+
+class Terms(NamedTuple):
+    """The terms of an observation.
+
+    Attributes:
+        value: w ρ.
+        slope: w ∂ρ/∂f.
+        curvature: w ∂²ρ/∂f².
+        working_curvature: what a solver takes for the curvature.
+    """
+
+    value: Array
+    slope: Array
+    curvature: Array
+    working_curvature: Array
+
+
+@pytree
+class _Loss(MeanLoss):
+    """`mean_loss` of a function."""
+
+    function: Any
+
+    def loss(self, y: Array, f: Array) -> Array:
+        """ρ(y, f)."""
+        return self.function(y, f)
+
+
+def mean_loss(rho: Callable[[Array, Array], Array]) -> MeanLoss:
+    """The cost S(θ) = Σ w ρ(y, f) / Σ w of a loss of your own.
+
+    Gaps, weights, standard errors and the derivative of the fit come with it.
+
+    Args:
+        rho: a smooth function ρ(y, f) of arrays, element by element, written in JAX; a callable pytree, such as
+            `jax.tree_util.Partial`, if it has numbers that change or are differentiated.
+
+    Raises:
+        TypeError: if it is not callable.
+
+    >>> import numpy as np
+    >>> from jaxreg import fit
+    >>> log_cosh = mean_loss(lambda y, f: jnp.logaddexp(y - f, f - y))
+    >>> x, y = np.arange(5.0), np.array([0.0, 1.0, 2.0, 3.0, 9.0])
+    >>> print(fit(x, y, cost=log_cosh).params.round(3))
+    [-0.32   1.344]
+    """
+    if not callable(rho):
+        raise TypeError(f"mean_loss takes a function rho(y, f), got {rho!r}")
+    is_leaf = jax.tree_util.treedef_is_leaf(jax.tree.structure(rho))
+    return _Loss(Partial(rho) if is_leaf else rho)
+
+
+def observations(
+    params: Any, x: Any, y: Any, weights: Any, ansatz: Ansatz | Features, safe_y: float = 0.0
+) -> tuple[Array, Array, Array]:
+    """y, f(θ, x) and w of one data set; where an observation is missing w is 0 and y is `safe_y`."""
+    x, y, ansatz = jnp.asarray(design(ansatz, x)), jnp.asarray(y), compiled_ansatz(ansatz)
+    weights = None if weights is None else jnp.asarray(weights)
+    valid = observed(x, y, weights, ansatz)
+    w = jnp.where(valid, jnp.ones(y.shape) if weights is None else weights, 0)
+    x = jnp.where(valid[:, None] if ansatz.x_is_vector else valid, x, 0)
+    f = ansatz.predict(jnp.asarray(params), x)
+    return jnp.where(valid, y, safe_y), f, w
+
+
+def _derivative(function: Callable[[Array, Array], Array], y: Array, f: Array) -> Array:
+    """The derivative in f, element by element."""
+    return jax.jvp(lambda f: function(y, f), (f,), (jnp.ones_like(f),))[1]
+
+
+def over_df(nobs: Array, p: int) -> Array:
+    """1 / (nobs − p); NaN without residual degrees of freedom."""
+    return jnp.where(nobs > p, 1 / jnp.maximum(nobs - p, 1), jnp.nan)

@@ -1,0 +1,191 @@
+"""Robust costs: residuals ε count less than their squares where they are large.
+
+With a scale s of the residuals of each data set, u = √w ε / s, and ρ(u) that is u² near 0,
+S(θ) = Σ s² ρ(u) / Σ w, which is the mean squared error where all residuals are small. s is the median of
+√w |ε|, divided by 0.6745 (MAD), which is the standard deviation of normal errors. It is estimated together
+with the params: these are the turning point at the scale of their own residuals.
+
+Source: P. J. Huber and E. M. Ronchetti, Robust Statistics, 2nd ed. (2009), chapter 7.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxreg._typing import Array, Float
+from jaxreg.ansatz import Ansatz, Features, Line
+from jaxreg.costs.mean_loss import MeanLoss, Summary, Terms, observations, over_df
+from jaxreg.numerics.pytrees import pytree
+
+MEDIAN_OF_NORMAL = 0.6744897501960817  # of |z| for normal z
+
+
+class RobustCost(MeanLoss):
+    """A cost S(θ) = Σ s² ρ(√w ε / s) / Σ w with the scale s of the residuals.
+
+    A subclass gives ρ(u), ψ(u) = ρ'(u) / 2, and ψ'(u) in terms of |u|.
+    """
+
+    has_scale = True
+    converges_quadratically = False
+
+    def rho(self, u: Array) -> Array:
+        """ρ(u), near u² for small u."""
+        raise NotImplementedError
+
+    def psi_over_u(self, u: Array) -> Array:
+        """ψ(u) / u, the weight of an observation in a step of a solver, 1 for small u."""
+        raise NotImplementedError
+
+    def psi_slope(self, u: Array) -> Array:
+        """ψ'(u)."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        params: Any,
+        x: Any,
+        y: Any,
+        weights: Any = None,
+        *,
+        ansatz: Ansatz | Features = Line(),
+    ) -> Float[Array, ""]:
+        """S(θ) at the scale of the residuals at θ, which is constant in derivatives: ∇S = 0 at a fit."""
+        y, f, w = observations(params, x, y, weights, ansatz)
+        sizes = jnp.where(w > 0, jnp.sqrt(w) * jnp.abs(y - f), jnp.nan)
+        scale = lax.stop_gradient(jnp.nanmedian(sizes) / MEDIAN_OF_NORMAL)
+        return jnp.sum(self.terms(y, f, w, jnp.where(scale > 0, scale, 1)).value) / jnp.sum(w)
+
+    def terms(self, y: Array, f: Array, w: Array, scale: Any) -> Terms:
+        """w ρ and its derivatives in f."""
+        root = jnp.sqrt(w)
+        u = jnp.abs(root * (y - f)) / scale
+        weight = 2 * w * self.psi_over_u(u)
+        return Terms(scale * scale * self.rho(u), weight * (f - y), 2 * w * self.psi_slope(u), weight)
+
+    def statistics(self, y: Array, f: Array, w: Array, scale: Any) -> dict[str, Array]:
+        """Terms of Σ ψ², Σ ψ', Σ ψ'² and of the number of observations."""
+        u = jnp.abs(jnp.sqrt(w) * (y - f)) / scale
+        slope, valid = self.psi_slope(u), w > 0
+        terms = {"psi2": jnp.square(u * self.psi_over_u(u)), "slope": slope, "slope2": slope * slope}
+        return {name: jnp.where(valid, a, 0) for name, a in terms.items()}
+
+    def summary(self, sums: dict[str, Array], nobs: Array, p: int, scale: Any) -> Summary:
+        """Huber's covariance k² (Σ ψ² s² / (n − p)) / ⟨ψ'⟩² (Σ w φφᵀ)⁻¹, as in statsmodels ("H1").
+
+        k = 1 + p/n var(ψ') / ⟨ψ'⟩² corrects it for few observations.
+        """
+        n = jnp.maximum(nobs, 1)
+        mean = sums["slope"] / n
+        k = 1 + p / n * (sums["slope2"] / n - jnp.square(mean)) / jnp.square(mean)
+        return Summary(jnp.square(k * scale / mean) * sums["psi2"] * over_df(nobs, p))
+
+
+@pytree
+class Huber(RobustCost):
+    """Huber's cost: squared residuals up to δ s, growing linearly beyond, ρ(u) = u² or 2 δ |u| − δ².
+
+    It is convex: every fit has one minimum. Outliers in y have a bounded effect; outliers in x do not.
+
+    Args:
+        delta: δ, in units of the scale s, one number or one per data set; with 1.345 the params have 95 % of
+            the efficiency of least squares for normal errors.
+
+    Source: P. J. Huber, Ann. Math. Stat. 35 (1964) 73.
+
+    >>> import numpy as np
+    >>> from jaxreg import fit
+    >>> x, y = np.arange(6.0), np.array([0.1, 0.9, 2.1, 2.9, 4.1, 50.0])
+    >>> print(fit(x, y, cost=Huber()).params.round(2), fit(x, y).params.round(2))
+    [0.05 1.02] [-8.13  7.26]
+    """
+
+    delta: Any = 1.345
+
+    def rho(self, u: Array) -> Array:
+        """ρ(u)."""
+        return jnp.where(u <= self.delta, u * u, self.delta * (2 * u - self.delta))
+
+    def psi_over_u(self, u: Array) -> Array:
+        """min(1, δ/u)."""
+        return self.delta / jnp.maximum(u, self.delta)
+
+    def psi_slope(self, u: Array) -> Array:
+        """1 up to δ, 0 beyond."""
+        return jnp.where(u <= self.delta, 1.0, 0.0).astype(u.dtype)
+
+
+@pytree
+class PseudoHuber(RobustCost):
+    """A smooth form of Huber's cost, ρ(u) = 2 δ² (√(1 + u²/δ²) − 1).
+
+    Args:
+        delta: δ, in units of the scale s, one number or one per data set.
+
+    Source: P. Charbonnier et al., IEEE Trans. Image Process. 6 (1997) 298.
+
+    >>> import numpy as np
+    >>> from jaxreg import fit
+    >>> x, y = np.arange(6.0), np.array([0.1, 0.9, 2.1, 2.9, 4.1, 50.0])
+    >>> print(fit(x, y, cost=PseudoHuber()).params.round(2))
+    [0.05 1.03]
+    """
+
+    delta: Any = 1.345
+
+    def rho(self, u: Array) -> Array:
+        """ρ(u), as a quotient that does not cancel for small u."""
+        return 2 * u * u / (1 + self._root(u))
+
+    def psi_over_u(self, u: Array) -> Array:
+        """1 / √(1 + u²/δ²)."""
+        return 1 / self._root(u)
+
+    def psi_slope(self, u: Array) -> Array:
+        """(1 + u²/δ²)^(−3/2)."""
+        return self._root(u) ** -3
+
+    def _root(self, u: Array) -> Array:
+        return jnp.sqrt(1 + jnp.square(u / self.delta))
+
+
+@pytree
+class Bisquare(RobustCost):
+    """Tukey's biweight: residuals beyond c s have no effect, ρ(u) = c²/3 (1 − (1 − u²/c²)³).
+
+    Not convex: the minimum is the one that is reached from least squares.
+
+    Args:
+        c: in units of the scale s, one number or one per data set; with 4.685 the params have 95 % of the
+            efficiency of least squares for normal errors.
+
+    Source: A. E. Beaton and J. W. Tukey, Technometrics 16 (1974) 147.
+
+    >>> import numpy as np
+    >>> from jaxreg import fit
+    >>> x, y = np.arange(6.0), np.array([0.1, 0.9, 2.1, 2.9, 4.1, 50.0])
+    >>> print(fit(x, y, cost=Bisquare()).params.round(2))
+    [0.02 1.  ]
+    """
+
+    c: Any = 4.685
+
+    def rho(self, u: Array) -> Array:
+        """ρ(u)."""
+        return jnp.square(self.c) / 3 * (1 - self._rest(u) ** 3)
+
+    def psi_over_u(self, u: Array) -> Array:
+        """(1 − u²/c²)², 0 beyond c."""
+        return jnp.square(self._rest(u))
+
+    def psi_slope(self, u: Array) -> Array:
+        """(1 − u²/c²)(1 − 5 u²/c²), 0 beyond c."""
+        rest = self._rest(u)
+        return rest * (5 * rest - 4)
+
+    def _rest(self, u: Array) -> Array:
+        """1 − u²/c², 0 beyond c."""
+        return 1 - jnp.square(jnp.minimum(u / self.c, 1))
