@@ -33,12 +33,11 @@ from jaxreg.inference.covariance import covariance_of
 from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.result import Fit
 from jaxreg.numerics.precision import in_own_precision
-from jaxreg.solvers import user_cost
+from jaxreg.solvers import reweighting, user_cost
 from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.solvers.minimization import AtOnce, InTiles, least_squares_start, minimize, with_batch_axes
 from jaxreg.solvers.reweighted import Reweighted
-from jaxreg.solvers.reweighting import InTiles as InTilesR
 from jaxreg.solvers.solver import Solver
 
 
@@ -140,8 +139,10 @@ def fit(
         source = replace(source, integers_keep_origin=False)
         estimate = _minimize_cost(task, cost, source, block_size, progress)
     name = "nonrobust" if covariance is None else covariance.name
-    use_t = covariance is None if use_t is None else use_t
-    return Fit(Fitted(estimate, compiled, name, use_t, constant_column(source)), ansatz, labels)
+    is_normal = covariance is None and not isinstance(cost, MeanLoss)
+    link = getattr(cost, "link", "identity")
+    options = (name, is_normal if use_t is None else use_t, constant_column(source), link)
+    return Fit(Fitted(estimate, compiled, *options), ansatz, labels)
 
 
 def _default_solver(cost: Any) -> Solver:
@@ -170,8 +171,15 @@ def _least_squares(task: Task, source: Source, block_size: Any, progress: bool) 
 @in_own_precision
 def _reweight(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
     """The turning point of a mean of a loss: block by block for concrete values, otherwise as one operation."""
-    task = replace(task, finish=estimate_and_exact, postprocess=InTilesR(task.solver.steps))
-    return in_blocks(partial(host.compute, task), source, block_size, progress)
+    if not _has_values(source):
+        *data, cost, offset = source.whole()
+        operands = Operands(*data, task.solver, task.covariance, cost, offset)
+        return reweighting.reweight(task.ansatz, False, operands).estimate
+    place, postprocess = (
+        (host, reweighting.InTiles()) if source.is_on_host else (device, reweighting.AtOnce())
+    )
+    task = replace(task, finish=estimate_and_exact, postprocess=postprocess)
+    return in_blocks(partial(place.compute, task), source, block_size, progress)
 
 
 @in_own_precision

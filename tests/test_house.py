@@ -10,7 +10,7 @@ ROOT = Path(jaxreg.__file__).parent
 FLOORS = (
     ("_typing",),
     ("numerics",),
-    ("ansatz", "gaps", "cost", "status"),
+    ("ansatz", "gaps", "cost", "costs", "status"),
     ("data",),
     ("engine",),
     ("solvers",),

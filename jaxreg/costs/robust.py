@@ -23,6 +23,11 @@ from jaxreg.numerics.pytrees import pytree
 MEDIAN_OF_NORMAL = 0.6744897501960817  # of |z| for normal z
 
 
+def root_of_weight(w: Array) -> Array:
+    """√w, with a derivative of 0 at 0."""
+    return jnp.where(w > 0, jnp.sqrt(jnp.where(w > 0, w, 1)), 0)
+
+
 class RobustCost(MeanLoss):
     """A cost S(θ) = Σ s² ρ(√w ε / s) / Σ w with the scale s of the residuals.
 
@@ -61,14 +66,13 @@ class RobustCost(MeanLoss):
 
     def terms(self, y: Array, f: Array, w: Array, scale: Any) -> Terms:
         """w ρ and its derivatives in f."""
-        root = jnp.sqrt(w)
-        u = jnp.abs(root * (y - f)) / scale
+        u = root_of_weight(w) * jnp.abs(y - f) / scale
         weight = 2 * w * self.psi_over_u(u)
         return Terms(scale * scale * self.rho(u), weight * (f - y), 2 * w * self.psi_slope(u), weight)
 
     def statistics(self, y: Array, f: Array, w: Array, scale: Any) -> dict[str, Array]:
         """Terms of Σ ψ², Σ ψ', Σ ψ'² and of the number of observations."""
-        u = jnp.abs(jnp.sqrt(w) * (y - f)) / scale
+        u = root_of_weight(w) * jnp.abs(y - f) / scale
         slope, valid = self.psi_slope(u), w > 0
         terms = {"psi2": jnp.square(u * self.psi_over_u(u)), "slope": slope, "slope2": slope * slope}
         return {name: jnp.where(valid, a, 0) for name, a in terms.items()}

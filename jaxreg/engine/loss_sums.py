@@ -19,6 +19,7 @@ from jax import lax
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.costs.mean_loss import MeanLoss
+from jaxreg.costs.robust import root_of_weight
 from jaxreg.engine.products import over_row_tiles, product
 from jaxreg.engine.row_sums import over_rows
 from jaxreg.engine.rows import Rows
@@ -226,7 +227,7 @@ class LossSums:
     def _size(self, coefs: Vector, *data: Any) -> Array:
         """√w |ε| of a row, NaN where missing."""
         row, f = self._row(coefs, *data)
-        return jnp.where(row.valid, jnp.sqrt(row.weight) * jnp.abs(row.y - f), jnp.nan)
+        return jnp.where(row.valid, root_of_weight(row.weight) * jnp.abs(row.y - f), jnp.nan)
 
 
 class _Count(NamedTuple):

@@ -105,14 +105,30 @@ def with_robust_errors(
     weight = jnp.where(solved & (weight > 0), weight, 1)
     model = Model(center, scale, vector(list(coefs)), V, unit, weight)
     scores = Scores(ansatz, model, nobs, (x, y, weights), rows, window)
+    return with_errors_of(scores, covariance, estimate, residual, solved)
+
+
+def with_errors_of(
+    scores: Scores, covariance: Covariance, estimate: Estimate, unit: Array, solved: Array
+) -> Estimate:
+    """The estimate with the standard errors and covariance of scores.
+
+    Args:
+        scores: of the fitted model, whose V is the inverse of the mean of the second derivatives.
+        covariance: the covariance type.
+        estimate: the estimate.
+        unit: that of the scores; cov c is `unit_cov` times unit² / df_resid.
+        solved: which data sets have errors.
+    """
+    model = scores.model
     M, small_sample, groups, is_definite = covariance.meat(scores)
     has_errors = solved if groups is None else solved & (groups > 1)
     factor = small_sample * scores.df / jnp.square(model.weight)
-    cov = V.sandwich(M).map(lambda a: factor * a)
+    cov = model.V.sandwich(M).map(lambda a: factor * a)
     if not is_definite:
         has_errors = has_errors & _is_positive_semidefinite(cov)
-    variances = [variance(row, cov) for row in feature_rows(ansatz, center, scale)]
-    bse = jnp.stack([residual * unit * _root(a / scores.df) for unit, a in variances])
+    variances = [variance(row, cov) for row in feature_rows(scores.ansatz, model.center, model.scale)]
+    bse = jnp.stack([unit * row_unit * _root(a / scores.df) for row_unit, a in variances])
     bse, unit_cov = (
         jnp.where(has_errors, a, jnp.nan).astype(estimate.params.dtype)
         for a in (bse, jnp.concatenate(cov.lower))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg._typing import Array
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
+from jaxreg.costs.mean_loss import MeanLoss
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.products import over_row_tiles, product
 from jaxreg.engine.row_sums import Window, over_rows, row
@@ -38,6 +39,8 @@ class Model(NamedTuple):
         V: ⟨ψψᵀ⟩⁻¹.
         unit: √⟨ε²⟩, the unit of scores.
         weight: Σ w.
+        cost: a mean of a loss ρ, whose scores are −w ∂ρ/∂f ψ; None for the mean squared error.
+        error_scale: of the residuals of a robust cost, or None.
     """
 
     center: list[Array]
@@ -46,6 +49,8 @@ class Model(NamedTuple):
     V: Symmetric
     unit: Array
     weight: Array
+    cost: MeanLoss | None = None
+    error_scale: Array | None = None
 
 
 class Row(NamedTuple):
@@ -72,7 +77,7 @@ class Scores:
         ansatz: with the basis ψ.
         model: the fitted model of each data set.
         nobs: number of valid observations, (*batch), as floats.
-        data: x, y and weights, as for `row_sums`.
+        data: x, y and weights, as for `row_sums`, and the offset of f if a cost has one.
         rows: how many at once.
         window: (start, width), to select columns of the data; the model is of these.
     """
@@ -80,14 +85,14 @@ class Scores:
     ansatz: Ansatz
     model: Model
     nobs: Array
-    data: tuple[Array, Array, Array | None]
+    data: tuple[Array | None, ...]
     rows: Rows
     window: Window | None
 
     @property
     def n(self) -> int:
         """Number of rows."""
-        return self.data[1].shape[0]
+        return not_none(self.data[1]).shape[0]
 
     @property
     def p(self) -> int:
@@ -128,10 +133,10 @@ class Scores:
 
     def heteroscedastic(self, correct: Correction, *, leverage: bool) -> Symmetric:
         """M = Σ correct((w ε)², h) ψψᵀ, with h = None unless `leverage`."""
-        x = self.data[0]
+        x = not_none(self.data[0])
         x_is_shared = all(length == 1 for length in x.shape[1 + self.ansatz.x_is_vector :])
         by_products = self.ansatz.basis_is_x and matrix_sums.applies(self.ansatz, x, x_is_shared)
-        if by_products and self.window is None:
+        if by_products and self.window is None and self.model.cost is None:
             return _on_shared_design(self, correct, leverage)
 
         def step(meat: Symmetric, row: Row) -> Symmetric:
@@ -204,10 +209,18 @@ def observed_response(
     return Observation(valid, w, [], jnp.where(valid, y, safe_y).astype(dtype))
 
 
-def _row(ansatz: Ansatz, model: Model, x: Array, y: Array, w: Array | None) -> Row:
-    """ψ and w ε of a row of the data."""
-    valid, w, psi, error = observation(ansatz, model.center, model.scale, x, y, w)
+def _row(
+    ansatz: Ansatz, model: Model, x: Array, y: Array, w: Array | None, offset: Array | None = None
+) -> Row:
+    """ψ and the score of a row of the data."""
+    safe_y = 0.0 if model.cost is None else model.cost.safe_y
+    valid, w, psi, y = observation(ansatz, model.center, model.scale, x, y, w, safe_y)
     psi = vector([jnp.broadcast_to(a, valid.shape) for a in psi])
+    if model.cost is not None:
+        f = reduce(jnp.add, [c * a for c, a in zip(model.coefs, psi, strict=True)])
+        f = f if offset is None else f + jnp.where(valid, offset, 0)
+        return Row(valid, w, psi, -model.cost.terms(y, f, w, model.error_scale).slope / model.unit)
+    error = y
     for c, a in zip(model.coefs, psi, strict=True):
         error = error - c * a
     return Row(valid, w, psi, w * (error / model.unit))
@@ -225,7 +238,8 @@ def _on_shared_design(scores: Scores, correct: Correction, leverage: bool) -> Sy
     The products have one scaling of x for all data sets. In terms of its basis ψ', the basis of a data set is
     ψ_k = d_k ψ'_k + r_k ψ'_0, by which coefs, V and M are transformed.
     """
-    ansatz, model, (x, y, weights) = scores.ansatz, scores.model, scores.data
+    ansatz, model = scores.ansatz, scores.model
+    x, y, weights = not_none(scores.data[0]), not_none(scores.data[1]), scores.data[2]
     n, p, dtype = y.shape[0], len(model.coefs), model.unit.dtype
     first = int(ansatz.has_intercept)
     columns = [jnp.where(jnp.isfinite(a), a, 0).astype(dtype) for a in columns_of(ansatz, x, 1)]

@@ -184,7 +184,7 @@ def f_of(fitted: Fitted, C: Any, value: Any) -> tuple[Array, Array]:
         rows = _rows_of(fitted, C)
         effect = _effect(fitted, C, rows)
         difference = effect - _per_row(value, effect)
-        p, unit = fitted.p, fitted.sigma_over_root_weight().astype(jnp.float64)
+        p, unit = fitted.p, fitted.unit_of_cov()
         dense = jnp.stack(
             [jnp.stack([jnp.broadcast_to(row.get(k, 0.0), unit.shape) for k in range(p)]) for row in rows]
         )

@@ -26,6 +26,7 @@ class Fitted:
         use_t: whether params are tested with Student's t instead of the normal distribution.
         constant: without an intercept, the index of a constant column of a shared x, "implicit" if a
             combination of columns is constant, or None; sums of squares are about 0 if None.
+        link: "identity", "log" or "logit", by which f(θ, x) is a function of the mean of y.
     """
 
     estimate: Estimate
@@ -33,6 +34,7 @@ class Fitted:
     cov_type: str = static(default="nonrobust")
     use_t: bool = static(default=True)
     constant: int | str | None = static(default=None)
+    link: str = static(default="identity")
 
     @property
     def p(self) -> int:
@@ -117,9 +119,20 @@ class Fitted:
         residual = self.estimate.residual
         return residual * jnp.sqrt(self.over_df(jnp.ones_like(residual)))
 
+    @property
+    def is_least_squares(self) -> bool:
+        """Whether the cost was the mean squared error."""
+        return self.estimate.cost is None
+
+    def unit_of_cov(self) -> Array:
+        """The number whose square times `unit_cov` is the covariance of the coefs c, float64."""
+        dispersion = self.estimate.dispersion
+        unit = self.sigma_over_root_weight() if dispersion is None else jnp.sqrt(dispersion)
+        return unit.astype(jnp.float64)
+
     def cov_of_coefs(self) -> Symmetric:
         """The covariance of the coefs c in units of y², float64."""
-        unit = self.sigma_over_root_weight().astype(jnp.float64)
+        unit = self.unit_of_cov()
         V = [a.astype(jnp.float64) * unit * unit for a in jnp.asarray(self.estimate.unit_cov)]
         return Symmetric(V, self.p)
 

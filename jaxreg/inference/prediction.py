@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -18,6 +19,13 @@ from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.statistics import quantile
 from jaxreg.numerics.precision import float64
 from jaxreg.numerics.short_repr import short_repr
+
+
+INVERSE_LINKS: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda f: f,
+    "log": jnp.exp,
+    "logit": jax.nn.sigmoid,
+}
 
 
 class Prediction(NamedTuple):
@@ -41,6 +49,10 @@ def predict(fitted: Fitted, x: Any, interval: str | None, alpha: Any, weights: A
     """f(θ, x), with limits if `interval` is not None."""
     if interval not in (None, "confidence", "prediction"):
         raise ValueError(f'interval is "confidence", "prediction" or None, got {interval!r}')
+    if interval == "prediction" and fitted.link != "identity":
+        raise ValueError(
+            f'interval="prediction" needs normal errors; this cost has a {fitted.link} link: pass "confidence"'
+        )
     if interval is None:
         return fittedvalues(fitted, x)
     x = _new_x(fitted, x)
@@ -52,8 +64,8 @@ def predict(fitted: Fitted, x: Any, interval: str | None, alpha: Any, weights: A
 
 
 def fittedvalues(fitted: Fitted, x: Any) -> Array:
-    """f(θ, x)."""
-    return _mean(fitted, _new_x(fitted, x))
+    """The mean of y at x: f(θ, x), or its function by the link."""
+    return _mean_of_y(fitted, _new_x(fitted, x))
 
 
 def residuals(fitted: Fitted, x: Any, y: Any) -> Array:
@@ -62,7 +74,7 @@ def residuals(fitted: Fitted, x: Any, y: Any) -> Array:
     y, x = checks.new_y(y, fitted.dtype, e.status.shape, e.y_origin), _new_x(fitted, x)
     if x.ndim == 0 or len(x) != len(y):
         raise ValueError(f"x has shape {x.shape} and y {y.shape}: resid takes as many x as y")
-    return _residuals(fitted, x, y)
+    return _residuals(fitted, x, y) if fitted.link == "identity" else y - _mean_of_y(fitted, x)
 
 
 def _new_x(fitted: Fitted, x: Any) -> Array:
@@ -90,10 +102,17 @@ def _mean(fitted: Fitted, x: Array) -> Array:
 
 
 @differentiable
+def _mean_of_y(fitted: Fitted, x: Array) -> Array:
+    return INVERSE_LINKS[fitted.link](_mean(fitted, x))
+
+
+@differentiable
 def _limits(fitted: Fitted, x: Array, weights: Any, quantile: Array) -> tuple[Array, Array, Array]:
+    """f and its limits, each mapped by the link, which keeps them in the range of the mean of y."""
     mean = _mean(fitted, x)
     half_width = quantile * _standard_error(fitted, _basis(fitted, x), weights)
-    return mean, mean - half_width, mean + half_width
+    inverse_link = INVERSE_LINKS[fitted.link]
+    return inverse_link(mean), inverse_link(mean - half_width), inverse_link(mean + half_width)
 
 
 def _standard_error(fitted: Fitted, psi: list[Array], weights: Any) -> Array:
@@ -101,7 +120,8 @@ def _standard_error(fitted: Fitted, psi: list[Array], weights: Any) -> Array:
     with float64():
         standard_error = deviation(dict(enumerate(psi)), fitted.cov_of_coefs())
         if weights is not None:
-            sigma = fitted.root_weight * fitted.sigma_over_root_weight()
+            scale = fitted.estimate.error_scale  # of a robust cost
+            sigma = fitted.root_weight * fitted.sigma_over_root_weight() if scale is None else scale
             standard_error = jnp.hypot(standard_error, sigma / jnp.sqrt(weights))
         return standard_error.astype(fitted.dtype)
 

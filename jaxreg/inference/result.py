@@ -148,7 +148,11 @@ class Fit:
 
     @property
     def scale(self) -> Float[Array, "*batch"]:
-        """σ̂² = ssr / df_resid, the variance of an observation of weight 1."""
+        """σ̂² = ssr / df_resid, the variance of an observation of weight 1.
+
+        For a robust cost the scale s of the residuals, not its square; for a likelihood the dispersion, which is
+        1 for shares and counts.
+        """
         return statistics.scale(self._fitted)
 
     @property
@@ -215,8 +219,26 @@ class Fit:
 
     @property
     def llf(self) -> Float[Array, "*batch"]:
-        """Log-likelihood for normal errors, −nobs/2 (log(2π ssr / nobs) + 1) + ½ Σ log w."""
+        """Log-likelihood: for normal errors −nobs/2 (log(2π ssr / nobs) + 1) + ½ Σ log w.
+
+        NaN for costs that are not likelihoods.
+        """
         return statistics.llf(self._fitted)
+
+    @property
+    def deviance(self) -> Float[Array, "*batch"]:
+        """Twice the log-likelihood of the saturated model minus that of the fit; NaN without a likelihood.
+
+        >>> from jaxreg import Poisson, fit
+        >>> print(fit(np.arange(4.0), np.array([1.0, 1.0, 4.0, 9.0]), cost=Poisson()).deviance.round(4))
+        0.6105
+        """
+        return statistics.deviance(self._fitted)
+
+    @property
+    def pearson_chi2(self) -> Float[Array, "*batch"]:
+        """Pearson's χ², Σ w (y − μ)² / V(μ) with the variance V of a likelihood; NaN without one."""
+        return statistics.pearson_chi2(self._fitted)
 
     @property
     def aic(self) -> Float[Array, "*batch"]:

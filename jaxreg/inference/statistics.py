@@ -49,7 +49,12 @@ def ess(fitted: Fitted) -> Float[Array, "*batch"]:
 
 @differentiable
 def scale(fitted: Fitted) -> Float[Array, "*batch"]:
-    """σ̂² = ssr / df_resid."""
+    """σ̂² = ssr / df_resid; the scale of a robust cost, and the dispersion of a likelihood."""
+    e = fitted.estimate
+    if e.error_scale is not None:
+        return e.error_scale
+    if e.llf is not None:
+        return not_none(e.dispersion)
     return fitted.over_df(fitted.sum_of_squares(fitted.estimate.residual))
 
 
@@ -131,11 +136,12 @@ def cov_params(fitted: Fitted) -> Float[Array, "p p *batch"]:
 
 @differentiable
 def fvalue(fitted: Fitted) -> Float[Array, "*batch"]:
-    """F of all params but the constant; with a robust covariance that of an `f_test`."""
+    """F of all params but the constant; with a robust covariance or another cost that of an `f_test`."""
     k, e = fitted.regressors, fitted.estimate
-    if k == 0 or (fitted.cov_type != "nonrobust" and fitted.constant == "implicit"):
+    is_wald = fitted.cov_type != "nonrobust" or not fitted.is_least_squares
+    if k == 0 or (is_wald and fitted.constant == "implicit"):
         return jnp.full_like(e.residual, jnp.nan)
-    if fitted.cov_type != "nonrobust":
+    if is_wald:
         constant = 0 if fitted.ansatz.has_intercept else fitted.constant
         C = np.stack([row for i, row in enumerate(np.eye(fitted.p)) if i != constant])
         return f_of(fitted, C, np.zeros(()))[0]
@@ -152,8 +158,25 @@ def f_pvalue(fitted: Fitted) -> Float[Array, "*batch"]:
 
 @differentiable
 def llf(fitted: Fitted) -> Float[Array, "*batch"]:
-    """The log-likelihood −nobs/2 (log(2π ssr / nobs) + 1) + ½ Σ log w of normal errors."""
+    """The log-likelihood: of normal errors −nobs/2 (log(2π ssr / nobs) + 1) + ½ Σ log w."""
     return _log_likelihood(fitted)
+
+
+@differentiable
+def deviance(fitted: Fitted) -> Float[Array, "*batch"]:
+    """Twice the log-likelihood of the saturated model minus that of the fit."""
+    return _of_likelihood(fitted, fitted.estimate.deviance)
+
+
+@differentiable
+def pearson_chi2(fitted: Fitted) -> Float[Array, "*batch"]:
+    """Σ w (y − μ)² / V(μ)."""
+    return _of_likelihood(fitted, fitted.estimate.pearson_chi2)
+
+
+def _of_likelihood(fitted: Fitted, a: Array | None) -> Array:
+    """A statistic that only likelihoods have; NaN for other costs."""
+    return jnp.full_like(fitted.estimate.bse[0], jnp.nan) if a is None else a
 
 
 @differentiable
@@ -170,6 +193,8 @@ def bic(fitted: Fitted) -> Float[Array, "*batch"]:
 
 def _log_likelihood(fitted: Fitted) -> Array:
     e = fitted.estimate
+    if not fitted.is_least_squares:
+        return jnp.full_like(e.residual, jnp.nan) if e.llf is None else e.llf
     n = fitted.as_float(e.nobs)
     log_variance = 2 * jnp.log(e.residual)  # of Σ w ε² / Σ w
     log_weight: Any = 0

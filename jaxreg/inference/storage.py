@@ -25,7 +25,7 @@ from jaxreg.inference.fitted import Fitted
 from jaxreg.numerics.precision import in_own_precision
 
 FORMAT, VERSION = "jaxreg.Fit", 1
-OPTIONS = ("cov_type", "use_t", "constant")  # of `Fitted`
+OPTIONS = ("cov_type", "use_t", "constant", "link")  # of `Fitted`
 ANSAETZE = {ansatz.__name__: ansatz for ansatz in (Line, Polynomial, Linear)}
 
 
@@ -63,7 +63,7 @@ def load(path: Path, given_ansatz: Ansatz | Features | None) -> tuple[Fitted, An
     try:
         estimate, labels = _estimate(arrays), _labels(header, arrays)
         stored = (header["ansatz"]["name"], header["ansatz"]["options"])
-        names, options = header["names"], [header[name] for name in OPTIONS]
+        names, options = header["names"], [header[name] for name in OPTIONS if name in header]
     except KeyError as error:
         raise ValueError(f"{path} is not a file written by Fit.save: {error} is missing") from error
     ansatz = _ansatz(path, stored, given_ansatz)

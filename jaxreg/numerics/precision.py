@@ -63,6 +63,17 @@ def float64() -> AbstractContextManager[Any]:
     return jax.enable_x64(True)
 
 
+def in_float64(function: Callable[P, R]) -> Callable[P, R]:
+    """`function` with JAX's 64-bit mode on."""
+
+    @functools.wraps(function)
+    def with_float64(*args: P.args, **kwargs: P.kwargs) -> R:
+        with float64():
+            return function(*args, **kwargs)
+
+    return with_float64
+
+
 def _any_float64(tree: Any) -> bool:
     return any(getattr(leaf, "dtype", None) == np.float64 for leaf in jax.tree.leaves(tree))
 

@@ -24,6 +24,18 @@ def matvec(a: Array, b: Array) -> Array:
     return _sum([a[:, k] * b[k] for k in range(a.shape[1])])
 
 
+def solve(a: Array, b: Array) -> Array:
+    """x in Σ_k a[i, k] x[k] = b[i], by elimination without a choice of pivots."""
+    p = b.shape[0]
+    rows = [[*(a[i, k] for k in range(p)), b[i]] for i in range(p)]
+    for k in range(p):
+        rows[k] = [entry / rows[k][k] for entry in rows[k]]
+        for i in range(p):
+            if i != k:
+                rows[i] = [x - rows[i][k] * y for x, y in zip(rows[i], rows[k], strict=True)]
+    return jnp.stack([row[p] for row in rows])
+
+
 def dot(a: Array, b: Array) -> Array:
     """Σ_k a[k] b[k]."""
     return _sum([a[k] * b[k] for k in range(a.shape[0])])

@@ -6,21 +6,23 @@ It works with coefs c in the basis of least squares, f = Σ c_k ψ_k(t), in floa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg._typing import Array
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.costs.mean_loss import MeanLoss
 from jaxreg.costs.robust import MEDIAN_OF_NORMAL
 from jaxreg.data.source import Columns
-from jaxreg.engine.cascade import BlockResult, Task, set_columns_on_host
+from jaxreg.engine.cascade import BlockResult, Task, estimate_and_exact, set_columns_on_host
+from jaxreg.engine.derivative import Observations, finite_or_1
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.features import deviation, feature_rows, params_of
 from jaxreg.engine.loss_sums import (
@@ -34,8 +36,11 @@ from jaxreg.engine.loss_sums import (
 )
 from jaxreg.engine.normal_equations import solve
 from jaxreg.engine.host import HOST_ROWS
-from jaxreg.engine.rows import Rows
-from jaxreg.engine.scores import Observation
+from jaxreg.engine.operation import Operands, operation, solved
+from jaxreg.engine.platforms import by_platform
+from jaxreg.engine.rows import ROWS, Rows
+from jaxreg.engine.sandwich import Covariance, with_errors_of
+from jaxreg.engine.scores import Model, Observation, Scores
 from jaxreg.engine.sums import columns_of
 from jaxreg.engine.tiles import (
     Tile,
@@ -46,8 +51,10 @@ from jaxreg.engine.tiles import (
     unbroadcast_columns,
     views,
 )
-from jaxreg.numerics.precision import float64
+from jaxreg.numerics import small
+from jaxreg.numerics.precision import float64, in_float64
 from jaxreg.numerics.vectors import Symmetric, Vector, as_array, elementwise, vector
+from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.damped_steps import MIN_PIVOT, RUNNING, Rule, State, advance, start
 from jaxreg.status import Status
 
@@ -250,92 +257,223 @@ def with_status(estimate: Estimate, least_squares: Estimate, status: Array) -> E
     return replace(estimate, status=status.astype(jnp.int8), **changes)
 
 
-@dataclass(frozen=True)
-class InTiles:
-    """A `postprocess` of tasks on the CPU, tile by tile; data sets that take many turns are moved together.
+class Problem(NamedTuple):
+    """The arguments of a fit of a cost, arrays with the data sets on their last axes.
 
     Attributes:
-        steps: the largest number of turns.
+        cost: with numbers that are one for all data sets or one for each.
+        least_squares: the estimate of least squares.
+        exact: its coefs and covariance in float64.
+        data: x, y, weights and offset.
+        covariance: of robust standard errors; None for nonrobust ones.
     """
 
-    steps: int
+    cost: MeanLoss
+    least_squares: Estimate
+    exact: Exact
+    data: Data
+    covariance: Covariance | None
+
+    def sums(self, ansatz: Ansatz, rows: Rows | None, dtype: Any = jnp.float64) -> LossSums:
+        """The sums of the cost."""
+        return loss_sums(ansatz, self.cost, self.least_squares, self.data, rows, dtype)
+
+
+class Result(NamedTuple):
+    """The result of the operation.
+
+    Attributes:
+        estimate: the estimate.
+        guess: the median of √w |ε| of a robust cost, or None.
+        least_squares: the estimate of least squares.
+    """
+
+    estimate: Estimate
+    guess: Array | None
+    least_squares: Estimate
+
+
+def solve_turns(
+    ansatz: Ansatz, first: int, last: int, state: State | None, problem: Problem, *, rows: Rows
+) -> State:
+    """The state after the turns first to last; `state` is that before, None at the start."""
+    sums = problem.sums(ansatz, rows)
+    state = begin(sums, problem.least_squares, problem.exact) if state is None else state
+    return advance(partial(evaluate, sums, problem.least_squares), rule_of(problem.cost), state, first, last)
+
+
+def estimate_of(ansatz: Ansatz, dtype: np.dtype, state: State, problem: Problem, *, rows: Rows) -> Estimate:
+    """The estimate at the end of all turns."""
+    sums, least_squares = problem.sums(ansatz, rows), problem.least_squares
+    status = jnp.where(state.status == RUNNING, Status.not_converged, state.status)
+    estimate = finish(sums, least_squares, problem.exact.unit_cov, state.coefs, state.extra, dtype)
+    estimate = with_status(estimate, least_squares, status)
+    if problem.covariance is None:
+        return estimate
+    return with_sandwich(sums, problem.covariance, estimate, state.coefs)
+
+
+def with_sandwich(sums: LossSums, covariance: Covariance, estimate: Estimate, coefs: Vector) -> Estimate:
+    """The estimate with the errors (Σ w ρ'' ψψᵀ)⁻¹ M (Σ w ρ'' ψψᵀ)⁻¹."""
+    dtype, scale = sums.scale[0].dtype, estimate.error_scale
+    solved = jnp.isfinite(estimate.params).all(axis=0) & (estimate.nobs > len(coefs))
+    scale = None if scale is None else jnp.where(solved, scale, 1).astype(dtype)
+    coefs = elementwise(lambda c: jnp.where(solved, c, 0), coefs)
+
+    def terms(row: Observation, f: Array) -> Terms:
+        return Terms(row.weight, None, sums.cost.terms(row.y, f, row.weight, scale).curvature)
+
+    weight, _, curvature = sums.total(terms, coefs)
+    weight = jnp.where(solved & (weight > 0), weight, 1)
+    one = jnp.ones_like(weight)
+    V = inverse(not_none(curvature).map(lambda a: a / weight))
+    model = Model(sums.center, sums.scale, coefs, V, one, weight, sums.cost, scale)
+    rows = ROWS["cpu"] if sums.rows is None else sums.rows
+    scores = Scores(sums.ansatz, model, estimate.nobs.astype(dtype), sums.data, rows, None)
+    estimate = with_errors_of(scores, covariance, estimate, one, solved)
+    dispersion = jnp.where(solved, 1 / scores.df, jnp.nan).astype(estimate.params.dtype)
+    return replace(estimate, dispersion=dispersion)
+
+
+def solve_and_estimate(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Problem, *, rows: Rows) -> Any:
+    """The estimate, and the median of √w |ε|, of all data sets at once."""
+    state = solve_turns(ansatz, 0, steps, None, problem, rows=rows)
+    return estimate_of(ansatz, dtype, state, problem, rows=rows), state.extra
+
+
+_solve_tile = partial(jax.jit, static_argnums=(0, 1, 2))(in_float64(partial(solve_turns, rows=HOST_ROWS)))
+_estimate_tile = partial(jax.jit, static_argnums=(0, 1))(in_float64(partial(estimate_of, rows=HOST_ROWS)))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _solve_at_once(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Problem) -> Estimate:
+    with float64():
+        return by_platform(partial(solve_and_estimate, ansatz, steps, dtype), problem)[0]
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """A `postprocess` of tasks on an accelerator: all data sets of a block together."""
+
+    def __call__(self, task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
+        """The estimates of the columns."""
+        return _solve_at_once(
+            task.ansatz, task.solver.steps, columns.y.dtype, problem_of(task, columns, result)
+        )
+
+
+@dataclass(frozen=True)
+class InTiles:
+    """A `postprocess` of tasks on the CPU, tile by tile; data sets that take many turns are moved together."""
 
     def __call__(self, task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
         """The estimates of the columns first to last."""
-        columns, m = slice_columns(columns, first, last), last - first
-        data = (columns.x, columns.y, columns.weights, columns.offset)
-        problem = jax.tree.map(unbroadcast_columns, (columns.cost, result.estimate, result.exact, data))
-        dtype = columns.y.dtype
+        columns, m, n = slice_columns(columns, first, last), last - first, len(columns.y)
+        problem = problem_of(task, columns, result)
+        covariance, dtype = problem.covariance, columns.y.dtype
+        arrays = jax.tree.map(unbroadcast_columns, problem._replace(covariance=None))
 
-        def solve_tiles(turns: tuple[int, int], state: Any, problem: Any, m: int) -> Any:
-            def solve_tile(tile: Tile) -> Any:
-                return _solve_tile(task.ansatz, HOST_ROWS, *turns, *views(tile))
+        def solve_tiles(turns: tuple[int, int], state: State | None, arrays: Problem, m: int) -> State:
+            def solve_tile(tile: Tile) -> State:
+                return _solve_tile(task.ansatz, *turns, *views(tile))
 
-            program = ("reweighted", task.ansatz, turns, jax.tree.structure(problem))
-            return map_tiles(solve_tile, (state, *problem), 0, m, width(len(columns.y)), program=program)
+            return map_tiles(solve_tile, (state, arrays), 0, m, tile_width(n), program=("turns", turns, key))
 
-        def finish_tile(tile: Tile) -> Estimate:
-            return _finish_tile(task.ansatz, HOST_ROWS, dtype, *views(tile))
+        def estimate_tile(tile: Tile) -> Estimate:
+            state, arrays = views(tile)
+            return _estimate_tile(task.ansatz, dtype, state, arrays._replace(covariance=covariance))
 
-        state: Any = None
-        for turns in pairwise([0, *self._pauses(), self.steps]):
-            if state is None:
-                state = solve_tiles(turns, None, problem, m)
-                continue
+        key = (task.ansatz, jax.tree.structure(problem))
+        first_turns, *more_turns = pairwise([0, *_pauses(task.solver.steps), task.solver.steps])
+        state = solve_tiles(first_turns, None, arrays, m)
+        for turns in more_turns:
             ids = np.flatnonzero(state.status == RUNNING)
             if not len(ids):
                 break
-            some, count = select_columns((state, problem), ids), max(len(ids), 2)
-            new = solve_tiles(turns, *some, count)
-            state = jax.tree.map(partial(set_columns_on_host, ids), state, new)
-        program = ("reweighted estimate", task.ansatz, jax.tree.structure(problem))
-        estimate = map_tiles(
-            finish_tile, (state, *problem), 0, m, width(len(columns.y)), program=program
-        )
+            some = solve_tiles(turns, *select_columns((state, arrays), ids), max(len(ids), 2))
+            state = jax.tree.map(partial(set_columns_on_host, ids), state, some)
+        program = ("estimate of a cost", key)
+        estimate = map_tiles(estimate_tile, (state, arrays), 0, m, tile_width(n), program=program)
         return jax.tree.map(partial(broadcast_columns, m), estimate)
 
-    def _pauses(self) -> list[int]:
-        """Numbers of turns after which the data sets that are not finished are moved together."""
-        return [FIRST_TURNS << i for i in range(10) if FIRST_TURNS << i < self.steps]
+
+def problem_of(task: Task, columns: Columns, result: BlockResult) -> Problem:
+    """The problem of columns whose least squares are solved."""
+    data = (columns.x, columns.y, columns.weights, columns.offset)
+    return Problem(columns.cost, result.estimate, not_none(result.exact), data, task.covariance)
 
 
-def width(n: int) -> int:
+def _pauses(steps: int) -> list[int]:
+    """Numbers of turns after which the data sets that are not finished are moved together."""
+    return [FIRST_TURNS << i for i in range(10) if FIRST_TURNS << i < steps]
+
+
+def tile_width(n: int) -> int:
     """Data sets of a tile, whose n observations stay in cache for all turns."""
     return max(MIN_TILE, min(MAX_TILE, 1 << (TILE_ELEMENTS // n).bit_length()))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _solve_tile(
-    ansatz: Ansatz,
-    rows: Rows,
-    first: int,
-    last: int,
-    state: State | None,
-    cost: MeanLoss,
-    least_squares: Estimate,
-    exact: Exact,
-    data: Data,
-) -> State:
-    """The state after the turns first to last; `state` is that before, None at the start."""
+@partial(jax.jit, static_argnums=(0, 1))
+def _reweight(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
+    """The kernel of the operation: computed in float64, returned in the dtype of the data."""
+    solver, dtype = operands.solver, operands.y.dtype
     with float64():
-        sums = loss_sums(ansatz, cost, least_squares, data, rows, jnp.float64)
-        state = begin(sums, least_squares, exact) if state is None else state
-        return advance(partial(evaluate, sums, least_squares), rule_of(cost), state, first, last)
+        least_squares = operands._replace(solver=ClosedForm(), covariance=None)
+        estimate, exact = solved(ansatz, certified, least_squares, estimate_and_exact)
+        data = (operands.x, operands.y, operands.weights, operands.offset)
+        problem = Problem(operands.cost, estimate, exact, data, operands.covariance)
+        function = partial(solve_and_estimate, ansatz, solver.steps, dtype)
+        return Result(*by_platform(function, problem), estimate)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _finish_tile(
-    ansatz: Ansatz,
-    rows: Rows,
-    dtype: np.dtype,
-    state: State,
-    cost: MeanLoss,
-    least_squares: Estimate,
-    exact: Exact,
-    data: Data,
-) -> Estimate:
-    with float64():
-        sums = loss_sums(ansatz, cost, least_squares, data, rows, jnp.float64)
-        status = jnp.where(state.status == RUNNING, Status.not_converged, state.status)
-        estimate = finish(sums, least_squares, exact.unit_cov, state.coefs, state.extra, dtype)
-        return with_status(estimate, least_squares, status)
+def _near_data(
+    ansatz: Ansatz, operands: Operands, constant_operands: Operands, result: Result, y_only: bool
+) -> Result:
+    """The estimate as a function of the data, to first order, which JAX differentiates.
+
+    By the implicit function theorem at ∇S = 0 it is at c − H⁻¹∇S, with ∇S of `operands` and H of
+    `constant_operands`. The scale of a robust cost is a function of c and of the data.
+    """
+    estimate, least_squares, guess = jax.tree.map(finite_or_1, (result.estimate, result.least_squares, result.guess))
+    least_squares = replace(least_squares, x_center=estimate.x_center, x_scale=estimate.x_scale)
+    is_solved = jnp.isfinite(result.estimate.params[0])
+    dtype, p = operands.y.dtype, len(estimate.coefs)
+
+    def sums_of(operands: Operands) -> LossSums:
+        y = jnp.where(is_solved, operands.y, jnp.nan)  # data sets without params have no observations
+        data = (operands.x, y, operands.weights, operands.offset)
+        return loss_sums(ansatz, operands.cost, least_squares, data, None, dtype)
+
+    def gradient(sums: LossSums, coefs: Array) -> Array:
+        scale = scale_of(sums, least_squares, coefs, guess)[1] if sums.cost.has_scale else None
+        return as_array(sums.local(coefs, scale, with_value=False).gradient)
+
+    sums, coefs = sums_of(operands), estimate.coefs
+    unit = [jnp.zeros_like(coefs).at[k].set(1) for k in range(p)]
+    constant = partial(gradient, sums_of(constant_operands))
+    H = jnp.stack([jax.jvp(constant, (coefs,), (e,))[1] for e in unit], axis=1)
+    H = jnp.where(is_solved, H, jnp.eye(p, dtype=dtype).reshape(p, p, *(1,) * is_solved.ndim))
+    coefs = coefs - jnp.where(is_solved, small.solve(H, gradient(sums, coefs)), 0)
+    weight, _, gram = sums.total(lambda row, f: Terms(row.weight, None, row.weight), coefs)
+    weight = jnp.where(is_solved, weight, 1)
+    gram = not_none(gram).map(lambda a: a / weight)
+    gram = Symmetric(elementwise(lambda a, e: jnp.where(is_solved, a, e), gram.entries, _identity(gram)), p)
+    unit_cov = jnp.concatenate(inverse(gram).lower)
+    new = finish(sums, least_squares, unit_cov, coefs, guess, dtype)
+    if operands.covariance is not None:
+        new = with_sandwich(sums, operands.covariance, new, coefs)
+    observations = Observations.of(
+        ansatz, estimate, jnp.zeros_like(coefs), operands.sigma_unit, (operands.x, operands.y, operands.weights)
+    )
+    residual = observations.y - sum(c * psi for c, psi in zip(coefs, observations.psi, strict=True))
+    statistics = observations.statistics(estimate, jnp.where(observations.w > 0, residual, 0))
+    return result._replace(estimate=replace(new, **statistics))
+
+
+def _identity(like: Symmetric) -> Any:
+    if like.is_list:
+        return [float(i == j) for i in range(like.k) for j in range(i + 1)]
+    return jnp.eye(like.k).reshape(like.k, like.k, *(1,) * (like.entries.ndim - 2))
+
+
+reweight: Callable[[Ansatz, bool, Operands], Result] = operation(_reweight, _near_data)
