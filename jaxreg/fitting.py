@@ -50,6 +50,8 @@ def fit(
     solver: Solver | None = None,
     weights: Any = None,
     sigma: Any = None,
+    offset: Any = None,
+    exposure: Any = None,
     nan_policy: str = "omit",
     cov_type: str | Covariance = "nonrobust",
     use_t: bool | None = None,
@@ -80,6 +82,10 @@ def fit(
         weights: inverse variances of the observations, (n,) or (n, *batch). An observation of weight 0 (or
             of a subnormal weight) is a gap.
         sigma: standard deviations of the observations, in place of weights = 1/sigma².
+        offset: known part of f(θ, x) for costs with a link, such as `Poisson` and `Logistic`, (n,) or
+            (n, *batch).
+        exposure: observation time or size of the population behind each count, positive, (n,) or (n, *batch):
+            its logarithm is an offset, so that the mean is exposure · e^f.
         nan_policy: "omit": leave out NaN, in each data set separately. "propagate": data sets with a NaN
             get the status `invalid_data`. "raise": raise a ValueError.
         cov_type: the covariance used for bse and all tests. "nonrobust": all observations of a data set have
@@ -123,12 +129,14 @@ def fit(
     compiled = compiled_ansatz(ansatz)
     labels = labels_of(x, y, isinstance(ansatz, Linear))
     source = source_of(checks.design_of(ansatz, x), y, weights, sigma, nan_policy, compiled)
+    link = getattr(cost, "link", "identity")
+    offset = checks.checked_offset(offset, exposure, source.y, link)
     covariance = covariance_of(cov_type, source.y.shape[0])
     task = Task(compiled, solver.precision, _without_precision(solver), covariance)
     if cost is mean_squared_error:
         estimate = _least_squares(task, source, block_size, progress)
     elif isinstance(cost, MeanLoss) and isinstance(solver, Reweighted):
-        source = replace(source, integers_keep_origin=False, cost=cost)
+        source = replace(source, integers_keep_origin=False, cost=cost, offset=offset)
         estimate = _reweight(task, source, block_size, progress)
     elif not isinstance(solver, GradientDescent):
         raise ValueError(
@@ -140,7 +148,6 @@ def fit(
         estimate = _minimize_cost(task, cost, source, block_size, progress)
     name = "nonrobust" if covariance is None else covariance.name
     is_normal = covariance is None and not isinstance(cost, MeanLoss)
-    link = getattr(cost, "link", "identity")
     options = (name, is_normal if use_t is None else use_t, constant_column(source), link)
     return Fit(Fitted(estimate, compiled, *options), ansatz, labels)
 

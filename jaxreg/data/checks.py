@@ -127,6 +127,38 @@ def checked_weights(weights: Any, sigma: Any, y: Any) -> Any:
     return w
 
 
+def checked_offset(offset: Any, exposure: Any, y: Any, link: str) -> Any:
+    """The offset of f, to which the logarithm of the exposure is added; None if both are omitted."""
+    given = {name: a for name, a in (("offset", offset), ("exposure", exposure)) if a is not None}
+    if given and link == "identity":
+        raise ValueError(
+            f"{next(iter(given))} is for costs with a link, such as Poisson(); subtract it from y instead"
+        )
+    if exposure is not None and link != "log":
+        raise ValueError(f"exposure is for costs with a logarithmic link, such as Poisson(); this one has {link}")
+    arrays = {name: in_memory(as_array(a, name)) for name, a in given.items()}
+    for name, a in arrays.items():
+        if a.shape not in ((y.shape[0],), y.shape):
+            raise ValueError(
+                f"{name} has shape {a.shape}: pass ({y.shape[0]},), shared by all data sets, or {y.shape}, one "
+                "for each"
+            )
+    if "exposure" not in arrays:
+        return arrays.get("offset")
+    return in_own_precision(_with_exposure)(arrays.get("offset"), arrays["exposure"])
+
+
+def _with_exposure(offset: Array | None, exposure: Array) -> Array:
+    """log(exposure), plus the offset; NaN unless the exposure is positive."""
+    exposure = jnp.asarray(exposure, jnp.result_type(exposure, jnp.float32))
+    log = jnp.log(jnp.where(exposure > 0, exposure, jnp.nan))
+    if offset is None:
+        return log
+    if offset.ndim < log.ndim:
+        offset = offset.reshape(-1, *(1,) * (log.ndim - 1))
+    return offset + (log if log.ndim == offset.ndim else log.reshape(-1, *(1,) * (offset.ndim - 1)))
+
+
 def _check_range(w: Any, dtype: np.dtype, name: str) -> None:
     """Raise if weights overflow or underflow in the dtype of y."""
     if isinstance(w, np.ndarray) and w.dtype.itemsize > dtype.itemsize:

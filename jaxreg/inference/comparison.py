@@ -1,11 +1,12 @@
-"""The F test that compares two nested fits of the same data."""
+"""Tests that compare two nested fits of the same data."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import gammaincc
 
 from jaxreg._typing import Array
 from jaxreg.inference.contrasts import ROUNDING, FTest, tail_of_f
@@ -13,10 +14,28 @@ from jaxreg.inference.differentiable import differentiable
 from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.statistics import uncentered_tss
 from jaxreg.numerics.precision import power_of_two
+from jaxreg.numerics.short_repr import short_repr
 
 
-def compare(fitted: Fitted, restricted: Fitted) -> FTest:
-    """F = Δssr / Δp / scale of a fit against a restricted fit."""
+class LikelihoodRatioTest(NamedTuple):
+    """A test of a fit against a restricted fit, by the ratio of their likelihoods.
+
+    Attributes:
+        statistic: 2 Δllf, (*batch).
+        pvalue: P(χ² > statistic), (*batch).
+        df: the number of params that the restricted fit lacks.
+    """
+
+    statistic: Array
+    pvalue: Array
+    df: int
+
+    def __repr__(self) -> str:
+        return short_repr(self)
+
+
+def compare(fitted: Fitted, restricted: Fitted) -> FTest | LikelihoodRatioTest:
+    """F = Δssr / Δp / scale of a fit against a restricted fit, or their likelihood ratio."""
     params, restricted_params = fitted.estimate.params, restricted.estimate.params
     df_num = len(params) - len(restricted_params)
     if df_num <= 0 or restricted_params.shape[1:] != params.shape[1:]:
@@ -26,10 +45,28 @@ def compare(fitted: Fitted, restricted: Fitted) -> FTest:
         )
     if fitted.cov_type != "nonrobust" or restricted.cov_type != "nonrobust":
         raise ValueError("compare takes fits with a nonrobust covariance; with a robust one use f_test")
+    if (fitted.estimate.llf is None) != (restricted.estimate.llf is None) or fitted.link != restricted.link:
+        raise ValueError("compare takes two fits with the same cost")
+    if fitted.estimate.llf is not None:
+        return LikelihoodRatioTest(*_likelihood_ratio(fitted, restricted), df_num)
+    if not (fitted.is_least_squares and restricted.is_least_squares):
+        raise ValueError("compare takes fits of least squares or likelihoods; for other costs use f_test")
     if params.dtype != restricted_params.dtype or not _is_same_data(fitted, restricted):
         raise ValueError("compare takes two fits of the same y with the same weights; these differ in them")
     fvalue = _f_of_reduction(fitted, restricted)
     return FTest(fvalue, tail_of_f(fitted, fvalue, df_num), df_num, fitted.df_denominator)
+
+
+@differentiable
+def _likelihood_ratio(fitted: Fitted, restricted: Any) -> tuple[Array, Array]:
+    """2 Δllf, and its p-value."""
+    e, r = fitted.estimate, restricted.estimate
+    statistic = 2 * (e.llf - r.llf)
+    rounding = ROUNDING * jnp.finfo(statistic.dtype).eps * (jnp.abs(e.llf) + jnp.abs(r.llf))
+    nested = (statistic >= -rounding) & (e.nobs == r.nobs)
+    statistic = jnp.where(nested, jnp.maximum(statistic, 0), jnp.nan)
+    df = e.params.shape[0] - r.params.shape[0]
+    return statistic, gammaincc(df / 2, statistic / 2)
 
 
 @differentiable

@@ -45,8 +45,10 @@ class Prediction(NamedTuple):
         return short_repr(self)
 
 
-def predict(fitted: Fitted, x: Any, interval: str | None, alpha: Any, weights: Any) -> Array | Prediction:
-    """f(θ, x), with limits if `interval` is not None."""
+def predict(
+    fitted: Fitted, x: Any, interval: str | None, alpha: Any, weights: Any, offset: Any = 0.0
+) -> Array | Prediction:
+    """The mean of y at x, with limits if `interval` is not None."""
     if interval not in (None, "confidence", "prediction"):
         raise ValueError(f'interval is "confidence", "prediction" or None, got {interval!r}')
     if interval == "prediction" and fitted.link != "identity":
@@ -54,18 +56,18 @@ def predict(fitted: Fitted, x: Any, interval: str | None, alpha: Any, weights: A
             f'interval="prediction" needs normal errors; this cost has a {fitted.link} link: pass "confidence"'
         )
     if interval is None:
-        return fittedvalues(fitted, x)
+        return fittedvalues(fitted, x, offset)
     x = _new_x(fitted, x)
     if interval == "confidence":
         weights = None
     else:
-        weights = checks.new_weights(weights, jax.eval_shape(_mean, fitted, x).shape)
-    return Prediction(*_limits(fitted, x, weights, quantile(fitted, alpha)))
+        weights = checks.new_weights(weights, jax.eval_shape(_f, fitted, x).shape)
+    return Prediction(*_limits(fitted, x, weights, quantile(fitted, alpha), offset))
 
 
-def fittedvalues(fitted: Fitted, x: Any) -> Array:
-    """The mean of y at x: f(θ, x), or its function by the link."""
-    return _mean_of_y(fitted, _new_x(fitted, x))
+def fittedvalues(fitted: Fitted, x: Any, offset: Any = 0.0) -> Array:
+    """The mean of y at x."""
+    return _mean(fitted, _new_x(fitted, x), offset)
 
 
 def residuals(fitted: Fitted, x: Any, y: Any) -> Array:
@@ -74,7 +76,7 @@ def residuals(fitted: Fitted, x: Any, y: Any) -> Array:
     y, x = checks.new_y(y, fitted.dtype, e.status.shape, e.y_origin), _new_x(fitted, x)
     if x.ndim == 0 or len(x) != len(y):
         raise ValueError(f"x has shape {x.shape} and y {y.shape}: resid takes as many x as y")
-    return _residuals(fitted, x, y) if fitted.link == "identity" else y - _mean_of_y(fitted, x)
+    return _residuals(fitted, x, y) if fitted.link == "identity" else _minus_mean(fitted, x, y)
 
 
 def _new_x(fitted: Fitted, x: Any) -> Array:
@@ -93,7 +95,7 @@ def _residuals(fitted: Fitted, x: Array, y: Array) -> Array:
 
 
 @differentiable
-def _mean(fitted: Fitted, x: Array) -> Array:
+def _f(fitted: Fitted, x: Array) -> Array:
     """y_origin + Σ c_k ψ_k(t), from x − x_origin."""
     e = fitted.estimate
     terms = [c * psi for c, psi in zip(e.coefs, _basis(fitted, x), strict=True)]
@@ -102,17 +104,24 @@ def _mean(fitted: Fitted, x: Array) -> Array:
 
 
 @differentiable
-def _mean_of_y(fitted: Fitted, x: Array) -> Array:
-    return INVERSE_LINKS[fitted.link](_mean(fitted, x))
+def _mean(fitted: Fitted, x: Array, offset: Any) -> Array:
+    return INVERSE_LINKS[fitted.link](_f(fitted, x) + jnp.asarray(offset, fitted.dtype))
 
 
 @differentiable
-def _limits(fitted: Fitted, x: Array, weights: Any, quantile: Array) -> tuple[Array, Array, Array]:
+def _minus_mean(fitted: Fitted, x: Array, y: Array) -> Array:
+    return y - INVERSE_LINKS[fitted.link](_f(fitted, x))
+
+
+@differentiable
+def _limits(
+    fitted: Fitted, x: Array, weights: Any, quantile: Array, offset: Any
+) -> tuple[Array, Array, Array]:
     """f and its limits, each mapped by the link, which keeps them in the range of the mean of y."""
-    mean = _mean(fitted, x)
+    f = _f(fitted, x) + jnp.asarray(offset, fitted.dtype)
     half_width = quantile * _standard_error(fitted, _basis(fitted, x), weights)
     inverse_link = INVERSE_LINKS[fitted.link]
-    return inverse_link(mean), inverse_link(mean - half_width), inverse_link(mean + half_width)
+    return inverse_link(f), inverse_link(f - half_width), inverse_link(f + half_width)
 
 
 def _standard_error(fitted: Fitted, psi: list[Array], weights: Any) -> Array:

@@ -17,6 +17,7 @@ from jaxreg.ansatz import Ansatz, Features
 from jaxreg.data.checks import design_of
 from jaxreg.data.labels import Labels, check_columns
 from jaxreg.inference import comparison, contrasts, prediction, report, statistics, storage
+from jaxreg.inference.comparison import LikelihoodRatioTest
 from jaxreg.inference.contrasts import FTest, TTest
 from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.prediction import Prediction
@@ -314,20 +315,22 @@ class Fit:
         """
         return contrasts.f_test(self._fitted, self.names, contrasts_, value)
 
-    def compare(self, restricted: Fit) -> FTest:
+    def compare(self, restricted: Fit) -> FTest | LikelihoodRatioTest:
         """Test this fit against a restricted fit of the same data: F = Δssr / Δp / scale.
+
+        For a likelihood the statistic is 2 Δllf, whose distribution is χ² with Δp degrees of freedom.
 
         Args:
             restricted: a fit of the same data with fewer params, such as a polynomial of lower degree.
 
         Returns:
-            `FTest` with fields of shape (*batch); NaN for data sets with another number of observations in
+            `FTest` or `LikelihoodRatioTest` with fields of shape (*batch); NaN for data sets with another number of observations in
             the restricted fit, or where its ssr is smaller: then it is not a special case of this fit.
 
         Raises:
             TypeError: if `restricted` is not a fit.
-            ValueError: if it does not have fewer params or is a fit of other data; or if a covariance is
-                robust, for which there is `f_test`.
+            ValueError: if it does not have fewer params or is a fit of other data; or if a covariance or the
+                cost is robust, for which there is `f_test`.
 
         >>> from jaxreg import Polynomial, fit
         >>> x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 3.0, 7.0, 12.0])
@@ -339,9 +342,17 @@ class Fit:
         return comparison.compare(self._fitted, restricted._fitted)
 
     def predict(
-        self, x: Any, interval: str | None = None, alpha: Any = 0.05, weights: Any = None
+        self,
+        x: Any,
+        interval: str | None = None,
+        alpha: Any = 0.05,
+        weights: Any = None,
+        offset: Any = 0.0,
     ) -> Array | Prediction:
         """f(θ, x) for every data set, optionally with an interval; NaN for data sets without params.
+
+        For a cost with a link the mean of y, such as e^f for `Poisson`; the limits are those of f, mapped in the
+        same way.
 
         It is computed in the centered basis of the fit, where large offsets of x cost no digits. With
         `Cluster` errors and `use_t`, intervals use Student's t with G − 1 degrees of freedom for G groups, as
@@ -353,6 +364,8 @@ class Fit:
             interval: "confidence" for an interval of f(θ, x), "prediction" for one of a new observation.
             alpha: 1 − the confidence.
             weights: of the new observations, 1 if omitted: a number, or of the shape of the result.
+            offset: added to f, as in `fit`: a number, or an array that broadcasts against the result. It is the
+                logarithm of an exposure.
 
         Returns:
             (n, *batch) in units of y, or (*batch) if x is a number; with an interval a `Prediction` of mean,
@@ -370,7 +383,7 @@ class Fit:
         9.323
         """
         _ = self.shape
-        return prediction.predict(self._fitted, self._design(x), interval, alpha, weights)
+        return prediction.predict(self._fitted, self._design(x), interval, alpha, weights, offset)
 
     def fittedvalues(self, x: Any) -> Float[Array, "n *batch"]:
         """f(θ, x), the same as `predict(x)`. Pass the x of the fit, which a `Fit` does not store.

@@ -92,12 +92,12 @@ def rule_of(cost: MeanLoss) -> Rule:
 def begin(sums: LossSums, least_squares: Estimate, exact: Exact) -> State:
     """The state at the start."""
     cost = sums.cost
-    is_solved = least_squares.status == Status.ok
+    passes_through_y = least_squares.status == Status.exact_fit
+    is_solved = (least_squares.status == Status.ok) | passes_through_y
     if not cost.is_likelihood:
         coefs = vector(list(jnp.where(is_solved, exact.coefs, 0)))
         local, _, extra = evaluate(sums, least_squares, coefs, _first_guess(least_squares), jnp.int32(0))
-        return start(coefs, local, extra, is_solved)
-    is_solved |= least_squares.status == Status.exact_fit
+        return start(coefs, local, extra, is_solved & ~passes_through_y)
     zeros = elementwise(jnp.zeros_like, vector(list(exact.coefs)))
     if not cost.starts_from_y:
         local = sums.local(zeros, None, with_value=False)
