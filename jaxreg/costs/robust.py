@@ -20,6 +20,7 @@ from jaxreg.ansatz import Ansatz, Features, Line
 from jaxreg.costs.mean_loss import MeanLoss, Summary, Terms, observations, over_df
 from jaxreg.numerics.pytrees import pytree
 
+MIN_SLOPE_SHARE = 0.1
 MEDIAN_OF_NORMAL = 0.6744897501960817  # of |z| for normal z
 
 
@@ -42,12 +43,16 @@ class RobustCost(MeanLoss):
         raise NotImplementedError
 
     def psi_over_u(self, u: Array) -> Array:
-        """ψ(u) / u, the weight of an observation in a step of a solver, 1 for small u."""
+        """ψ(u) / u, the weight of an observation, 1 for small u."""
         raise NotImplementedError
 
     def psi_slope(self, u: Array) -> Array:
         """ψ'(u)."""
         raise NotImplementedError
+
+    def step_weight(self, u: Array) -> Array:
+        """What a step of a solver takes for ψ'(u): the weight ψ(u)/u, with which every step lowers S."""
+        return self.psi_over_u(u)
 
     def __call__(
         self,
@@ -67,8 +72,9 @@ class RobustCost(MeanLoss):
     def terms(self, y: Array, f: Array, w: Array, scale: Any) -> Terms:
         """w ρ and its derivatives in f."""
         u = root_of_weight(w) * jnp.abs(y - f) / scale
-        weight = 2 * w * self.psi_over_u(u)
-        return Terms(scale * scale * self.rho(u), weight * (f - y), 2 * w * self.psi_slope(u), weight)
+        slope = 2 * w * self.psi_over_u(u) * (f - y)
+        curvatures = (2 * w * self.psi_slope(u), 2 * w * self.step_weight(u))
+        return Terms(scale * scale * self.rho(u), slope, *curvatures)
 
     def statistics(self, y: Array, f: Array, w: Array, scale: Any) -> dict[str, Array]:
         """Terms of Σ ψ², Σ ψ', Σ ψ'² and of the number of observations."""
@@ -88,8 +94,16 @@ class RobustCost(MeanLoss):
         return Summary(jnp.square(k * scale / mean) * sums["psi2"] * over_df(nobs, p))
 
 
+class ConvexRobustCost(RobustCost):
+    """A robust cost with ψ' ≥ 0, for which Newton's steps take half as many turns."""
+
+    def step_weight(self, u: Array) -> Array:
+        """ψ'(u), but at least a tenth of ψ(u)/u: ψ' may be 0 at almost all observations."""
+        return jnp.maximum(self.psi_slope(u), MIN_SLOPE_SHARE * self.psi_over_u(u))
+
+
 @pytree
-class Huber(RobustCost):
+class Huber(ConvexRobustCost):
     """Huber's cost: squared residuals up to δ s, growing linearly beyond, ρ(u) = u² or 2 δ |u| − δ².
 
     It is convex: every fit has one minimum. Outliers in y have a bounded effect; outliers in x do not.
@@ -123,7 +137,7 @@ class Huber(RobustCost):
 
 
 @pytree
-class PseudoHuber(RobustCost):
+class PseudoHuber(ConvexRobustCost):
     """A smooth form of Huber's cost, ρ(u) = 2 δ² (√(1 + u²/δ²) − 1).
 
     Args:

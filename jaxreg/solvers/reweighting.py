@@ -58,7 +58,9 @@ from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.damped_steps import MIN_PIVOT, RUNNING, Rule, State, advance, start
 from jaxreg.status import Status
 
-QUADRATIC, LINEAR = 2.0**-16, 2.0**-34  # the last step, of a method whose errors are squared by a step, or not
+# The size of the last step, if errors are squared by a step and if they only shrink by a factor.
+QUADRATIC = {"float32": 2.0**-12, "float64": 2.0**-16}
+LINEAR = {"float32": 2.0**-26, "float64": 2.0**-34}
 MIN_SCALE = 2.0**-40  # of residuals, relative to those of least squares
 MIN_TILE, MAX_TILE, TILE_ELEMENTS = 128, 1024, 2**16  # data sets of a tile, and observations of all of them
 FIRST_TURNS = 8  # after which data sets that are not finished go on without the others
@@ -82,11 +84,11 @@ def loss_sums(
     return LossSums(ansatz, cost, center, scale, data, rows, by_products)
 
 
-def rule_of(cost: MeanLoss) -> Rule:
-    """What damped steps know of a cost."""
+def rule_of(cost: MeanLoss, dtype: np.dtype) -> Rule:
+    """What damped steps know of a cost, for data of this dtype."""
     judge = "none" if cost.has_scale else "slope" if cost.is_convex else "value"
-    tolerance = QUADRATIC if cost.converges_quadratically else LINEAR
-    return Rule(tolerance, judge, may_vanish=cost.is_likelihood, starts_anywhere=cost.starts_from_y)
+    tolerances = QUADRATIC if cost.converges_quadratically else LINEAR
+    return Rule(tolerances[dtype.name], judge, may_vanish=cost.is_likelihood, starts_anywhere=cost.starts_from_y)
 
 
 def begin(sums: LossSums, least_squares: Estimate, exact: Exact) -> State:
@@ -299,7 +301,8 @@ def solve_turns(
     """The state after the turns first to last; `state` is that before, None at the start."""
     sums = problem.sums(ansatz, rows)
     state = begin(sums, problem.least_squares, problem.exact) if state is None else state
-    return advance(partial(evaluate, sums, problem.least_squares), rule_of(problem.cost), state, first, last)
+    rule = rule_of(problem.cost, problem.least_squares.params.dtype)
+    return advance(partial(evaluate, sums, problem.least_squares), rule, state, first, last)
 
 
 def estimate_of(ansatz: Ansatz, dtype: np.dtype, state: State, problem: Problem, *, rows: Rows) -> Estimate:
