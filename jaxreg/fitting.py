@@ -166,27 +166,34 @@ def _without_precision(solver: Solver) -> Solver:
 def _least_squares(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
     """Least squares: block by block for concrete values, and as one operation within transformations."""
     if not _has_values(source, task.solver):
-        operands = Operands(*source.whole(), task.solver, task.covariance)
+        operands = _operands(source, task.solver, task.covariance)
         return operation.estimate(task.ansatz, task.precision == "certified", operands).estimate
     place = host if source.is_on_host else device
     task = replace(task, finish=estimate_only)
     if task.covariance is not None:
         task = replace(task, finish=estimate_and_exact, postprocess=place.robust_errors)
-    return in_blocks(partial(place.compute, task), source, block_size, progress)
+    return in_blocks(partial(place.compute, task), source, block_size, progress, _state_size(task, source))
+
+
+def _state_size(task: Task, source: Source) -> int:
+    """Numbers per data set that a robust covariance keeps while it sums."""
+    if task.covariance is None:
+        return 0
+    p = len(task.ansatz.param_names(source.x.shape[1] if task.ansatz.x_is_vector else 1))
+    return task.covariance.state_size(p, source.y.shape[0])
 
 
 @in_own_precision
 def _reweight(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
     """The turning point of a mean of a loss: block by block for concrete values, otherwise as one operation."""
     if not _has_values(source):
-        *data, cost, offset = source.whole()
-        operands = Operands(*data, task.solver, task.covariance, cost, offset)
+        operands = _operands(source, task.solver, task.covariance)
         return reweighting.reweight(task.ansatz, False, operands).estimate
     place, postprocess = (
         (host, reweighting.InTiles()) if source.is_on_host else (device, reweighting.AtOnce())
     )
     task = replace(task, finish=estimate_and_exact, postprocess=postprocess)
-    return in_blocks(partial(place.compute, task), source, block_size, progress)
+    return in_blocks(partial(place.compute, task), source, block_size, progress, _state_size(task, source))
 
 
 @in_own_precision
@@ -195,7 +202,7 @@ def _minimize_cost(task: Task, cost: Cost, source: Source, block_size: Any, prog
     cost_pytree = user_cost.as_pytree(cost, task.ansatz, source)
     if not _has_values(source, task.solver, cost_pytree):
         cost_operand = with_batch_axes(cost_pytree, len(source.batch))
-        operands = Operands(*source.whole(), task.solver, task.covariance, cost_operand)
+        operands = _operands(source, task.solver, task.covariance)._replace(cost=cost_operand)
         return minimize(task.ansatz, task.precision == "certified", operands).estimate
     x64 = jax.config.read("jax_enable_x64")
     if source.is_on_host:
@@ -234,10 +241,16 @@ def moments(x: Any, y: Any, weights: Any = None, *, ansatz: Ansatz | Features = 
 @in_own_precision
 def _moments(ansatz: Ansatz, source: Source) -> Moments:
     if not _has_values(source):
-        return operation.moments(ansatz, False, Operands(*source.whole(), ClosedForm()))
+        return operation.moments(ansatz, False, _operands(source, ClosedForm()))
     place = host if source.is_on_host else device
     task = Task(ansatz, "auto", ClosedForm(), finish=moments_of)
     return in_blocks(partial(place.compute, task), source, "auto", progress=False)
+
+
+def _operands(source: Source, solver: Solver, covariance: Covariance | None = None) -> Operands:
+    """All data sets as the arguments of an operation."""
+    *data, cost, offset = source.whole()
+    return Operands(*data, solver, covariance, cost, offset)
 
 
 def _has_values(source: Source, *pytrees: Any) -> bool:

@@ -11,7 +11,7 @@ from jax import lax
 from jax.core import Tracer
 
 
-def floats_and_origin(a: Any, dtype: np.dtype) -> tuple[Any, Any]:
+def floats_and_origin(a: Any, dtype: np.dtype, *, is_part: bool = False) -> tuple[Any, Any]:
     """(a − origin, origin) in a float dtype, with an origin per data set, or (a, None) if a is exact in it.
 
     The origin is near the first observation and exact in the dtype (in float64 for JAX's 64-bit integers).
@@ -21,6 +21,8 @@ def floats_and_origin(a: Any, dtype: np.dtype) -> tuple[Any, Any]:
     Args:
         a: integers, (n, ...).
         dtype: a float dtype.
+        is_part: whether other data sets of the same array, which may need an origin, are converted on their own;
+            then all have one unless the integer type is exact in the dtype.
     """
     bits = 8 * a.dtype.itemsize
     signed = jnp.issubdtype(a.dtype, jnp.signedinteger)
@@ -32,7 +34,7 @@ def floats_and_origin(a: Any, dtype: np.dtype) -> tuple[Any, Any]:
     length = bits - lax.clz(largest) if xp is jnp else np.frexp(largest.astype(np.float64))[1]
     exact = length <= jnp.finfo(dtype).nmant + 1
     excess = xp.maximum(length.astype(np.int32) - (jnp.finfo(origin_dtype).nmant + 1), 0).astype(a.dtype)
-    if not isinstance(exact, Tracer) and exact.all():
+    if not isinstance(exact, Tracer) and exact.all() and not is_part:
         return a.astype(dtype), None
     origin = xp.where(exact, a.dtype.type(0), (a[0] >> excess) << excess)
     integer, half = (jnp.int32 if bits == 32 else jnp.int64), bits // 2

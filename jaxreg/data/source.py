@@ -161,7 +161,7 @@ class Source:
 
         cost = jax.tree.map(numbers, self.cost)
         arrays = (block(a) for a in (self.x, self.y, self.weights, self.offset))
-        columns = self._columns(*arrays, cost, axes=1)
+        columns = self._columns(*arrays, cost, axes=1, is_part=last - first < self.number)
         return jax.tree.map(self._to_host, columns)
 
     def _to_host(self, a: Any) -> Any:
@@ -182,7 +182,14 @@ class Source:
         return values.reshape(*values.shape[:axis], -1)[..., start : start + last - first]
 
     def _columns(
-        self, x: Any, y: Any, w: Any, offset: Any, cost: Any, axes: int | None = None
+        self,
+        x: Any,
+        y: Any,
+        w: Any,
+        offset: Any,
+        cost: Any,
+        axes: int | None = None,
+        is_part: bool = False,
     ) -> Columns:
         axes = len(self.batch) if axes is None else axes
 
@@ -190,8 +197,8 @@ class Source:
             """Append batch axes of length 1 if a has none."""
             return a.reshape(*a.shape, *(1,) * axes) if a.ndim == own_axes else a
 
-        x, x_origin = self._floats(x, "x")
-        y, y_origin = self._floats(y, "y")
+        x, x_origin = self._floats(x, "x", is_part)
+        y, y_origin = self._floats(y, "y", is_part)
         w = None if w is None else cast(w, self.dtype)
         sigma_unit = None
         if self.weights_are_sigma:
@@ -207,7 +214,7 @@ class Source:
         cost = jax.tree.map(lambda a: with_batch_axes(jnp.asarray(a, self.dtype), 0), cost)
         return Columns(x, y, w, sigma_unit, x_origin, y_origin, cost, offset)
 
-    def _floats(self, a: Any, name: str) -> tuple[Any, Any]:
+    def _floats(self, a: Any, name: str, is_part: bool) -> tuple[Any, Any]:
         """Floats, and the origin that was subtracted from integers that floats would round."""
         if isinstance(a, jax.Array) and not isinstance(a, Tracer) and is_on_host(a):
             a = np.asarray(a)
@@ -216,7 +223,7 @@ class Source:
             if name == "x" or is_integer:
                 check_rounding(a, self.dtype, name)
             return cast(a, self.dtype), None
-        floats, origin = floats_and_origin(a, self.dtype)
+        floats, origin = floats_and_origin(a, self.dtype, is_part=is_part)
         if name == "x" and isinstance(a, np.ndarray) and origin is not None:
             check_spacing(a, floats)
         return floats, origin

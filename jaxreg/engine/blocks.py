@@ -23,7 +23,11 @@ ComputeBlock = Callable[[Columns, int, int], Any]
 
 
 def in_blocks(
-    compute_block: ComputeBlock, source: Source, block_size: int | np.integer | str, progress: bool
+    compute_block: ComputeBlock,
+    source: Source,
+    block_size: int | np.integer | str,
+    progress: bool,
+    state_size: int = 0,
 ) -> Any:
     """The results for all data sets, with the batch axes of the data.
 
@@ -32,8 +36,9 @@ def in_blocks(
         source: of the columns.
         block_size: columns of a block, or "auto".
         progress: whether to show a progress bar.
+        state_size: numbers per data set that a robust covariance keeps while it sums.
     """
-    count = min(source.number, _block_columns(source, block_size))
+    count = _even(source, min(source.number, _block_columns(source, block_size, state_size)))
     try:
         with float64():  # float64 sums are passed from one program to the next
             results = _concatenate_blocks(compute_block, source, count, progress)
@@ -56,9 +61,8 @@ def _concatenate_blocks(compute_block: ComputeBlock, source: Source, count: int,
     """The results of all blocks, with the data sets on the last axis."""
     m = source.number
     starts = list(range(0, m, count))
-    if not source.is_on_host:  # each size compiles a program; the last block may overlap the one before
-        count = -(-m // len(starts))
-        starts = [min(i * count, m - count) for i in range(len(starts))]
+    if not source.is_on_host:  # the last block may overlap the one before
+        starts = [min(start, m - count) for start in starts]
     results = _with_progress_bar(_block_results(compute_block, source, starts, count), len(starts), progress)
     if len(starts) == 1:
         return next(results)
@@ -73,6 +77,11 @@ def _concatenate_blocks(compute_block: ComputeBlock, source: Source, count: int,
             output = jax.tree.map(lambda a: aligned_empty((*a.shape[:-1], m), a.dtype), result)
         jax.tree.map(partial(_copy_columns, start), output, result)
     return output
+
+
+def _even(source: Source, count: int) -> int:
+    """The size of blocks of at most `count`; on a device all have one size, as each compiles a program."""
+    return count if source.is_on_host else -(-source.number // -(-source.number // count))
 
 
 def _copy_columns(start: int, output: np.ndarray, result: np.ndarray) -> None:
@@ -103,14 +112,17 @@ def _block_results(
             columns = next_block.result()
             if start is not None:
                 next_block = reader.submit(read, start)
-            yield compute_block(columns, 0, columns.y.shape[-1])
+            result = compute_block(columns, 0, columns.y.shape[-1])
+            if not source.is_on_host:  # else blocks would be read while others wait for the device
+                jax.block_until_ready(result)
+            yield result
 
 
-def _block_columns(source: Source, block_size: int | np.integer | str) -> int:
+def _block_columns(source: Source, block_size: int | np.integer | str, state_size: int) -> int:
     if not isinstance(block_size, str):
         return int(block_size)
     if not source.is_on_host:
-        return data_sets_at_once(source)
+        return data_sets_at_once(source, state_size)
     if source.is_in_place:
         return BLOCK_COLUMNS
     return max(1, BLOCK_BYTES // source.bytes_per_column)

@@ -22,15 +22,20 @@ def free_bytes(device: Any) -> int:
     return max(0, stats["bytes_limit"] - stats.get("bytes_in_use", 0))
 
 
-def data_sets_at_once(source: Source) -> int:
+def data_sets_at_once(source: Source, state_size: int = 0) -> int:
     """The number of data sets of a block, all if they fit.
+
+    Args:
+        source: of the data.
+        state_size: numbers per data set that a robust covariance keeps while it sums.
 
     With z of q entries a program has about 6 q² + 30 q + 50 numbers for each, in matrix products ten for
     each observation (as a TPU makes them), and copies of its data. Blocks of data that are not on the
     device, or are too many for one block, are copied, the next one ahead.
     """
     q, m = augmented_size(source.ansatz, source.x), source.number
-    numbers = 6 * q**2 + 30 * q + 50 + (10 * source.y.shape[0] if q >= MIN_SIZE else 0)
+    # A loop has its state twice: before and after a turn.
+    numbers = 2 * state_size + 6 * q**2 + 30 * q + 50 + (10 * source.y.shape[0] if q >= MIN_SIZE else 0)
     free = SHARE * free_bytes(source.device)
 
     def fit(copies: int) -> int:

@@ -5,7 +5,7 @@ and the data sets on the last axes, as results do; an axis of length 1 is shared
 
 derivative: the implicit function theorem at p = 0, whatever the solver; zero tangents cost nothing.
 batching: `vmap` adds an axis of data sets at the end, of length 1 for arguments that are not mapped.
-platform: sums run over the rows in order; how many at once depends on the platform, see `rows`.
+platform: how the rows are summed, and how many at once, depends on the platform, see `rows`.
 axes: those of the data sets are never merged, sliced or gathered: each device of a mesh keeps its own.
 """
 

@@ -17,7 +17,7 @@ from jax import lax
 
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
-from jaxreg.engine.reduction import MAX_SUMS, Rows, reduce_rows
+from jaxreg.engine.reduction import MAX_SUMS, SomeRows, reduce_rows
 from jaxreg.engine.row_sums import FLOAT32_FACTORS
 from jaxreg.engine.sums import Sums, SumScaling, augmented_row, augmented_size, columns_of
 
@@ -74,7 +74,7 @@ def reduced_sums(
         columns = [] if own.x is None else columns_of(ansatz, own.x, 1)
         return _is_valid(columns, own, is_summed, infinity[i], zero[i])
 
-    def element(several: list[Rows]) -> list[Array]:
+    def element(several: list[SomeRows]) -> list[Array]:
         sums, logs = [], []
         for own, shared, is_summed in several:
             terms = enumerate(_terms(ansatz, scaling, own, shared))

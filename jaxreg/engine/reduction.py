@@ -23,7 +23,7 @@ MAX_TERMS = 330  # of an element, of all sums together
 MAX_SUMS = 38  # a kernel has at most 96 arguments and results, and before its fusion a sum is two of them
 
 # Own and shared arrays of some rows, and which of these are summed, or their weights; None for all.
-Rows = tuple[Any, Any, "Array | None"]
+SomeRows = tuple[Any, Any, "Array | None"]
 
 
 def reduce_rows(
@@ -32,7 +32,7 @@ def reduce_rows(
     seen: Array | None,
     n: int,
     count: int,
-    element: Callable[[list[Rows]], list[Array]],
+    element: Callable[[list[SomeRows]], list[Array]],
 ) -> list[Array]:
     """Sum over n rows.
 
@@ -42,7 +42,7 @@ def reduce_rows(
         seen: which rows are summed, (n, …), or their weights; None for all.
         n: number of rows.
         count: number of sums.
-        element: from a list of `Rows` to their `count` sums, element by element.
+        element: from a list of `SomeRows` to their `count` sums, element by element.
     """
     turns = -(-n // (min(MAX_ELEMENTS, n) * max(1, min(MAX_ROWS, MAX_TERMS // count))))
     length = -(-n // turns)

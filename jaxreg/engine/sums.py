@@ -1,4 +1,4 @@
-"""The sums that one pass over the data makes: the contract of row_sums and matrix_sums.
+"""The sums that one pass over the data makes: the contract of row_sums, reduced_sums and matrix_sums.
 
 With the augmented row z = (ψ₁(t), …, ψ_k(t), u), the basis of the ansatz without its constant followed by the
 response, a quadratic cost depends on the data through Σ w, Σ w z and Σ w z zᵀ alone.

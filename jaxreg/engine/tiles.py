@@ -43,11 +43,6 @@ class Tile(NamedTuple):
     start: Any
     width: int
 
-    @property
-    def window(self) -> tuple[Any, int] | None:
-        """Start and width, or None if the tile is all of `data`."""
-        return None if self.start is None else (self.start, self.width)
-
 
 def map_tiles(
     function: Callable[[Tile], Result],

@@ -18,6 +18,7 @@ from jax import lax
 from jaxreg._typing import Array, not_none
 from jaxreg.engine.loss_sums import Local
 from jaxreg.engine.normal_equations import solve
+from jaxreg.engine.scores import outer
 from jaxreg.numerics.vectors import Symmetric, Vector, all_true, dot, elementwise, largest
 from jaxreg.status import Status
 
@@ -37,13 +38,15 @@ class Rule(NamedTuple):
         tolerance: a data set is finished after a step of this size, relative to its coefs.
         judge: "value", "slope" (convex costs) or "none" (every step improves the point).
         may_vanish: whether the curvature may tend to 0 along a descent without end.
-        starts_anywhere: whether the first step does not start from a point, so that any end of it is better.
+        starts_from_y: whether the first step comes from derivatives near the y of each observation.
+        takes_last_step: whether a data set that is finished takes one more step, which costs no turn.
     """
 
     tolerance: float
     judge: str
     may_vanish: bool
-    starts_anywhere: bool
+    starts_from_y: bool
+    takes_last_step: bool
 
 
 class State(NamedTuple):
@@ -71,25 +74,25 @@ class State(NamedTuple):
 Evaluate = Callable[[Vector, Any, Array], "tuple[Local, Array, Any]"]
 
 
-def start(coefs: Vector, local: Local, extra: Any, runs: Array) -> State:
+def start(rule: Rule, coefs: Vector, runs: Array, extra: Any, local: Local | None = None) -> State:
     """The state at a point.
 
     Args:
+        rule: of the cost.
         coefs: the point.
-        local: S near it.
-        extra: for `evaluate`.
         runs: which data sets are to be solved.
+        extra: for `evaluate`.
+        local: S near it; if omitted, the first turn evaluates it.
     """
-    step, _ = _step(local, jnp.zeros_like(runs, local.curvature[0, 0].dtype))
-    return State(
-        coefs=coefs,
-        local=local,
-        step=step,
-        damping=jnp.zeros_like(step[0]),
-        curvature=largest(local.curvature.diagonal),
-        status=jnp.where(runs, RUNNING, Status.ok).astype(jnp.int8),
-        extra=extra,
-    )
+    zero = jnp.zeros_like(coefs[0])
+    if local is None:
+        nothing = elementwise(jnp.zeros_like, coefs)
+        local = Local(zero if rule.judge == "value" else None, nothing, outer(nothing, zero))
+        step = nothing
+    else:
+        step, _ = _step(local, zero)
+    curvature = largest(local.curvature.diagonal)
+    return State(coefs, local, step, zero, curvature, jnp.where(runs, RUNNING, Status.ok).astype(jnp.int8), extra)
 
 
 def advance(evaluate: Evaluate, rule: Rule, state: State, first: int, last: int) -> State:
@@ -117,35 +120,40 @@ def _turn(evaluate: Evaluate, rule: Rule, state: State, count: Array) -> State:
     """Try the step, and find the next one."""
     trial = elementwise(jnp.add, state.coefs, state.step)
     local, unit, extra = evaluate(trial, state.extra, count)
+    is_first = (count == 0) & (not rule.starts_from_y)  # whose step is 0
     size = largest(elementwise(jnp.abs, state.step))
-    is_small = size <= rule.tolerance * (largest(elementwise(jnp.abs, trial)) + unit)
-    improves = is_small | _improves(rule, state, local, count)
-    accepted = improves & all_true(elementwise(jnp.isfinite, local.gradient))
+    is_small = (size <= rule.tolerance * (largest(elementwise(jnp.abs, trial)) + unit)) & ~is_first
+    is_finite = all_true(elementwise(jnp.isfinite, local.gradient))
+    # The first step from y does not start from a point: any end of it is better.
+    accepted = is_finite & (is_small | (count == 0) | _improves(rule, state, local))
     eased = jnp.where(state.damping > MIN_DAMPING, state.damping * EASED, 0)
     damping = jnp.where(accepted, eased, jnp.maximum(state.damping * RAISED, FIRST_DAMPING))
     here, new = (state.coefs, state.local, state.extra), (trial, local, extra)
     coefs, local, extra = _choose(accepted, new, here)
     step, pivot = _step(local, damping)
     is_finished = accepted & is_small & (state.damping == 0)
-    takes_last_step = is_finished & (pivot > MIN_PIVOT)
-    coefs = elementwise(lambda c, d: jnp.where(takes_last_step, c + d, c), coefs, step)
+    if rule.takes_last_step:
+        is_taken = is_finished & (pivot > MIN_PIVOT)
+        coefs = elementwise(lambda c, d: jnp.where(is_taken, c + d, c), coefs, step)
     status = jnp.where(is_finished, Status.ok, RUNNING)
+    largest_curvature = largest(local.curvature.diagonal)
+    curvature = jnp.where(is_first, largest_curvature, state.curvature)
     if rule.may_vanish:
-        curvature = largest(local.curvature.diagonal)
-        vanishes = (pivot <= MIN_PIVOT) | (curvature <= MIN_CURVATURE * state.curvature)
+        vanishes = (pivot <= MIN_PIVOT) | (largest_curvature <= MIN_CURVATURE * curvature)
         status = jnp.where(vanishes, Status.no_minimum, status)
-    status = jnp.where(damping > MAX_DAMPING, Status.not_converged, status).astype(jnp.int8)
-    return State(coefs, local, step, damping, state.curvature, status, extra)
+    status = jnp.where(damping > MAX_DAMPING, Status.not_converged, status)
+    status = jnp.where(is_first & ~is_finite, Status.invalid_data, status).astype(jnp.int8)
+    return State(coefs, local, step, damping, curvature, status, extra)
 
 
-def _improves(rule: Rule, state: State, local: Local, count: Array) -> Array:
+def _improves(rule: Rule, state: State, local: Local) -> Array:
     """Whether a step leads to a better point."""
     if rule.judge == "none":
         return jnp.ones_like(state.damping, bool)
     if rule.judge == "value":
         return not_none(local.value) <= not_none(state.local.value)
     before, after = dot(state.local.gradient, state.step), dot(local.gradient, state.step)
-    return (after <= STEEPER * jnp.abs(before)) | (rule.starts_anywhere & (count == 0))
+    return after <= STEEPER * jnp.abs(before)
 
 
 def _step(local: Local, damping: Array) -> tuple[Vector, Array]:

@@ -60,10 +60,10 @@ from jaxreg.status import Status
 
 # The size of the last step, if errors are squared by a step and if they only shrink by a factor.
 QUADRATIC = {"float32": 2.0**-12, "float64": 2.0**-16}
-LINEAR = {"float32": 2.0**-26, "float64": 2.0**-34}
+LINEAR = {"float32": 2.0**-26, "float64": 2.0**-38}
 MIN_SCALE = 2.0**-40  # of residuals, relative to those of least squares
-MIN_TILE, MAX_TILE, TILE_ELEMENTS = 128, 1024, 2**16  # data sets of a tile, and observations of all of them
-FIRST_TURNS = 8  # after which data sets that are not finished go on without the others
+MIN_TILE, MAX_TILE, TILE_ELEMENTS = 256, 2048, 2**17  # data sets of a tile, and observations of all of them
+FIRST_TURNS = 7  # after which data sets that are not finished go on without the others
 
 
 def loss_sums(
@@ -88,24 +88,27 @@ def rule_of(cost: MeanLoss, dtype: np.dtype) -> Rule:
     """What damped steps know of a cost, for data of this dtype."""
     judge = "none" if cost.has_scale else "slope" if cost.is_convex else "value"
     tolerances = QUADRATIC if cost.converges_quadratically else LINEAR
-    return Rule(tolerances[dtype.name], judge, may_vanish=cost.is_likelihood, starts_anywhere=cost.starts_from_y)
+    return Rule(
+        tolerances[dtype.name],
+        judge,
+        may_vanish=cost.is_likelihood,
+        starts_from_y=cost.starts_from_y,
+        takes_last_step=not cost.has_scale,
+    )
 
 
-def begin(sums: LossSums, least_squares: Estimate, exact: Exact) -> State:
+def begin(rule: Rule, sums: LossSums, least_squares: Estimate, exact: Exact) -> State:
     """The state at the start."""
     cost = sums.cost
     passes_through_y = least_squares.status == Status.exact_fit
     is_solved = (least_squares.status == Status.ok) | passes_through_y
     if not cost.is_likelihood:
         coefs = vector(list(jnp.where(is_solved, exact.coefs, 0)))
-        local, _, extra = evaluate(sums, least_squares, coefs, _first_guess(least_squares), jnp.int32(0))
-        return start(coefs, local, extra, is_solved & ~passes_through_y)
+        guess = _first_guess(least_squares) if cost.has_scale else None
+        return start(rule, coefs, is_solved & ~passes_through_y, guess)
     zeros = elementwise(jnp.zeros_like, vector(list(exact.coefs)))
     if not cost.starts_from_y:
-        local = sums.local(zeros, None, with_value=False)
-        is_admitted = jnp.isfinite(local.gradient[0])
-        state = start(zeros, local, None, is_solved & is_admitted)
-        return _with_invalid(state, is_solved & ~is_admitted)
+        return start(rule, zeros, is_solved, None)
 
     def terms(row: Observation, f: Array) -> Terms:
         not_admitted = jnp.where(row.weight > 0, jnp.isnan(cost.slope(row.y, f)), False)
@@ -113,14 +116,10 @@ def begin(sums: LossSums, least_squares: Estimate, exact: Exact) -> State:
 
     (weight, sum_y, not_admitted), *_ = sums.total(terms, zeros)
     local = sums.first_local(zeros, sum_y / jnp.where(weight > 0, weight, 1))
-    state = start(zeros, local, None, is_solved & (not_admitted == 0))
+    state = start(rule, zeros, is_solved, None, local)
     has_mean = jnp.isfinite(local.gradient[0])  # counts that are all 0 have none
-    status = jnp.where((state.status == RUNNING) & ~has_mean, Status.no_minimum, state.status)
-    return _with_invalid(state._replace(status=status.astype(jnp.int8)), is_solved & (not_admitted > 0))
-
-
-def _with_invalid(state: State, is_invalid: Array) -> State:
-    status = jnp.where(is_invalid, Status.invalid_data, state.status)
+    status = jnp.where(is_solved & ~has_mean, Status.no_minimum, state.status)
+    status = jnp.where(is_solved & (not_admitted > 0), Status.invalid_data, status)
     return state._replace(status=status.astype(jnp.int8))
 
 
@@ -144,21 +143,18 @@ def evaluate(
     """S near coefs, the unit of f, and the median of √w |ε|."""
     cost = sums.cost
     if cost.has_scale:
-        median, scale = scale_of(sums, least_squares, coefs, guess)
+        median = median_size(sums, least_squares, coefs, guess)
+        scale = median / MEDIAN_OF_NORMAL
         return sums.local(coefs, scale, with_value=False), scale, median
     local = sums.local(coefs, None, with_value=not cost.is_convex)
-    unit = jnp.ones(()) if cost.is_likelihood else least_squares.residual
-    return local, unit, None
+    return local, jnp.ones(()) if cost.is_likelihood else least_squares.residual, None
 
 
-def scale_of(
-    sums: LossSums, least_squares: Estimate, coefs: Vector, guess: Array
-) -> tuple[Array, Array]:
-    """The median of √w |ε|, and the scale of the residuals from it, which is not 0."""
+def median_size(sums: LossSums, least_squares: Estimate, coefs: Vector, guess: Array) -> Array:
+    """The median of √w |ε|, or a small number in place of 0."""
+    smallest = MIN_SCALE * _root_mean_size(least_squares).astype(guess.dtype)
     median = sums.median_size(coefs, least_squares.nobs.astype(guess.dtype), guess)
-    smallest = MIN_SCALE * _root_mean_size(least_squares)
-    smallest = jnp.where(smallest > 0, smallest, 1)
-    return jnp.where(median > 0, median, guess), jnp.maximum(median / MEDIAN_OF_NORMAL, smallest)
+    return jnp.maximum(median, jnp.where(smallest > 0, smallest, 1))
 
 
 def finish(
@@ -166,12 +162,12 @@ def finish(
     least_squares: Estimate,
     unit_cov: Array,
     coefs: Vector,
-    guess: Any,
+    median: Array | None,
     dtype: np.dtype,
 ) -> Estimate:
     """The estimate at the coefs, of which params and errors are differentiable functions."""
     ansatz, cost, p = sums.ansatz, sums.cost, len(coefs)
-    scale = scale_of(sums, least_squares, coefs, guess)[1] if cost.has_scale else None
+    scale = None if median is None else median / MEDIAN_OF_NORMAL
     nobs = least_squares.nobs.astype(unit_cov.dtype)
 
     def terms(row: Observation, f: Array) -> Terms:
@@ -299,9 +295,8 @@ def solve_turns(
     ansatz: Ansatz, first: int, last: int, state: State | None, problem: Problem, *, rows: Rows
 ) -> State:
     """The state after the turns first to last; `state` is that before, None at the start."""
-    sums = problem.sums(ansatz, rows)
-    state = begin(sums, problem.least_squares, problem.exact) if state is None else state
-    rule = rule_of(problem.cost, problem.least_squares.params.dtype)
+    sums, rule = problem.sums(ansatz, rows), rule_of(problem.cost, problem.least_squares.params.dtype)
+    state = begin(rule, sums, problem.least_squares, problem.exact) if state is None else state
     return advance(partial(evaluate, sums, problem.least_squares), rule, state, first, last)
 
 
@@ -340,7 +335,7 @@ def with_sandwich(sums: LossSums, covariance: Covariance, estimate: Estimate, co
 
 def solve_and_estimate(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Problem, *, rows: Rows) -> Any:
     """The estimate, and the median of √w |ε|, of all data sets at once."""
-    state = solve_turns(ansatz, 0, steps, None, problem, rows=rows)
+    state = solve_turns(ansatz, 0, turns_of(problem.cost, steps), None, problem, rows=rows)
     return estimate_of(ansatz, dtype, state, problem, rows=rows), state.extra
 
 
@@ -387,7 +382,8 @@ class InTiles:
             return _estimate_tile(task.ansatz, dtype, state, arrays._replace(covariance=covariance))
 
         key = (task.ansatz, jax.tree.structure(problem))
-        first_turns, *more_turns = pairwise([0, *_pauses(task.solver.steps), task.solver.steps])
+        turns = turns_of(problem.cost, task.solver.steps)
+        first_turns, *more_turns = pairwise([0, *_pauses(turns), turns])
         state = solve_tiles(first_turns, None, arrays, m)
         for turns in more_turns:
             ids = np.flatnonzero(state.status == RUNNING)
@@ -406,9 +402,14 @@ def problem_of(task: Task, columns: Columns, result: BlockResult) -> Problem:
     return Problem(columns.cost, result.estimate, not_none(result.exact), data, task.covariance)
 
 
-def _pauses(steps: int) -> list[int]:
+def turns_of(cost: MeanLoss, steps: int) -> int:
+    """The number of turns: unless the first step comes from y, the first turn evaluates the start."""
+    return steps if cost.starts_from_y else steps + 1
+
+
+def _pauses(turns: int) -> list[int]:
     """Numbers of turns after which the data sets that are not finished are moved together."""
-    return [FIRST_TURNS << i for i in range(10) if FIRST_TURNS << i < steps]
+    return [FIRST_TURNS << i for i in range(10) if FIRST_TURNS << i < turns]
 
 
 def tile_width(n: int) -> int:
@@ -447,8 +448,12 @@ def _near_data(
         data = (operands.x, y, operands.weights, operands.offset)
         return loss_sums(ansatz, operands.cost, least_squares, data, None, dtype)
 
+    def median(sums: LossSums, coefs: Array) -> Array | None:
+        return median_size(sums, least_squares, coefs, guess) if sums.cost.has_scale else None
+
     def gradient(sums: LossSums, coefs: Array) -> Array:
-        scale = scale_of(sums, least_squares, coefs, guess)[1] if sums.cost.has_scale else None
+        size = median(sums, coefs)
+        scale = None if size is None else size / MEDIAN_OF_NORMAL
         return as_array(sums.local(coefs, scale, with_value=False).gradient)
 
     sums, coefs = sums_of(operands), estimate.coefs
@@ -462,7 +467,7 @@ def _near_data(
     gram = not_none(gram).map(lambda a: a / weight)
     gram = Symmetric(elementwise(lambda a, e: jnp.where(is_solved, a, e), gram.entries, _identity(gram)), p)
     unit_cov = jnp.concatenate(inverse(gram).lower)
-    new = finish(sums, least_squares, unit_cov, coefs, guess, dtype)
+    new = finish(sums, least_squares, unit_cov, coefs, median(sums, coefs), dtype)
     if operands.covariance is not None:
         new = with_sandwich(sums, operands.covariance, new, coefs)
     observations = Observations.of(

@@ -129,3 +129,11 @@ def test_without_an_intercept_no_origin_can_be_taken_out(seconds, kind):
 def test_differences_that_float32_rounds_are_an_error():
     with pytest.raises(ValueError, match="x is int64 and y float32, which would round x by up to"):
         fit(NANOSECONDS + np.arange(4), np.arange(4, dtype="f4"))
+
+
+@pytest.mark.parametrize("block_size", [2, 3, 4])
+def test_blocks_of_which_some_are_exact(rng, block_size):
+    x, y = np.arange(9.0), rng.integers(0, 100, size=(9, 6))
+    expected = np.polyfit(x, y, 1)[0]
+    y[:, 3:] += 2**60
+    np.testing.assert_allclose(fit(x, y, block_size=block_size).params[1], expected, rtol=1e-9, atol=1e-12)
