@@ -185,7 +185,7 @@ def _state_size(task: Task, source: Source) -> int:
 
 @in_own_precision
 def _reweight(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
-    """The turning point of a mean of a loss: block by block for concrete values, otherwise as one operation."""
+    """A mean of a loss: block by block for concrete values, and as one operation within transformations."""
     if not _has_values(source):
         operands = _operands(source, task.solver, task.covariance)
         return reweighting.reweight(task.ansatz, False, operands).estimate
@@ -249,8 +249,8 @@ def _moments(ansatz: Ansatz, source: Source) -> Moments:
 
 def _operands(source: Source, solver: Solver, covariance: Covariance | None = None) -> Operands:
     """All data sets as the arguments of an operation."""
-    *data, cost, offset = source.whole()
-    return Operands(*data, solver, covariance, cost, offset)
+    columns = source.whole()
+    return Operands(*columns[:6], solver, covariance, columns.cost, columns.offset)
 
 
 def _has_values(source: Source, *pytrees: Any) -> bool:

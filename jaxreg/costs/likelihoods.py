@@ -92,7 +92,7 @@ class Logistic(Likelihood):
         return e / jnp.square(1 + e)
 
     def working_curvature(self, y: Array, f: Array) -> Array:
-        """The same from the μ that the slope needs: few and fast operations take most of the time of a fit."""
+        """The same from the μ that the slope needs, since exponentials take most of the time of a fit."""
         mu = self.mean(f)
         return mu * (1 - mu)
 
@@ -290,7 +290,11 @@ class Gamma(Likelihood):
         """
         dispersion = sums["chi2"] * over_df(nobs, p)
         nu = 1 / dispersion
-        llf = nu * (nobs * jnp.log(nu) - sums["constant"] - sums["value"]) + sums["constant"] - nobs * gammaln(nu)
+        llf = (
+            nu * (nobs * jnp.log(nu) - sums["constant"] - sums["value"])
+            + sums["constant"]
+            - nobs * gammaln(nu)
+        )
         llf = jnp.where(sums["weight"] == nobs, llf, jnp.nan)
         deviance = 2 * (sums["value"] - sums["saturated"])
         return Summary(dispersion, deviance, sums["chi2"], llf)

@@ -37,16 +37,16 @@ class Summary(NamedTuple):
 class MeanLoss:
     """A cost S(θ) = Σ w ρ(y, f) / Σ w, with the signature of `mean_squared_error`.
 
-    A subclass is a frozen pytree whose numbers are one for all data sets or one for each. It gives `loss` and,
-    where there is a closed form or a better choice, the other functions of y and f = f(θ, x).
+    A subclass is a frozen pytree whose numbers are one for all data sets or one for each. It gives `loss`
+    and, where there is a closed form or a better choice, the other functions of y and f = f(θ, x).
 
     Attributes:
         link: "identity", "log" or "logit", by which f is a function of the mean μ of y.
         has_scale: whether ρ is a function of residuals in units of a scale that is estimated with the params.
         is_convex: whether ρ is convex in f; then slopes alone show whether a step of a solver was too long.
         converges_quadratically: whether `working_curvature` is that of Newton's method.
-        is_likelihood: whether the covariance of the params is the inverse of Σ w ∂²ρ/∂f² ψψᵀ, with the working
-            curvature, times the dispersion; otherwise it is the inverse of Σ w ψψᵀ times the dispersion.
+        is_likelihood: whether the covariance of the params is the inverse of Σ w ∂²ρ/∂f² ψψᵀ, with the
+            working curvature, times the dispersion; otherwise that of Σ w ψψᵀ times the dispersion.
         starts_from_y: whether the first step uses the derivatives at f = `first_f` of each observation; other
             likelihoods start from params 0, and other costs from least squares.
         safe_y: a y at which ρ and its derivatives are finite, in place of missing ones.
@@ -157,14 +157,14 @@ class _Loss(MeanLoss):
         return self.function(y, f)
 
 
-def mean_loss(rho: Callable[[Array, Array], Array]) -> MeanLoss:
+def mean_loss(rho: Any) -> MeanLoss:
     """The cost S(θ) = Σ w ρ(y, f) / Σ w of a loss of your own.
 
     Gaps, weights, standard errors and the derivative of the fit come with it.
 
     Args:
-        rho: a smooth function ρ(y, f) of arrays, element by element, written in JAX; a callable pytree, such as
-            `jax.tree_util.Partial`, if it has numbers that change or are differentiated.
+        rho: a smooth function ρ(y, f) of arrays, element by element, written in JAX; a callable pytree, such
+            as `jax.tree_util.Partial`, if it has numbers that change or are differentiated.
 
     Raises:
         TypeError: if it is not callable.

@@ -192,8 +192,10 @@ class Bisquare(RobustCost):
     c: Any = 4.685
 
     def rho(self, u: Array) -> Array:
-        """ρ(u)."""
-        return jnp.square(self.c) / 3 * (1 - self._rest(u) ** 3)
+        """ρ(u) = u² (1 − u²/c² + u⁴/(3c⁴)) up to c, and c²/3 beyond."""
+        square = jnp.square(jnp.minimum(u, self.c))
+        ratio = square / jnp.square(self.c)
+        return square * (1 - ratio + jnp.square(ratio) / 3)
 
     def psi_over_u(self, u: Array) -> Array:
         """(1 − u²/c²)², 0 beyond c."""

@@ -135,13 +135,15 @@ def checked_offset(offset: Any, exposure: Any, y: Any, link: str) -> Any:
             f"{next(iter(given))} is for costs with a link, such as Poisson(); subtract it from y instead"
         )
     if exposure is not None and link != "log":
-        raise ValueError(f"exposure is for costs with a logarithmic link, such as Poisson(); this one has {link}")
+        raise ValueError(
+            f"exposure is for costs with a logarithmic link, such as Poisson(); this one has {link}"
+        )
     arrays = {name: in_memory(as_array(a, name)) for name, a in given.items()}
     for name, a in arrays.items():
         if a.shape not in ((y.shape[0],), y.shape):
             raise ValueError(
-                f"{name} has shape {a.shape}: pass ({y.shape[0]},), shared by all data sets, or {y.shape}, one "
-                "for each"
+                f"{name} has shape {a.shape}: pass ({y.shape[0]},), shared by all data sets, or {y.shape}, "
+                "one for each"
             )
     if "exposure" not in arrays:
         return arrays.get("offset")

@@ -21,8 +21,8 @@ def floats_and_origin(a: Any, dtype: np.dtype, *, is_part: bool = False) -> tupl
     Args:
         a: integers, (n, ...).
         dtype: a float dtype.
-        is_part: whether other data sets of the same array, which may need an origin, are converted on their own;
-            then all have one unless the integer type is exact in the dtype.
+        is_part: whether other data sets of the same array, which may need an origin, are converted on their
+            own; then all have one unless the integer type is exact in the dtype.
     """
     bits = 8 * a.dtype.itemsize
     signed = jnp.issubdtype(a.dtype, jnp.signedinteger)

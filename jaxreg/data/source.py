@@ -58,7 +58,7 @@ class Source:
         ansatz: the compiled ansatz, see `compiled_ansatz`.
         dtype: of the results.
         integers_keep_origin: whether an origin is subtracted from integers that floats would round.
-        cost: a cost other than the mean squared error whose numbers are one or one for each data set; or None.
+        cost: a mean of a loss whose numbers are one for all data sets or one for each; or None.
         offset: known part of f(θ, x), an array or an array-like; or None.
     """
 
@@ -146,7 +146,8 @@ class Source:
     def whole(self) -> Columns:
         """All data sets, with the batch axes of y."""
         arrays = (self.x, self.y, self.weights, self.offset)
-        return self._columns(*(a if a is None or _is_array(a) else _read(a) for a in arrays), self.cost)
+        x, y, w, offset = (a if a is None or _is_array(a) else _read(a) for a in arrays)
+        return self._columns(x, y, w, offset, self.cost)
 
     def columns(self, first: int, last: int) -> Columns:
         """Data sets first … last − 1 along the flattened batch axes of y; NumPy arrays on the host."""
@@ -160,8 +161,8 @@ class Source:
             return self._slice(a, first, last) if jnp.ndim(a) else a
 
         cost = jax.tree.map(numbers, self.cost)
-        arrays = (block(a) for a in (self.x, self.y, self.weights, self.offset))
-        columns = self._columns(*arrays, cost, axes=1, is_part=last - first < self.number)
+        x, y, w, offset = (block(a) for a in (self.x, self.y, self.weights, self.offset))
+        columns = self._columns(x, y, w, offset, cost, axes=1, is_part=last - first < self.number)
         return jax.tree.map(self._to_host, columns)
 
     def _to_host(self, a: Any) -> Any:

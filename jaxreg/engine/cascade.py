@@ -78,7 +78,7 @@ def cascade(methods: list[Method], task: Task, columns: Columns, first: int, las
         return result
     if count == last - first:
         return cascade(methods[1:], task, columns, first, last)
-    ids = indices_of_true(~result.accurate, count) if on_device else np.flatnonzero(~result.accurate)
+    ids: Any = indices_of_true(~result.accurate, count) if on_device else np.flatnonzero(~result.accurate)
     recomputed = cascade(methods[1:], task, select_columns(columns, first + ids), 0, max(len(ids), 2))
     if on_device:
         return jax.tree.map(partial(set_columns, ids, last - first), result, recomputed)

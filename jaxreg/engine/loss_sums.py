@@ -1,7 +1,7 @@
 """Sums over the observations of functions of y and f = f(θ, x), such as a loss ρ and its derivatives in f.
 
-Terms are recomputed in every pass and never stored. They are summed in a loop over the rows, which is one kernel
-on a GPU, or as matrix products where all data sets share a design of several columns.
+Terms are recomputed in every pass and never stored. They are summed in a loop over the rows, which is one
+kernel on a GPU, or as matrix products where all data sets share a design of several columns.
 """
 
 from __future__ import annotations
@@ -99,13 +99,11 @@ class LossSums:
             some = [_with_psi(terms, *self._row(coefs, *row)) for row in observations]
             return jax.tree.map(lambda a, *b: a + reduce(jnp.add, b), state, *some)
 
-        first = [None if a is None else a[0] for a in self.data]
+        first: Any = jax.tree.map(lambda a: a[0], self.data)
         zeros = jax.tree.map(jnp.zeros_like, _with_psi(terms, *self._row(coefs, *first)))
         return over_rows(self.data, self.rows, len(coefs) + 1, None, step, zeros)
 
-    def _products(
-        self, terms: TermsOf, coefs: Vector
-    ) -> tuple[Any, Vector | None, Symmetric | None]:
+    def _products(self, terms: TermsOf, coefs: Vector) -> tuple[Any, Vector | None, Symmetric | None]:
         """`total` as matrix products of a few rows of the design at a time."""
         x, y, weights, offset = self.data
         c, p, n = as_array(coefs), len(coefs), len(y)
@@ -126,13 +124,17 @@ class LossSums:
             f = product(tile(design), c)
             t = terms(row, f if offset is None else f + jnp.where(row.valid, tile(offset), 0))
             ones, rows, products = jnp.split(tile(factors, 1), [1, 1 + p])
-            new = jax.tree.map(lambda a: product(ones, a)[0], t.sums), *(
-                None if a is None else product(b, a) for a, b in ((t.slope, rows), (t.curvature, products))
+            new = (
+                jax.tree.map(lambda a: product(ones, a)[0], t.sums),
+                *(
+                    None if a is None else product(b, a)
+                    for a, b in ((t.slope, rows), (t.curvature, products))
+                ),
             )
             return jax.tree.map(jnp.add, state, new)
 
-        first = jax.tree.map(lambda a: a[:1], (columns, y, weights, offset))
-        t = terms(observed_response(*first[:3], c.dtype, self.cost.safe_y), jnp.zeros_like(c[:1]))
+        x_row, w_row = [a[:1] for a in columns], None if weights is None else weights[:1]
+        t = terms(observed_response(x_row, y[:1], w_row, c.dtype, self.cost.safe_y), jnp.zeros_like(c[:1]))
         sums = jax.tree.map(lambda a: jnp.zeros_like(a[0]), t.sums)
         slope, curvature = (
             None if a is None else jnp.zeros_like(jnp.broadcast_to(a, (length, *a.shape[1:])))
@@ -152,7 +154,8 @@ class LossSums:
             t = self.cost.terms(row.y, f, row.weight, scale)
             return Terms(t.value if with_value else None, t.slope, t.working_curvature)
 
-        return Local(*self.total(terms, coefs))
+        value, gradient, curvature = self.total(terms, coefs)
+        return Local(value, gradient, not_none(curvature))
 
     def first_local(self, zeros: Vector, y_mean: Array) -> Local:
         """The same about coefs of 0, with derivatives near the y of each observation."""
@@ -162,7 +165,8 @@ class LossSums:
             t = self.cost.terms(row.y, f, row.weight, None)
             return Terms(None, t.slope - t.working_curvature * (f - offset), t.working_curvature)
 
-        return Local(*self.total(terms, zeros))
+        _, gradient, curvature = self.total(terms, zeros)
+        return Local(None, gradient, not_none(curvature))
 
     def median_size(self, coefs: Vector, nobs: Array, guess: Array) -> Array:
         """The median of √w |ε|, by counting how many are below a value that approaches it.
@@ -242,7 +246,9 @@ def shared_scaling(ansatz: Ansatz, x: Array) -> tuple[list[Array], list[Array]]:
     """Center and scale that map the range of each column of a shared x into [−1, 1]."""
     columns = [jnp.where(jnp.isfinite(a), a, jnp.nan) for a in columns_of(ansatz, x, 1)]
     low, high = ([function(a, axis=0) for a in columns] for function in (jnp.nanmin, jnp.nanmax))
-    center = [(a + b) / 2 if ansatz.has_intercept else jnp.zeros_like(a) for a, b in zip(low, high, strict=True)]
+    center = [
+        (a + b) / 2 if ansatz.has_intercept else jnp.zeros_like(a) for a, b in zip(low, high, strict=True)
+    ]
     scale = [power_of_two(jnp.maximum(b - c, c - a)) for a, b, c in zip(low, high, center, strict=True)]
     return center, scale
 
@@ -252,9 +258,7 @@ def symmetric_from_lower(lower: Array, k: int) -> Symmetric:
     return Symmetric(list(lower) if k <= max_listed() else lower[triangle(k)], k)
 
 
-def _with_psi(
-    terms: TermsOf, row: Observation, f: Array
-) -> tuple[Any, Vector | None, Symmetric | None]:
+def _with_psi(terms: TermsOf, row: Observation, f: Array) -> tuple[Any, Vector | None, Symmetric | None]:
     """The terms of an observation, times its ψ."""
     sums, slope, curvature = terms(row, f)
     psi = vector([jnp.broadcast_to(a, f.shape) for a in row.psi])

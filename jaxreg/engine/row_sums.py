@@ -2,8 +2,8 @@
 
 Each row is sliced on its own; its products are masked and added to running sums of the length of a row. XLA
 compiles a kernel per sum on the CPU, and one for all on a GPU, where the data are masked instead of products.
-On a CPU, slicing the few rows as one block makes XLA store every product (twice as slow); `jnp.sum(axis=0)`, or
-one `lax.reduce` for all sums, is slower still. The axes of the data sets stay as they are.
+On a CPU, slicing the few rows as one block makes XLA store every product (twice as slow); `jnp.sum(axis=0)`,
+or one `lax.reduce` for all sums, is slower still. The axes of the data sets stay as they are.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaincc
 
-from jaxreg._typing import Array
+from jaxreg._typing import Array, not_none
 from jaxreg.inference.contrasts import ROUNDING, FTest, tail_of_f
 from jaxreg.inference.differentiable import differentiable
 from jaxreg.inference.fitted import Fitted
@@ -61,8 +61,9 @@ def compare(fitted: Fitted, restricted: Fitted) -> FTest | LikelihoodRatioTest:
 def _likelihood_ratio(fitted: Fitted, restricted: Any) -> tuple[Array, Array]:
     """2 Δllf, and its p-value."""
     e, r = fitted.estimate, restricted.estimate
-    statistic = 2 * (e.llf - r.llf)
-    rounding = ROUNDING * jnp.finfo(statistic.dtype).eps * (jnp.abs(e.llf) + jnp.abs(r.llf))
+    llf, restricted_llf = not_none(e.llf), not_none(r.llf)
+    statistic = 2 * (llf - restricted_llf)
+    rounding = ROUNDING * jnp.finfo(statistic.dtype).eps * (jnp.abs(llf) + jnp.abs(restricted_llf))
     nested = (statistic >= -rounding) & (e.nobs == r.nobs)
     statistic = jnp.where(nested, jnp.maximum(statistic, 0), jnp.nan)
     df = e.params.shape[0] - r.params.shape[0]

@@ -20,7 +20,6 @@ from jaxreg.inference.statistics import quantile
 from jaxreg.numerics.precision import float64
 from jaxreg.numerics.short_repr import short_repr
 
-
 INVERSE_LINKS: dict[str, Callable[[Array], Array]] = {
     "identity": lambda f: f,
     "log": jnp.exp,
@@ -53,7 +52,8 @@ def predict(
         raise ValueError(f'interval is "confidence", "prediction" or None, got {interval!r}')
     if interval == "prediction" and fitted.link != "identity":
         raise ValueError(
-            f'interval="prediction" needs normal errors; this cost has a {fitted.link} link: pass "confidence"'
+            'interval="prediction" needs normal errors; pass "confidence" for a cost with a '
+            f"{fitted.link} link"
         )
     if interval is None:
         return fittedvalues(fitted, x, offset)

@@ -151,8 +151,8 @@ class Fit:
     def scale(self) -> Float[Array, "*batch"]:
         """σ̂² = ssr / df_resid, the variance of an observation of weight 1.
 
-        For a robust cost the scale s of the residuals, not its square; for a likelihood the dispersion, which is
-        1 for shares and counts.
+        For a robust cost the scale s of the residuals, not its square; for a likelihood the dispersion, which
+        is 1 for shares and counts.
         """
         return statistics.scale(self._fitted)
 
@@ -324,8 +324,9 @@ class Fit:
             restricted: a fit of the same data with fewer params, such as a polynomial of lower degree.
 
         Returns:
-            `FTest` or `LikelihoodRatioTest` with fields of shape (*batch); NaN for data sets with another number of observations in
-            the restricted fit, or where its ssr is smaller: then it is not a special case of this fit.
+            `FTest` or `LikelihoodRatioTest` with fields of shape (*batch); NaN for data sets with another
+            number of observations in the restricted fit, or where its ssr is smaller or its llf larger: then
+            it is not a special case of this fit.
 
         Raises:
             TypeError: if `restricted` is not a fit.
@@ -351,8 +352,8 @@ class Fit:
     ) -> Array | Prediction:
         """f(θ, x) for every data set, optionally with an interval; NaN for data sets without params.
 
-        For a cost with a link the mean of y, such as e^f for `Poisson`; the limits are those of f, mapped in the
-        same way.
+        For a cost with a link the mean of y, such as e^f for `Poisson`; the limits are those of f, mapped in
+        the same way.
 
         It is computed in the centered basis of the fit, where large offsets of x cost no digits. With
         `Cluster` errors and `use_t`, intervals use Student's t with G − 1 degrees of freedom for G groups, as
@@ -364,8 +365,8 @@ class Fit:
             interval: "confidence" for an interval of f(θ, x), "prediction" for one of a new observation.
             alpha: 1 − the confidence.
             weights: of the new observations, 1 if omitted: a number, or of the shape of the result.
-            offset: added to f, as in `fit`: a number, or an array that broadcasts against the result. It is the
-                logarithm of an exposure.
+            offset: added to f, as in `fit`: a number, or an array that broadcasts against the result. It is
+                the logarithm of an exposure.
 
         Returns:
             (n, *batch) in units of y, or (*batch) if x is a number; with an interval a `Prediction` of mean,

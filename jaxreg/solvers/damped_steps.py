@@ -1,7 +1,7 @@
 """Steps to the turning point of any cost from its value, slope and curvature at the present point.
 
-A step solves (H + λ diag H) d = −∇S. It is taken if it improves the point; otherwise λ grows and a shorter one
-is tried. Each turn evaluates S once, for all data sets that are not finished.
+A step solves (H + λ diag H) d = −∇S. It is taken if it improves the point; otherwise λ grows and a shorter
+one is tried. Each turn evaluates S once, for all data sets that are not finished.
 
 Source: D. W. Marquardt, J. SIAM 11 (1963) 431.
 """
@@ -92,10 +92,12 @@ def start(rule: Rule, coefs: Vector, runs: Array, extra: Any, local: Local | Non
     else:
         step, _ = _step(local, zero)
     curvature = largest(local.curvature.diagonal)
-    return State(coefs, local, step, zero, curvature, jnp.where(runs, RUNNING, Status.ok).astype(jnp.int8), extra)
+    return State(
+        coefs, local, step, zero, curvature, jnp.where(runs, RUNNING, Status.ok).astype(jnp.int8), extra
+    )
 
 
-def advance(evaluate: Evaluate, rule: Rule, state: State, first: int, last: int) -> State:
+def advance(evaluate: Evaluate, rule: Rule, state: State, first: Any, last: Any) -> State:
     """The turns first to last, or fewer.
 
     Args:
@@ -113,7 +115,7 @@ def advance(evaluate: Evaluate, rule: Rule, state: State, first: int, last: int)
         count, state = loop
         return count + 1, _choose(state.status == RUNNING, _turn(evaluate, rule, state, count), state)
 
-    return lax.while_loop(runs, turn, (jnp.int32(first), state))[1]
+    return lax.while_loop(runs, turn, (jnp.asarray(first, jnp.int32), state))[1]
 
 
 def _turn(evaluate: Evaluate, rule: Rule, state: State, count: Array) -> State:

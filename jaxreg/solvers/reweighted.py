@@ -18,9 +18,9 @@ class Reweighted:
     """Iteratively reweighted least squares, the solver of `Huber`, `Logistic` and other means of a loss.
 
     Each step is one pass over the data, in which weights are computed from the present params and the moments
-    with these weights are summed: Newton's method, or Fisher scoring, which takes expected second derivatives,
-    or, for robust costs, the weights ψ(u)/u. It starts from least squares, or for a likelihood from y itself.
-    A data set is finished when its step is small; the others go on without it.
+    with these weights are summed. The weights are second derivatives (Newton's method), their expectations
+    (Fisher scoring) or, for `Bisquare`, ψ(u)/u. It starts from least squares; from y itself for counts; and
+    from params 0 for `Logistic`. A data set is finished when its step is small; the others go on without it.
 
     A data set that takes more steps gets the status `not_converged`; one whose cost falls without end, such
     as that of separated classes, `no_minimum`.

@@ -25,6 +25,7 @@ from jaxreg.engine.cascade import BlockResult, Task, estimate_and_exact, set_col
 from jaxreg.engine.derivative import Observations, finite_or_1
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.features import deviation, feature_rows, params_of
+from jaxreg.engine.host import HOST_ROWS
 from jaxreg.engine.loss_sums import (
     MIN_PRODUCTS,
     Data,
@@ -35,9 +36,9 @@ from jaxreg.engine.loss_sums import (
     symmetric_from_lower,
 )
 from jaxreg.engine.normal_equations import solve
-from jaxreg.engine.host import HOST_ROWS
 from jaxreg.engine.operation import Operands, operation, solved
 from jaxreg.engine.platforms import by_platform
+from jaxreg.engine.products import TILE_COLUMNS
 from jaxreg.engine.rows import ROWS, Rows
 from jaxreg.engine.sandwich import Covariance, with_errors_of
 from jaxreg.engine.scores import Model, Observation, Scores
@@ -63,6 +64,10 @@ QUADRATIC = {"float32": 2.0**-12, "float64": 2.0**-16}
 LINEAR = {"float32": 2.0**-26, "float64": 2.0**-38}
 MIN_SCALE = 2.0**-40  # of residuals, relative to those of least squares
 MIN_TILE, MAX_TILE, TILE_ELEMENTS = 256, 2048, 2**17  # data sets of a tile, and observations of all of them
+RESULTS = (
+    *("params", "bse", "coefs", "unit_cov", "residual", "explained", "cost", "dispersion"),
+    *("deviance", "pearson_chi2", "llf", "error_scale"),
+)  # fields of an estimate that a data set without params does not have
 FIRST_TURNS = 7  # after which data sets that are not finished go on without the others
 
 
@@ -73,7 +78,7 @@ def loss_sums(
     x, axes = data[0], data[1].ndim - 1
     x_is_shared = math.prod(x.shape[x.ndim - axes :]) == 1
     p = len(least_squares.params)
-    by_products = rows is not None and cost.is_likelihood and x_is_shared and p >= MIN_PRODUCTS
+    by_products = rows is not None and uses_products(cost, p, x_is_shared)
     cost = jax.tree.map(lambda a: jnp.asarray(a, dtype), cost)
     if by_products:
         center, scale = shared_scaling(ansatz, x.astype(dtype))
@@ -82,6 +87,11 @@ def loss_sums(
             columns_of(ansatz, a.astype(dtype), 0) for a in (least_squares.x_center, least_squares.x_scale)
         )
     return LossSums(ansatz, cost, center, scale, data, rows, by_products)
+
+
+def uses_products(cost: MeanLoss, p: int, x_is_shared: bool) -> bool:
+    """Whether sums are matrix products; other costs than likelihoods need the basis of least squares."""
+    return cost.is_likelihood and x_is_shared and p >= MIN_PRODUCTS
 
 
 def rule_of(cost: MeanLoss, dtype: np.dtype) -> Rule:
@@ -197,7 +207,9 @@ def finish(
         "coefs": as_array(coefs),
         "unit_cov": jnp.concatenate(V.lower),
         **{
-            name: jnp.broadcast_to(jnp.stack(a) if ansatz.x_is_vector else a[0], getattr(least_squares, name).shape)
+            name: jnp.broadcast_to(
+                jnp.stack(a) if ansatz.x_is_vector else a[0], getattr(least_squares, name).shape
+            )
             for name, a in (("x_center", sums.center), ("x_scale", sums.scale))
         },
         "cost": totals["value"] / weight,
@@ -247,10 +259,7 @@ def with_status(estimate: Estimate, least_squares: Estimate, status: Array) -> E
     def nan_if_failed(a: Array) -> Array:
         return jnp.where(has_params, a, jnp.nan).astype(a.dtype)
 
-    names = (
-        "params bse coefs unit_cov residual explained cost dispersion deviance pearson_chi2 llf error_scale"
-    ).split()
-    values = {name: getattr(estimate, name) for name in names}
+    values = {name: getattr(estimate, name) for name in RESULTS}
     changes = {name: nan_if_failed(a) for name, a in values.items() if a is not None}
     return replace(estimate, status=status.astype(jnp.int8), **changes)
 
@@ -272,6 +281,11 @@ class Problem(NamedTuple):
     data: Data
     covariance: Covariance | None
 
+    @property
+    def rule(self) -> Rule:
+        """What damped steps know of the cost."""
+        return rule_of(self.cost, self.least_squares.params.dtype)
+
     def sums(self, ansatz: Ansatz, rows: Rows | None, dtype: Any = jnp.float64) -> LossSums:
         """The sums of the cost."""
         return loss_sums(ansatz, self.cost, self.least_squares, self.data, rows, dtype)
@@ -291,13 +305,17 @@ class Result(NamedTuple):
     least_squares: Estimate
 
 
-def solve_turns(
-    ansatz: Ansatz, first: int, last: int, state: State | None, problem: Problem, *, rows: Rows
+def begin_problem(ansatz: Ansatz, problem: Problem, *, rows: Rows) -> State:
+    """The state before the first turn."""
+    return begin(problem.rule, problem.sums(ansatz, rows), problem.least_squares, problem.exact)
+
+
+def advance_problem(
+    ansatz: Ansatz, first: Any, last: Any, state: State, problem: Problem, *, rows: Rows
 ) -> State:
-    """The state after the turns first to last; `state` is that before, None at the start."""
-    sums, rule = problem.sums(ansatz, rows), rule_of(problem.cost, problem.least_squares.params.dtype)
-    state = begin(rule, sums, problem.least_squares, problem.exact) if state is None else state
-    return advance(partial(evaluate, sums, problem.least_squares), rule, state, first, last)
+    """The state after the turns first to last."""
+    sums = problem.sums(ansatz, rows)
+    return advance(partial(evaluate, sums, problem.least_squares), problem.rule, state, first, last)
 
 
 def estimate_of(ansatz: Ansatz, dtype: np.dtype, state: State, problem: Problem, *, rows: Rows) -> Estimate:
@@ -335,11 +353,13 @@ def with_sandwich(sums: LossSums, covariance: Covariance, estimate: Estimate, co
 
 def solve_and_estimate(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Problem, *, rows: Rows) -> Any:
     """The estimate, and the median of √w |ε|, of all data sets at once."""
-    state = solve_turns(ansatz, 0, turns_of(problem.cost, steps), None, problem, rows=rows)
+    state = begin_problem(ansatz, problem, rows=rows)
+    state = advance_problem(ansatz, 0, turns_of(problem.cost, steps), state, problem, rows=rows)
     return estimate_of(ansatz, dtype, state, problem, rows=rows), state.extra
 
 
-_solve_tile = partial(jax.jit, static_argnums=(0, 1, 2))(in_float64(partial(solve_turns, rows=HOST_ROWS)))
+_begin_tile = partial(jax.jit, static_argnums=0)(in_float64(partial(begin_problem, rows=HOST_ROWS)))
+_advance_tile = partial(jax.jit, static_argnums=0)(in_float64(partial(advance_problem, rows=HOST_ROWS)))
 _estimate_tile = partial(jax.jit, static_argnums=(0, 1))(in_float64(partial(estimate_of, rows=HOST_ROWS)))
 
 
@@ -362,20 +382,28 @@ class AtOnce:
 
 @dataclass(frozen=True)
 class InTiles:
-    """A `postprocess` of tasks on the CPU, tile by tile; data sets that take many turns are moved together."""
+    """A `postprocess` of tasks on the CPU: tiles; data sets that take many turns are moved together."""
 
     def __call__(self, task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
         """The estimates of the columns first to last."""
-        columns, m, n = slice_columns(columns, first, last), last - first, len(columns.y)
+        columns, m = slice_columns(columns, first, last), last - first
         problem = problem_of(task, columns, result)
         covariance, dtype = problem.covariance, columns.y.dtype
         arrays = jax.tree.map(unbroadcast_columns, problem._replace(covariance=None))
 
-        def solve_tiles(turns: tuple[int, int], state: State | None, arrays: Problem, m: int) -> State:
-            def solve_tile(tile: Tile) -> State:
-                return _solve_tile(task.ansatz, *turns, *views(tile))
+        p = len(result.estimate.params)
+        by_products = uses_products(problem.cost, p, columns.x.shape[-1] == 1)
+        width = TILE_COLUMNS if by_products else tile_width(len(columns.y))
+        in_tiles = partial(map_tiles, width=width, fixed_width=by_products)
 
-            return map_tiles(solve_tile, (state, arrays), 0, m, tile_width(n), program=("turns", turns, key))
+        def begin_tile(tile: Tile) -> State:
+            return _begin_tile(task.ansatz, views(tile))
+
+        def advance_tiles(turns: tuple[int, int], state: State, arrays: Problem, m: int) -> State:
+            def advance_tile(tile: Tile) -> State:
+                return _advance_tile(task.ansatz, *map(np.int32, turns), *views(tile))
+
+            return in_tiles(advance_tile, (state, arrays), 0, m, program=("advance", key))
 
         def estimate_tile(tile: Tile) -> Estimate:
             state, arrays = views(tile)
@@ -383,16 +411,16 @@ class InTiles:
 
         key = (task.ansatz, jax.tree.structure(problem))
         turns = turns_of(problem.cost, task.solver.steps)
-        first_turns, *more_turns = pairwise([0, *_pauses(turns), turns])
-        state = solve_tiles(first_turns, None, arrays, m)
-        for turns in more_turns:
+        state = in_tiles(begin_tile, arrays, 0, m, program=("begin", key))
+        for stage in pairwise([0, *_pauses(turns), turns]):
             ids = np.flatnonzero(state.status == RUNNING)
-            if not len(ids):
-                break
-            some = solve_tiles(turns, *select_columns((state, arrays), ids), max(len(ids), 2))
-            state = jax.tree.map(partial(set_columns_on_host, ids), state, some)
+            if len(ids) == m:
+                state = advance_tiles(stage, state, arrays, m)
+            elif len(ids):
+                some = advance_tiles(stage, *select_columns((state, arrays), ids), max(len(ids), 2))
+                state = jax.tree.map(partial(set_columns_on_host, ids), state, some)
         program = ("estimate of a cost", key)
-        estimate = map_tiles(estimate_tile, (state, arrays), 0, m, tile_width(n), program=program)
+        estimate = in_tiles(estimate_tile, (state, arrays), 0, m, program=program)
         return jax.tree.map(partial(broadcast_columns, m), estimate)
 
 
@@ -427,7 +455,8 @@ def _reweight(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
         data = (operands.x, operands.y, operands.weights, operands.offset)
         problem = Problem(operands.cost, estimate, exact, data, operands.covariance)
         function = partial(solve_and_estimate, ansatz, solver.steps, dtype)
-        return Result(*by_platform(function, problem), estimate)
+        result, median = by_platform(function, problem)
+        return Result(result, median, estimate)
 
 
 def _near_data(
@@ -438,7 +467,9 @@ def _near_data(
     By the implicit function theorem at ∇S = 0 it is at c − H⁻¹∇S, with ∇S of `operands` and H of
     `constant_operands`. The scale of a robust cost is a function of c and of the data.
     """
-    estimate, least_squares, guess = jax.tree.map(finite_or_1, (result.estimate, result.least_squares, result.guess))
+    estimate, least_squares, guess = jax.tree.map(
+        finite_or_1, (result.estimate, result.least_squares, result.guess)
+    )
     least_squares = replace(least_squares, x_center=estimate.x_center, x_scale=estimate.x_scale)
     is_solved = jnp.isfinite(result.estimate.params[0])
     dtype, p = operands.y.dtype, len(estimate.coefs)
@@ -471,7 +502,11 @@ def _near_data(
     if operands.covariance is not None:
         new = with_sandwich(sums, operands.covariance, new, coefs)
     observations = Observations.of(
-        ansatz, estimate, jnp.zeros_like(coefs), operands.sigma_unit, (operands.x, operands.y, operands.weights)
+        ansatz,
+        estimate,
+        jnp.zeros_like(coefs),
+        operands.sigma_unit,
+        (operands.x, operands.y, operands.weights),
     )
     residual = observations.y - sum(c * psi for c, psi in zip(coefs, observations.psi, strict=True))
     statistics = observations.statistics(estimate, jnp.where(observations.w > 0, residual, 0))

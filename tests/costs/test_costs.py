@@ -30,7 +30,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("cost, y", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize(("cost", "y"), LOSSES.values(), ids=LOSSES)
 def test_slope_and_curvature_are_derivatives_of_the_loss(cost, y):
     with jax.enable_x64(True):
         y, f = (a.ravel() for a in np.meshgrid(np.array(y), np.linspace(-3, 3, 7)))
@@ -41,7 +41,7 @@ def test_slope_and_curvature_are_derivatives_of_the_loss(cost, y):
         np.testing.assert_allclose(cost.curvature(y, jnp.asarray(f)), curvature, rtol=1e-7, atol=1e-8)
 
 
-@pytest.mark.parametrize("cost, y", list(LOSSES.values())[:4], ids=list(LOSSES)[:4])
+@pytest.mark.parametrize(("cost", "y"), list(LOSSES.values())[:4], ids=list(LOSSES)[:4])
 def test_the_working_curvature_is_the_expectation_of_the_curvature(cost, y):
     """Both are linear in y, whose expectation is the mean."""
     with jax.enable_x64(True):
@@ -50,7 +50,7 @@ def test_the_working_curvature_is_the_expectation_of_the_curvature(cost, y):
 
 
 @pytest.mark.parametrize(
-    "cost, norm",
+    ("cost", "norm"),
     [
         (Huber(1.2), sm.robust.norms.HuberT(1.2)),
         (Bisquare(4.0), sm.robust.norms.TukeyBiweight(4.0)),
@@ -59,7 +59,7 @@ def test_the_working_curvature_is_the_expectation_of_the_curvature(cost, y):
 def test_robust_costs_are_those_of_statsmodels(cost, norm):
     with jax.enable_x64(True):
         u = jnp.linspace(0.01, 8, 50)
-        np.testing.assert_allclose(cost.rho(u), 2 * norm.rho(np.array(u)), rtol=1e-12)
+        np.testing.assert_allclose(cost.rho(u), 2 * norm.rho(np.array(u)), rtol=1e-9)  # statsmodels cancels
         np.testing.assert_allclose(cost.psi_over_u(u), norm.weights(np.array(u)), rtol=1e-12)
         np.testing.assert_allclose(cost.psi_slope(u), norm.psi_deriv(np.array(u)), rtol=1e-12, atol=1e-12)
 
@@ -86,7 +86,7 @@ def test_a_robust_cost_of_small_residuals_is_the_mean_squared_error(rng):
 
 
 @pytest.mark.parametrize(
-    "cost, logpmf",
+    ("cost", "logpmf"),
     [
         (Logistic(), lambda y, f: stats.bernoulli.logpmf(y, 1 / (1 + np.exp(-f)))),
         (Poisson(), lambda y, f: stats.poisson.logpmf(y, np.exp(f))),
