@@ -18,7 +18,7 @@ from bench import peers
 from bench.compilation import Compiled, compilation
 from bench.devices import Launched, can_compile
 from bench.measure import Ratio, Row, Runner, at_most, compare, last_line_of, lines_of
-from jaxreg import HAC, ClosedForm, GradientDescent, Linear, fit
+from jaxreg import HAC, ClosedForm, GradientDescent, Huber, Linear, Logistic, fit
 
 CHECKED = 300  # data sets whose params are compared with those of float64
 GAPS = 0.1
@@ -229,6 +229,44 @@ def user_cost(scale: float, on_cpu: bool) -> list[Row | Ratio]:
         reference = np.asarray(peers.vmapped_descent(plain_huber, rate, 10 * steps)(*subset))
     rows = compare("user's cost", runners, reference)
     return at_most(rows, ("jaxreg", PLAIN_DESCENT, 0.5), ("jaxreg under jit", PLAIN_DESCENT, 1.0))
+
+
+def robust(scale: float, on_cpu: bool) -> list[Row | Ratio]:
+    """Huber's cost with gaps: ≤ 1/300 × a loop of statsmodels' RLM."""
+    n, m = 100, int(100_000 * scale)
+    rng = np.random.default_rng(0)
+    x = np.linspace(-1, 2, n, dtype="f4")
+    y = (1 + x[:, None] + rng.standard_t(2, size=(n, m))).astype("f4")
+    y[rng.random(y.shape) < GAPS] = np.nan
+    on_device = jnp.asarray(y)
+    runners = [limit(m, on_device), ours(m, jnp.asarray(x), on_device, cost=Huber())]
+    reference = None
+    if on_cpu:
+        loop = peers.looped(peers.statsmodels_huber, x, y)
+        runners.append(peer("statsmodels RLM loop", loop, peers.LOOP))
+        reference = loop()
+    rows = compare("Huber, gaps", runners, reference)
+    return at_most(rows, ("jaxreg", "statsmodels RLM loop", 1 / 300))
+
+
+def logistic(scale: float, on_cpu: bool) -> list[Row | Ratio]:
+    """p = 4: ≤ 1/200 × a loop of statsmodels' Logit, ≤ 1/20 × one of scikit-learn."""
+    n, m = 200, int(50_000 * scale)
+    rng = np.random.default_rng(0)
+    X, beta = rng.standard_normal((n, 3), dtype="f4"), 0.7 * rng.standard_normal((3, m), dtype="f4")
+    y = (rng.random((n, m)) < 1 / (1 + np.exp(-X @ beta))).astype("f4")
+    X_device, on_device = jnp.asarray(X), jnp.asarray(y)
+    runners = [limit(m, on_device), ours(m, X_device, on_device, ansatz=Linear(), cost=Logistic())]
+    reference = None
+    if on_cpu:
+        loop = peers.looped(peers.statsmodels_logit, X, y)
+        runners.append(peer("statsmodels Logit loop", loop, peers.LOOP))
+        reference = loop()
+        if peers.are_installed("sklearn"):
+            runners.append(peer("scikit-learn loop", peers.looped(peers.sklearn_logistic, X, y), peers.LOOP))
+    rows = compare("logistic, p = 4", runners, reference)
+    targets = [("jaxreg", "statsmodels Logit loop", 1 / 200), ("jaxreg", "scikit-learn loop", 1 / 20)]
+    return at_most(rows, *targets)
 
 
 def design_shared(scale: float, on_cpu: bool) -> list[Row | Ratio]:
@@ -480,6 +518,8 @@ CASES: dict[str, Callable[[float, bool], list[Row | Ratio] | list[Compiled] | li
     "weights": weights,
     "descent": descent,
     "user_cost": user_cost,
+    "robust": robust,
+    "logistic": logistic,
     "design_shared": design_shared,
     "design_gaps": design_gaps,
     "design_own": design_own,

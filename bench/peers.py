@@ -126,6 +126,32 @@ def scipy_line(x: np.ndarray, y: np.ndarray) -> Any:
     return np.array([line.intercept, line.slope])
 
 
+def statsmodels_huber(x: np.ndarray, y: np.ndarray) -> Any:
+    """statsmodels RLM with Huber's norm, and its standard errors."""
+    import statsmodels.api as sm
+
+    results = sm.RLM(y.astype("f8"), sm.add_constant(x.astype("f8"))).fit()
+    _ = results.bse
+    return results.params
+
+
+def statsmodels_logit(x: np.ndarray, y: np.ndarray) -> Any:
+    """statsmodels Logit with its standard errors."""
+    import statsmodels.api as sm
+
+    results = sm.Logit(y.astype("f8"), sm.add_constant(x.astype("f8"))).fit(disp=0)
+    _ = results.bse
+    return results.params
+
+
+def sklearn_logistic(x: np.ndarray, y: np.ndarray) -> Any:
+    """scikit-learn's LogisticRegression without a penalty."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=np.inf, tol=1e-6).fit(x.astype("f8"), y)
+    return np.concatenate([model.intercept_, model.coef_[0]])
+
+
 def statsmodels_line(x: np.ndarray, y: np.ndarray) -> Any:
     """statsmodels OLS with its standard errors."""
     import statsmodels.api as sm

@@ -74,11 +74,13 @@ def fit(
             NaN is a gap, as are masked elements of NumPy's masked arrays and missing values of pandas.
             float16 and bfloat16 are refused, since three digits are too few for a fit.
         ansatz: `Line()`, `Polynomial(degree)`, `Linear(intercept=True)` or `Features(function, names)`.
-        cost: `mean_squared_error`, or any function with its signature, which is called with x and params in
-            the units of the data. Numbers that change between calls or are differentiated, such as the
-            strength of a penalty, belong in the leaves of a callable pytree, such as
+        cost: `mean_squared_error`; a mean of a loss, such as `Huber()`, `Logistic()`, `Poisson()` or
+            `mean_loss(rho)`; or any function with the signature of the first, which is called with x and
+            params in the units of the data. Numbers that change between calls or are differentiated, such as
+            the strength of a penalty, belong in the leaves of a callable pytree, such as
             `jax.tree_util.Partial(ridge, strength=0.1)`.
-        solver: `ClosedForm()` if omitted, or `GradientDescent(...)`, which every other cost needs.
+        solver: if omitted, that of the cost: `ClosedForm()` for the mean squared error, `Reweighted()` for a
+            mean of a loss. `GradientDescent(...)` minimizes any cost; a function needs it.
         weights: inverse variances of the observations, (n,) or (n, *batch). An observation of weight 0 (or
             of a subnormal weight) is a gap.
         sigma: standard deviations of the observations, in place of weights = 1/sigma².
@@ -133,16 +135,12 @@ def fit(
     offset = checks.checked_offset(offset, exposure, source.y, link)
     covariance = covariance_of(cov_type, source.y.shape[0])
     task = Task(compiled, solver.precision, _without_precision(solver), covariance)
+    _check_solver(cost, solver, covariance, offset)
     if cost is mean_squared_error:
         estimate = _least_squares(task, source, block_size, progress)
-    elif isinstance(cost, MeanLoss) and isinstance(solver, Reweighted):
+    elif isinstance(solver, Reweighted):
         source = replace(source, integers_keep_origin=False, cost=cost, offset=offset)
         estimate = _reweight(task, source, block_size, progress)
-    elif not isinstance(solver, GradientDescent):
-        raise ValueError(
-            "only GradientDescent minimizes a cost other than mean_squared_error; pass "
-            "solver=GradientDescent(), such as GradientDescent(optax.adam, steps=1000)"
-        )
     else:
         source = replace(source, integers_keep_origin=False)
         estimate = _minimize_cost(task, cost, source, block_size, progress)
@@ -155,6 +153,30 @@ def fit(
 def _default_solver(cost: Any) -> Solver:
     """The solver for a cost."""
     return Reweighted() if isinstance(cost, MeanLoss) else ClosedForm()
+
+
+def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any) -> None:
+    """Raise unless the solver minimizes the cost, and the cost has such a covariance."""
+    if cost is mean_squared_error:
+        return
+    if isinstance(cost, MeanLoss) and not isinstance(solver, Reweighted | GradientDescent):
+        raise ValueError(
+            f"{type(solver).__name__} does not minimize {type(cost).__name__}; omit solver, or pass "
+            "Reweighted()"
+        )
+    if not isinstance(cost, MeanLoss) and not isinstance(solver, GradientDescent):
+        raise ValueError(
+            "only GradientDescent minimizes a cost other than mean_squared_error and those of MeanLoss; pass "
+            "solver=GradientDescent(), such as GradientDescent(optax.adam, steps=1000), or write the cost as "
+            "mean_loss(rho)"
+        )
+    if offset is not None and isinstance(solver, GradientDescent):
+        raise ValueError("GradientDescent takes no offset or exposure; omit solver")
+    if getattr(covariance, "leverage", False):
+        raise ValueError(
+            f"{covariance.name} needs leverages, which only the mean squared error has; pass "
+            '"HC0", "HC1", Cluster(groups) or HAC(maxlags)'
+        )
 
 
 def _without_precision(solver: Solver) -> Solver:

@@ -33,6 +33,8 @@ def check_options(ansatz: Any, cost: Any, solver: Any, nan_policy: Any, block_si
     """Raise if an option of `fit` has a wrong type or value."""
     if isinstance(ansatz, type) or not (hasattr(ansatz, "basis") or hasattr(ansatz, "design")):
         raise TypeError(f"ansatz is an object such as Line() or Polynomial(2), got {ansatz!r}")
+    if isinstance(cost, type):
+        raise TypeError(f"cost is an object: pass {cost.__name__}(), not the class")
     if not callable(cost):
         raise TypeError(f"cost is a function such as mean_squared_error, got {cost!r}")
     _check_signature(cost)

@@ -26,10 +26,12 @@ except ModuleNotFoundError as _error:
     sys.exit(f'jaxreg: the command needs {_error.name}: python -m pip install "jaxreg[cli]"')
 
 from jaxreg.ansatz import Line, Polynomial
+from jaxreg.cost import Cost, mean_squared_error
+from jaxreg.costs.likelihoods import Gamma, Logistic, Poisson
+from jaxreg.costs.robust import Bisquare, Huber, PseudoHuber
 from jaxreg.faces.tour import Step, steps
 from jaxreg.fitting import fit
 from jaxreg.inference.result import Fit
-from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.status import counts
 
@@ -47,6 +49,29 @@ class Method(StrEnum):
     gradient_descent = "gradient-descent"
 
 
+class CostName(StrEnum):
+    """Costs of the command line."""
+
+    mean_squared_error = "mean-squared-error"
+    huber = "huber"
+    pseudo_huber = "pseudo-huber"
+    bisquare = "bisquare"
+    logistic = "logistic"
+    poisson = "poisson"
+    gamma = "gamma"
+
+
+COSTS: dict[CostName, Cost] = {
+    CostName.mean_squared_error: mean_squared_error,
+    CostName.huber: Huber(),
+    CostName.pseudo_huber: PseudoHuber(),
+    CostName.bisquare: Bisquare(),
+    CostName.logistic: Logistic(),
+    CostName.poisson: Poisson(),
+    CostName.gamma: Gamma(),
+}
+
+
 @app.callback()
 def jaxreg() -> None:
     """Very many small regressions at once."""
@@ -58,7 +83,12 @@ def fit_file(
     y: Annotated[str | None, typer.Option(help="name of the variable to fit")] = None,
     x: Annotated[str | None, typer.Option(help="name of its dimension that is x")] = None,
     degree: Annotated[int, typer.Option(min=0, help="degree of the polynomial, 1 for a line")] = 1,
-    method: Annotated[Method, typer.Option(help="method of minimization")] = Method.closed_form,
+    cost: Annotated[
+        CostName, typer.Option(help="what is minimized: robust costs, or likelihoods of shares and counts")
+    ] = CostName.mean_squared_error,
+    method: Annotated[
+        Method, typer.Option(help="method of minimizing the mean squared error")
+    ] = Method.closed_form,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="netCDF file of the results")] = None,
     plot: Annotated[Path | None, typer.Option(help="file of a picture, such as trend.png")] = None,
 ) -> None:
@@ -71,7 +101,7 @@ def fit_file(
     if y_data.dtype.kind != "f":
         y_data = y_data.astype(np.float64)
     x_data = from_nearer_origin(x_data, y_data.dtype)
-    result = _fit(x_data, y_data, degree, method)
+    result = _fit(x_data, y_data, degree, COSTS[cost], method)
     Console().print(_table(result, x_data, y_data))
     status_counts = counts(result.status)
     if not any(code.has_params for code in status_counts):
@@ -145,10 +175,10 @@ def to_dataset(result: Fit, x: xr.DataArray, y: xr.DataArray) -> xr.Dataset:
     )
 
 
-def _fit(x: xr.DataArray, y: xr.DataArray, degree: int, method: Method) -> Fit:
+def _fit(x: xr.DataArray, y: xr.DataArray, degree: int, cost: Cost, method: Method) -> Fit:
     ansatz = Line() if degree == 1 else Polynomial(degree)
-    solver = GradientDescent() if method is Method.gradient_descent else ClosedForm()
-    return fit(x.values, y.values, ansatz=ansatz, solver=solver, progress=sys.stderr.isatty())
+    solver = GradientDescent() if method is Method.gradient_descent else None
+    return fit(x.values, y.values, ansatz=ansatz, cost=cost, solver=solver, progress=sys.stderr.isatty())
 
 
 def _table(result: Fit, x: xr.DataArray, y: xr.DataArray) -> Table:
