@@ -174,7 +174,7 @@ def mean_loss(rho: Any) -> MeanLoss:
     >>> log_cosh = mean_loss(lambda y, f: jnp.logaddexp(y - f, f - y))
     >>> x, y = np.arange(5.0), np.array([0.0, 1.0, 2.0, 3.0, 9.0])
     >>> print(fit(x, y, cost=log_cosh).params.round(3))
-    [-0.32   1.344]
+    [-0.648  1.693]
     """
     if not callable(rho):
         raise TypeError(f"mean_loss takes a function rho(y, f), got {rho!r}")

@@ -116,9 +116,9 @@ class Huber(ConvexRobustCost):
 
     >>> import numpy as np
     >>> from jaxreg import fit
-    >>> x, y = np.arange(6.0), np.array([0.1, 0.9, 2.1, 2.9, 4.1, 50.0])
+    >>> x, y = np.arange(9.0), np.array([0.1, 0.9, 2.1, 2.9, 4.0, 5.1, 50.0, 7.1, 7.9])
     >>> print(fit(x, y, cost=Huber()).params.round(2), fit(x, y).params.round(2))
-    [0.05 1.02] [-8.13  7.26]
+    [0.02 1.  ] [-0.95  2.46]
     """
 
     delta: Any = 1.345
@@ -147,9 +147,9 @@ class PseudoHuber(ConvexRobustCost):
 
     >>> import numpy as np
     >>> from jaxreg import fit
-    >>> x, y = np.arange(6.0), np.array([0.1, 0.9, 2.1, 2.9, 4.1, 50.0])
+    >>> x, y = np.arange(9.0), np.array([0.1, 0.9, 2.1, 2.9, 4.0, 5.1, 50.0, 7.1, 7.9])
     >>> print(fit(x, y, cost=PseudoHuber()).params.round(2))
-    [0.05 1.03]
+    [0.02 1.01]
     """
 
     delta: Any = 1.345
@@ -184,9 +184,9 @@ class Bisquare(RobustCost):
 
     >>> import numpy as np
     >>> from jaxreg import fit
-    >>> x, y = np.arange(6.0), np.array([0.1, 0.9, 2.1, 2.9, 4.1, 50.0])
+    >>> x, y = np.arange(9.0), np.array([0.1, 0.9, 2.1, 2.9, 4.0, 5.1, 50.0, 7.1, 7.9])
     >>> print(fit(x, y, cost=Bisquare()).params.round(2))
-    [0.02 1.  ]
+    [0.03 1.  ]
     """
 
     c: Any = 4.685

@@ -232,7 +232,7 @@ class Fit:
 
         >>> from jaxreg import Poisson, fit
         >>> print(fit(np.arange(4.0), np.array([1.0, 1.0, 4.0, 9.0]), cost=Poisson()).deviance.round(4))
-        0.6105
+        0.407
         """
         return statistics.deviance(self._fitted)
 
