@@ -94,7 +94,7 @@ def fit(
             one variance (divided by their weight). "HC0" to "HC3": each has a variance of its own.
             `Cluster(groups)`: errors correlate within groups. `HAC(maxlags)`: errors of successive
             observations correlate. All but "nonrobust" take a second pass over the data; the numbers are
-            those of statsmodels.
+            those of statsmodels, except that statsmodels omits the factor of HC1 for likelihoods.
         use_t: whether params are tested with Student's t instead of the normal distribution. If omitted,
             True for a nonrobust covariance and False otherwise, as in statsmodels.
         block_size: number of data sets in memory at once. "auto" bounds the memory, on an accelerator by
@@ -139,6 +139,7 @@ def fit(
     if cost is mean_squared_error:
         estimate = _least_squares(task, source, block_size, progress)
     elif isinstance(solver, Reweighted):
+        checks.check_numbers(cost, source.y)
         source = replace(source, integers_keep_origin=False, cost=cost, offset=offset)
         estimate = _reweight(task, source, block_size, progress)
     else:

@@ -15,7 +15,7 @@ from jax import lax
 from jax.scipy.special import gammaln, xlogy
 
 from jaxreg._typing import Array
-from jaxreg.costs.mean_loss import MeanLoss, Summary, over_df
+from jaxreg.costs.mean_loss import MeanLoss, Summary, check_positive, over_df
 from jaxreg.numerics.pytrees import pytree
 
 
@@ -95,6 +95,11 @@ class Logistic(Likelihood):
         """The same from the μ that the slope needs, since exponentials take most of the time of a fit."""
         mu = self.mean(f)
         return mu * (1 - mu)
+
+    def first_f(self, y: Array, y_mean: Array) -> Array:
+        """The logit of (y + 1/2) / 2."""
+        mu = (y + 0.5) / 2
+        return jnp.log(mu / (1 - mu))
 
     def mean(self, f: Array) -> Array:
         """1 / (1 + e^−f)."""
@@ -193,6 +198,9 @@ class NegativeBinomial(Likelihood):
     converges_quadratically = False
 
     alpha: Any = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("alpha", self.alpha)
 
     def loss(self, y: Array, f: Array) -> Array:
         """(y + 1/α) log(1 + α μ) − y f."""

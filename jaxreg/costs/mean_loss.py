@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.tree_util import Partial
 
 from jaxreg._typing import Array, Float
@@ -47,8 +49,8 @@ class MeanLoss:
         converges_quadratically: whether `working_curvature` is that of Newton's method.
         is_likelihood: whether the covariance of the params is the inverse of Σ w ∂²ρ/∂f² ψψᵀ, with the
             working curvature, times the dispersion; otherwise that of Σ w ψψᵀ times the dispersion.
-        starts_from_y: whether the first step uses the derivatives at f = `first_f` of each observation; other
-            likelihoods start from params 0, and other costs from least squares.
+        starts_from_y: whether the first step uses the derivatives at f = `first_f` of each observation, as it
+            does with an offset; other likelihoods start from params 0, and other costs from least squares.
         safe_y: a y at which ρ and its derivatives are finite, in place of missing ones.
     """
 
@@ -138,12 +140,14 @@ class Terms(NamedTuple):
         slope: w ∂ρ/∂f.
         curvature: w ∂²ρ/∂f².
         working_curvature: what a solver takes for the curvature.
+        careful_curvature: the same after many turns, if it differs; or None.
     """
 
     value: Array
     slope: Array
     curvature: Array
     working_curvature: Array
+    careful_curvature: Array | None = None
 
 
 @pytree
@@ -198,6 +202,12 @@ def observations(
 def _derivative(function: Callable[[Array, Array], Array], y: Array, f: Array) -> Array:
     """The derivative in f, element by element."""
     return jax.jvp(lambda f: function(y, f), (f,), (jnp.ones_like(f),))[1]
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise unless the numbers of a cost are positive, as far as they are known."""
+    if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"{name} is positive, one number or one per data set; got {value}")
 
 
 def over_df(nobs: Array, p: int) -> Array:

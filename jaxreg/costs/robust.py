@@ -17,10 +17,16 @@ from jax import lax
 
 from jaxreg._typing import Array, Float
 from jaxreg.ansatz import Ansatz, Features, Line
-from jaxreg.costs.mean_loss import MeanLoss, Summary, Terms, observations, over_df
+from jaxreg.costs.mean_loss import (
+    MeanLoss,
+    Summary,
+    Terms,
+    check_positive,
+    observations,
+    over_df,
+)
 from jaxreg.numerics.pytrees import pytree
 
-MIN_SLOPE_SHARE = 0.1
 MEDIAN_OF_NORMAL = 0.6744897501960817  # of |z| for normal z
 
 
@@ -72,9 +78,9 @@ class RobustCost(MeanLoss):
     def terms(self, y: Array, f: Array, w: Array, scale: Any) -> Terms:
         """w ρ and its derivatives in f."""
         u = root_of_weight(w) * jnp.abs(y - f) / scale
-        slope = 2 * w * self.psi_over_u(u) * (f - y)
-        curvatures = (2 * w * self.psi_slope(u), 2 * w * self.step_weight(u))
-        return Terms(scale * scale * self.rho(u), slope, *curvatures)
+        weight = 2 * w * self.psi_over_u(u)
+        curvatures = (2 * w * self.psi_slope(u), 2 * w * self.step_weight(u), weight)
+        return Terms(scale * scale * self.rho(u), weight * (f - y), *curvatures)
 
     def statistics(self, y: Array, f: Array, w: Array, scale: Any) -> dict[str, Array]:
         """Terms of Σ ψ², Σ ψ', Σ ψ'² and of the number of observations."""
@@ -95,11 +101,14 @@ class RobustCost(MeanLoss):
 
 
 class ConvexRobustCost(RobustCost):
-    """A robust cost with ψ' ≥ 0, for which Newton's steps take half as many turns."""
+    """A robust cost with ψ' ≥ 0, for which Newton's steps take fewer turns."""
 
     def step_weight(self, u: Array) -> Array:
-        """ψ'(u), but at least a tenth of ψ(u)/u: ψ' may be 0 at almost all observations."""
-        return jnp.maximum(self.psi_slope(u), MIN_SLOPE_SHARE * self.psi_over_u(u))
+        """ψ'(u), but at least half of ψ(u)/u.
+
+        S is at most the parabola with the weights ψ(u)/u, which twice the step to its minimum does not raise.
+        """
+        return jnp.maximum(self.psi_slope(u), self.psi_over_u(u) / 2)
 
 
 @pytree
@@ -122,6 +131,9 @@ class Huber(ConvexRobustCost):
     """
 
     delta: Any = 1.345
+
+    def __post_init__(self) -> None:
+        check_positive("delta", self.delta)
 
     def rho(self, u: Array) -> Array:
         """ρ(u)."""
@@ -153,6 +165,9 @@ class PseudoHuber(ConvexRobustCost):
     """
 
     delta: Any = 1.345
+
+    def __post_init__(self) -> None:
+        check_positive("delta", self.delta)
 
     def rho(self, u: Array) -> Array:
         """ρ(u), as a quotient that does not cancel for small u."""
@@ -190,6 +205,9 @@ class Bisquare(RobustCost):
     """
 
     c: Any = 4.685
+
+    def __post_init__(self) -> None:
+        check_positive("c", self.c)
 
     def rho(self, u: Array) -> Array:
         """ρ(u) = u² (1 − u²/c² + u⁴/(3c⁴)) up to c, and c²/3 beyond."""

@@ -6,6 +6,7 @@ import inspect
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -161,6 +162,16 @@ def _with_exposure(offset: Array | None, exposure: Array) -> Array:
     if offset.ndim < log.ndim:
         offset = offset.reshape(-1, *(1,) * (log.ndim - 1))
     return offset + (log if log.ndim == offset.ndim else log.reshape(-1, *(1,) * (offset.ndim - 1)))
+
+
+def check_numbers(cost: Any, y: Any) -> None:
+    """Raise unless the numbers of a cost are one for all data sets or one for each."""
+    for leaf in jax.tree.leaves(cost):
+        if jnp.shape(leaf) not in ((), y.shape[1:]):
+            raise ValueError(
+                f"a number of {type(cost).__name__} has shape {jnp.shape(leaf)}: pass one for all data sets, "
+                f"or one for each, {y.shape[1:]}"
+            )
 
 
 def _check_range(w: Any, dtype: np.dtype, name: str) -> None:

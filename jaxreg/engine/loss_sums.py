@@ -147,12 +147,17 @@ class LossSums:
             None if curvature is None else symmetric_from_lower(curvature, p),
         )
 
-    def local(self, coefs: Vector, scale: Array | None, *, with_value: bool) -> Local:
-        """Σ w ρ near these coefs."""
+    def local(
+        self, coefs: Vector, scale: Array | None, *, with_value: bool, careful: Array | None = None
+    ) -> Local:
+        """Σ w ρ near these coefs, with the curvature for careful steps of a solver if `careful` is true."""
 
         def terms(row: Observation, f: Array) -> Terms:
             t = self.cost.terms(row.y, f, row.weight, scale)
-            return Terms(t.value if with_value else None, t.slope, t.working_curvature)
+            curvature = t.working_curvature
+            if careful is not None and t.careful_curvature is not None:
+                curvature = jnp.where(careful, t.careful_curvature, curvature)
+            return Terms(t.value if with_value else None, t.slope, curvature)
 
         value, gradient, curvature = self.total(terms, coefs)
         return Local(value, gradient, not_none(curvature))

@@ -26,6 +26,7 @@ RUNNING = -1  # the status of a data set that is not finished
 
 FIRST_DAMPING, EASED, RAISED = 1e-3, 0.1, 10.0  # λ after the first step that was refused, and its factors
 MIN_DAMPING, MAX_DAMPING = 1e-6, 1e12  # below it is 0, above it no step improves the point
+ROUNDING = 4  # in units of the last digit of the coefs: a step that small is rounding
 STEEPER = 0.5  # a step is too long if the slope at its end is above this share of that at its start, upwards
 MIN_PIVOT = 1e-12  # share of the curvature along a column that is independent of the others
 MIN_CURVATURE = 1e-9  # relative to the start: below it the cost has no curvature left, and no minimum
@@ -35,7 +36,7 @@ class Rule(NamedTuple):
     """What is known of a cost.
 
     Attributes:
-        tolerance: a data set is finished after a step of this size, relative to its coefs.
+        tolerance: a data set is finished after a step of this size, in the unit of f.
         judge: "value", "slope" (convex costs) or "none" (every step improves the point).
         may_vanish: whether the curvature may tend to 0 along a descent without end.
         starts_from_y: whether the first step comes from derivatives near the y of each observation.
@@ -124,7 +125,8 @@ def _turn(evaluate: Evaluate, rule: Rule, state: State, count: Array) -> State:
     local, unit, extra = evaluate(trial, state.extra, count)
     is_first = (count == 0) & (not rule.starts_from_y)  # whose step is 0
     size = largest(elementwise(jnp.abs, state.step))
-    is_small = (size <= rule.tolerance * (largest(elementwise(jnp.abs, trial)) + unit)) & ~is_first
+    rounding = ROUNDING * jnp.finfo(size.dtype).eps * largest(elementwise(jnp.abs, trial))
+    is_small = (size <= rule.tolerance * unit + rounding) & ~is_first
     is_finite = all_true(elementwise(jnp.isfinite, local.gradient))
     # The first step from y does not start from a point: any end of it is better.
     accepted = is_finite & (is_small | (count == 0) | _improves(rule, state, local))

@@ -68,6 +68,7 @@ RESULTS = (
     *("params", "bse", "coefs", "unit_cov", "residual", "explained", "cost", "dispersion"),
     *("deviance", "pearson_chi2", "llf", "error_scale"),
 )  # fields of an estimate that a data set without params does not have
+CAREFUL_AFTER = 20  # turns: long steps and the scale may follow each other around
 FIRST_TURNS = 7  # after which data sets that are not finished go on without the others
 
 
@@ -94,7 +95,12 @@ def uses_products(cost: MeanLoss, p: int, x_is_shared: bool) -> bool:
     return cost.is_likelihood and x_is_shared and p >= MIN_PRODUCTS
 
 
-def rule_of(cost: MeanLoss, dtype: np.dtype) -> Rule:
+def starts_from_y(cost: MeanLoss, offset: Array | None) -> bool:
+    """Whether the first step comes from derivatives near y: f = 0 is far from it with an offset."""
+    return cost.starts_from_y or (cost.is_likelihood and offset is not None)
+
+
+def rule_of(cost: MeanLoss, offset: Array | None, dtype: np.dtype) -> Rule:
     """What damped steps know of a cost, for data of this dtype."""
     judge = "none" if cost.has_scale else "slope" if cost.is_convex else "value"
     tolerances = QUADRATIC if cost.converges_quadratically else LINEAR
@@ -102,7 +108,7 @@ def rule_of(cost: MeanLoss, dtype: np.dtype) -> Rule:
         tolerances[dtype.name],
         judge,
         may_vanish=cost.is_likelihood,
-        starts_from_y=cost.starts_from_y,
+        starts_from_y=starts_from_y(cost, offset),
         takes_last_step=not cost.has_scale,
     )
 
@@ -117,11 +123,11 @@ def begin(rule: Rule, sums: LossSums, least_squares: Estimate, exact: Exact) -> 
         guess = _first_guess(least_squares) if cost.has_scale else None
         return start(rule, coefs, is_solved & ~passes_through_y, guess)
     zeros = elementwise(jnp.zeros_like, vector(list(exact.coefs)))
-    if not cost.starts_from_y:
+    if not rule.starts_from_y:
         return start(rule, zeros, is_solved, None)
 
     def terms(row: Observation, f: Array) -> Terms:
-        not_admitted = jnp.where(row.weight > 0, jnp.isnan(cost.slope(row.y, f)), False)
+        not_admitted = jnp.where(row.weight > 0, ~jnp.isfinite(cost.slope(row.y, f)), False)
         return Terms((row.weight, row.weight * row.y, not_admitted.astype(f.dtype)))
 
     (weight, sum_y, not_admitted), *_ = sums.total(terms, zeros)
@@ -148,14 +154,15 @@ def _root_mean_size(least_squares: Estimate) -> Array:
 
 
 def evaluate(
-    sums: LossSums, least_squares: Estimate, coefs: Vector, guess: Any, turns: Array
+    sums: LossSums, least_squares: Estimate, coefs: Vector, guess: Any, turn: Array
 ) -> tuple[Local, Array, Any]:
     """S near coefs, the unit of f, and the median of √w |ε|."""
     cost = sums.cost
     if cost.has_scale:
         median = median_size(sums, least_squares, coefs, guess)
         scale = median / MEDIAN_OF_NORMAL
-        return sums.local(coefs, scale, with_value=False), scale, median
+        careful = turn >= CAREFUL_AFTER
+        return sums.local(coefs, scale, with_value=False, careful=careful), scale, median
     local = sums.local(coefs, None, with_value=not cost.is_convex)
     return local, jnp.ones(()) if cost.is_likelihood else least_squares.residual, None
 
@@ -284,7 +291,7 @@ class Problem(NamedTuple):
     @property
     def rule(self) -> Rule:
         """What damped steps know of the cost."""
-        return rule_of(self.cost, self.least_squares.params.dtype)
+        return rule_of(self.cost, self.data[3], self.least_squares.params.dtype)
 
     def sums(self, ansatz: Ansatz, rows: Rows | None, dtype: Any = jnp.float64) -> LossSums:
         """The sums of the cost."""
@@ -354,7 +361,7 @@ def with_sandwich(sums: LossSums, covariance: Covariance, estimate: Estimate, co
 def solve_and_estimate(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Problem, *, rows: Rows) -> Any:
     """The estimate, and the median of √w |ε|, of all data sets at once."""
     state = begin_problem(ansatz, problem, rows=rows)
-    state = advance_problem(ansatz, 0, turns_of(problem.cost, steps), state, problem, rows=rows)
+    state = advance_problem(ansatz, 0, turns_of(problem, steps), state, problem, rows=rows)
     return estimate_of(ansatz, dtype, state, problem, rows=rows), state.extra
 
 
@@ -410,7 +417,7 @@ class InTiles:
             return _estimate_tile(task.ansatz, dtype, state, arrays._replace(covariance=covariance))
 
         key = (task.ansatz, jax.tree.structure(problem))
-        turns = turns_of(problem.cost, task.solver.steps)
+        turns = turns_of(problem, task.solver.steps)
         state = in_tiles(begin_tile, arrays, 0, m, program=("begin", key))
         for stage in pairwise([0, *_pauses(turns), turns]):
             ids = np.flatnonzero(state.status == RUNNING)
@@ -430,9 +437,9 @@ def problem_of(task: Task, columns: Columns, result: BlockResult) -> Problem:
     return Problem(columns.cost, result.estimate, not_none(result.exact), data, task.covariance)
 
 
-def turns_of(cost: MeanLoss, steps: int) -> int:
+def turns_of(problem: Problem, steps: int) -> int:
     """The number of turns: unless the first step comes from y, the first turn evaluates the start."""
-    return steps if cost.starts_from_y else steps + 1
+    return steps if problem.rule.starts_from_y else steps + 1
 
 
 def _pauses(turns: int) -> list[int]:
@@ -456,7 +463,7 @@ def _reweight(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
         problem = Problem(operands.cost, estimate, exact, data, operands.covariance)
         function = partial(solve_and_estimate, ansatz, solver.steps, dtype)
         result, median = by_platform(function, problem)
-        return Result(result, median, estimate)
+        return Result(result, None if median is None else median.astype(dtype), estimate)
 
 
 def _near_data(

@@ -9,6 +9,7 @@ from scipy.stats import chi2
 
 from jaxreg import (
     Bisquare,
+    ClosedForm,
     Cluster,
     Gamma,
     Huber,
@@ -69,13 +70,16 @@ def likelihood_of(family, y, X, **options):
     return sm.GLM(y[seen], X[seen], family=family, **options)
 
 
-QUICK = {("poisson", 1), ("logistic", 2)}
+QUICK = {
+    ("poisson", 1): pytest.mark.slow_in("float32"),
+    ("logistic", 2): pytest.mark.slow_in("float64"),
+}
 
 
 @pytest.mark.parametrize(
     ("cost", "family", "columns"),
     [
-        pytest.param(*LIKELIHOODS[name], k, id=f"{name}-{k}", marks=() if (name, k) in QUICK else SLOW)
+        pytest.param(*LIKELIHOODS[name], k, id=f"{name}-{k}", marks=QUICK.get((name, k), SLOW))
         for name in LIKELIHOODS
         for k in (1, 2)
     ],
@@ -105,6 +109,7 @@ def test_likelihoods_agree_with_statsmodels(rng, dtype, cost, family, columns):
 @pytest.mark.parametrize(
     ("cost", "norm"), [ROBUST["huber"], pytest.param(*ROBUST["bisquare"], marks=SLOW)], ids=ROBUST
 )
+@pytest.mark.slow_in("float32")
 @pytest.mark.parametrize("weighted", [False, pytest.param(True, marks=SLOW)])
 def test_robust_fits_agree_with_statsmodels(rng, dtype, cost, norm, weighted):
     x = designs(rng)[1].astype(dtype)
@@ -215,6 +220,11 @@ def test_hopeless_data_sets_get_a_status_and_harm_nobody():
     np.testing.assert_array_equal(result.params[:, 0], fit(x, good, cost=Logistic()).params)
     assert "no_minimum" in result.describe()
 
+
+@pytest.mark.slow
+@pytest.mark.either_mode
+def test_counts_that_are_all_0_have_no_minimum():
+    x, rng = np.linspace(-1, 1, 40), np.random.default_rng(5)
     group = np.stack([x, np.arange(40) < 10], axis=1)
     counts = rng.poisson(2.0, size=40) * 1.0
     y = np.stack([np.where(np.arange(40) < 10, 0, counts), counts, 0 * counts, counts - 1], axis=1)
@@ -236,7 +246,8 @@ def test_robust_fits_of_data_on_a_line():
 
 
 @pytest.mark.either_mode
-@pytest.mark.parametrize("cost", [Huber(), *(pytest.param(c, marks=SLOW) for c in (Poisson(), Logistic()))])
+@pytest.mark.slow
+@pytest.mark.parametrize("cost", [Huber(), Poisson(), Logistic()])
 def test_neighbors_blocks_and_grids_do_not_matter(rng, cost, monkeypatch):
     x = designs(rng)[1]
     y = data_for(cost, 0.2 + 0.5 * x, rng)
@@ -250,6 +261,39 @@ def test_neighbors_blocks_and_grids_do_not_matter(rng, cost, monkeypatch):
         np.testing.assert_array_equal(other, whole.params)
     monkeypatch.setattr(reweighting, "FIRST_TURNS", 2)  # data sets that take longer move together
     np.testing.assert_array_equal(fit(x, y, cost=cost).params, whole.params)
+
+
+@pytest.mark.slow
+@pytest.mark.either_mode
+@pytest.mark.parametrize(
+    "cost", [Huber(), Bisquare(), mean_loss(lambda y, f: jnp.logaddexp(y - f, f - y))], ids=str
+)
+def test_the_origin_of_y_does_not_matter(rng, cost):
+    x = designs(rng)[1]
+    y = data_for(cost, 1 + 2 * x, rng)
+    expected, found = (fit(x, y + origin, cost=cost) for origin in (0, 1e6))
+    np.testing.assert_allclose(found.params[1], expected.params[1], atol=1e-6 * expected.bse[1].min())
+    np.testing.assert_array_equal(found.status, Status.ok)
+
+
+@pytest.mark.slow
+@pytest.mark.either_mode
+def test_a_large_offset(rng):
+    x = designs(rng)[1]
+    y = data_for(Logistic(), 0.2 + 0.5 * x, rng)
+    expected, found = (fit(x, y, cost=Logistic(), offset=np.full(N, a)) for a in (0.0, -30.0))
+    np.testing.assert_allclose(found.params - [[30], [0]], expected.params, rtol=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.either_mode
+def test_robust_fits_of_few_and_wild_observations_converge(rng):
+    x = rng.normal(size=12)
+    y = 1 + 2 * x[:, None] + rng.standard_t(1.5, size=(12, 200))
+    for cost in (Huber(), PseudoHuber(), Bisquare()):
+        result = fit(x, y, cost=cost)
+        assert (result.status == Status.ok).mean() > 0.97
+        assert abs(result.params).max() < abs(y).max()
 
 
 @pytest.mark.slow
@@ -281,18 +325,12 @@ def test_transformations(rng, cost):
             np.testing.assert_array_equal(found.status, expected.status)
 
 
+@pytest.mark.slow
 @pytest.mark.either_mode
 @pytest.mark.parametrize(
-    "cost",
-    [
-        Huber(),
-        *(
-            pytest.param(cost, marks=SLOW)
-            for cost in (Bisquare(), Gamma(), mean_loss(lambda y, f: jnp.logaddexp(y - f, f - y)))
-        ),
-    ],
+    "cost", [Huber(), Bisquare(), Gamma(), mean_loss(lambda y, f: jnp.logaddexp(y - f, f - y))]
 )
-@pytest.mark.parametrize("name", ["params", pytest.param("bse", marks=SLOW)])
+@pytest.mark.parametrize("name", ["params", "bse"])
 def test_derivatives_are_those_of_finite_differences(rng, cost, name):
     x = designs(rng)[1]
     y, w = data_for(cost, 0.2 + 0.5 * x, rng)[:, :2], rng.uniform(0.5, 2, size=(N, 2))
@@ -305,6 +343,15 @@ def test_derivatives_are_those_of_finite_differences(rng, cost, name):
     with jax.enable_x64(True):
         difference = (value(1e-5) - value(-1e-5)) / 2e-5
         np.testing.assert_allclose(jax.grad(value)(0.0), difference, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_derivatives_in_float32(rng):
+    x = designs(rng)[1].astype("f4")
+    y = jnp.asarray(data_for(None, 1 + 2 * x, rng, gaps=False), jnp.float32)
+    slopes = jax.grad(lambda y: fit(x, y, cost=Huber()).params[1].sum())(y)
+    lifted = jnp.sum(slopes * (x - 1.5)[:, None], axis=0)  # the slope follows y that changes along x
+    np.testing.assert_allclose(lifted, np.ones(M), rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -358,6 +405,16 @@ def test_mistakes_have_messages(rng):
         fit(x, y / 3, cost=Logistic(), exposure=y)
     with pytest.raises(ValueError, match=r"exposure has shape \(3,\)"):
         fit(x, y, cost=Poisson(), exposure=y[:3])
+    with pytest.raises(ValueError, match="delta is positive"):
+        Huber(0)
+    with pytest.raises(ValueError, match=r"has shape \(2,\)"):
+        fit(x, y, cost=Huber(np.ones(2)))
+    with pytest.raises(ValueError, match="omit solver"):
+        fit(x, y, cost=Huber(), solver=ClosedForm())
+    with pytest.raises(ValueError, match="leverages"):
+        fit(x, y, cost=Huber(), cov_type="HC3")
+    with pytest.raises(TypeError, match=r"pass Huber\(\)"):
+        fit(x, y, cost=Huber)
     with pytest.raises(ValueError, match="normal errors"):
         fit(x, y, cost=Poisson()).predict(x, "prediction")
     with pytest.raises(ValueError, match="same cost"):
