@@ -43,7 +43,7 @@ class Reweighted:
     ends_at_turning_point = True
     precision = "fast"
 
-    steps: int = static(default=100)
+    steps: int = static(default=300)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)

@@ -120,7 +120,7 @@ def begin(rule: Rule, sums: LossSums, least_squares: Estimate, exact: Exact) -> 
     is_solved = (least_squares.status == Status.ok) | passes_through_y
     if not cost.is_likelihood:
         coefs = vector(list(jnp.where(is_solved, exact.coefs, 0)))
-        guess = _first_guess(least_squares) if cost.has_scale else None
+        guess = _first_guess(least_squares, exact.coefs.dtype) if cost.has_scale else None
         return start(rule, coefs, is_solved & ~passes_through_y, guess)
     zeros = elementwise(jnp.zeros_like, vector(list(exact.coefs)))
     if not rule.starts_from_y:
@@ -139,15 +139,15 @@ def begin(rule: Rule, sums: LossSums, least_squares: Estimate, exact: Exact) -> 
     return state._replace(status=status.astype(jnp.int8))
 
 
-def _first_guess(least_squares: Estimate) -> Array:
+def _first_guess(least_squares: Estimate, dtype: Any) -> Array:
     """The median of √w |ε| of least squares, if errors are normal."""
-    guess = MEDIAN_OF_NORMAL * _root_mean_size(least_squares)
+    guess = MEDIAN_OF_NORMAL * _root_mean_size(least_squares, dtype)
     return jnp.where(guess > 0, guess, 1)
 
 
-def _root_mean_size(least_squares: Estimate) -> Array:
+def _root_mean_size(least_squares: Estimate, dtype: Any) -> Array:
     """√(Σ w ε² / n)."""
-    residual = least_squares.residual.astype(jnp.float64)
+    residual = least_squares.residual.astype(dtype)
     if least_squares.root_weight is None:
         return residual
     return residual * least_squares.root_weight / jnp.sqrt(jnp.maximum(least_squares.nobs, 1))
@@ -169,7 +169,7 @@ def evaluate(
 
 def median_size(sums: LossSums, least_squares: Estimate, coefs: Vector, guess: Array) -> Array:
     """The median of √w |ε|, or a small number in place of 0."""
-    smallest = MIN_SCALE * _root_mean_size(least_squares).astype(guess.dtype)
+    smallest = MIN_SCALE * _root_mean_size(least_squares, guess.dtype)
     median = sums.median_size(coefs, least_squares.nobs.astype(guess.dtype), guess)
     return jnp.maximum(median, jnp.where(smallest > 0, smallest, 1))
 

@@ -266,7 +266,9 @@ def test_neighbors_blocks_and_grids_do_not_matter(rng, cost, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.either_mode
 @pytest.mark.parametrize(
-    "cost", [Huber(), Bisquare(), mean_loss(lambda y, f: jnp.logaddexp(y - f, f - y))], ids=str
+    "cost",
+    [Huber(), Bisquare(), mean_loss(lambda y, f: jnp.logaddexp(y - f, f - y))],
+    ids=["huber", "bisquare", "own"],
 )
 def test_the_origin_of_y_does_not_matter(rng, cost):
     x = designs(rng)[1]
