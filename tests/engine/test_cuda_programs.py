@@ -95,7 +95,9 @@ def test_descents_and_moments(rng):
     np.testing.assert_allclose(moments(x, y, ansatz=Linear()).gram[..., 4], gram, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("n", [86_830, 309_691])  # whose first turn has fewer rows than a reduction elements
+@pytest.mark.parametrize(
+    "n", [86_830, pytest.param(309_691, marks=SLOW)]
+)  # whose first turn has fewer rows than a reduction elements
 def test_any_number_of_rows(n):
     x, y = np.linspace(-1, 1, n, dtype="f4"), np.linspace(0, 3, 2 * n, dtype="f4").reshape(n, 2) ** 2
     found = jax.jit(lambda y: fit(x, y).params)(y)

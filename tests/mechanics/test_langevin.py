@@ -44,6 +44,7 @@ def assert_same_mean(draws, expected):
     assert (np.abs(draws.mean(axis=0) - expected) < 6 * standard_error(draws)).all()
 
 
+@pytest.mark.slow
 def test_the_chain_has_the_moments_of_laplace(line):
     x, y = line
     gaussian = laplace(mean_squared_error, np.zeros(2), x, y, temperature=0.3)

@@ -311,7 +311,8 @@ def test_one_number_of_a_cost_for_each_data_set(rng):
 
 
 @pytest.mark.either_mode
-@pytest.mark.parametrize("cost", [pytest.param(Huber(), marks=SLOW), NegativeBinomial(0.5)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cost", [Huber(), NegativeBinomial(0.5)])
 def test_transformations(rng, cost):
     x = designs(rng)[1]
     y = data_for(cost, 0.2 + 0.5 * x, rng)
