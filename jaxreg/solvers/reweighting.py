@@ -61,7 +61,7 @@ from jaxreg.status import Status
 
 # The size of the last step, if errors are squared by a step and if they only shrink by a factor.
 QUADRATIC = {"float32": 2.0**-12, "float64": 2.0**-16}
-LINEAR = {"float32": 2.0**-26, "float64": 2.0**-38}
+LINEAR = {"float32": 2.0**-24, "float64": 2.0**-38}
 MIN_SCALE = 2.0**-40  # of residuals, relative to those of least squares
 MIN_TILE, MAX_TILE, TILE_ELEMENTS = 256, 2048, 2**17  # data sets of a tile, and observations of all of them
 RESULTS = (
