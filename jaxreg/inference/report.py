@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,18 +43,10 @@ def summary_of_one(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha: f
         ("Df residuals", int(fitted.df_resid)),
         ("Df model", fitted.regressors),
         ("Covariance", fitted.cov_type),
-        ("Digits", int(e.digits)),
     ]
-    uncentered = not (fitted.ansatz.has_intercept or fitted.has_constant_column)
-    right = [
-        ("R-squared" + (" (uncentered)" if uncentered else ""), _short(statistics.rsquared(fitted))),
-        ("Adj. R-squared", _short(statistics.rsquared_adj(fitted))),
-        ("F-statistic", _short(statistics.fvalue(fitted))),
-        ("Prob (F-statistic)", _short(statistics.f_pvalue(fitted))),
-        ("Log-likelihood", _short(statistics.llf(fitted))),
-        ("AIC", _short(statistics.aic(fitted))),
-        ("BIC", _short(statistics.bic(fitted))),
-    ]
+    if fitted.is_least_squares:
+        left.append(("Digits", int(e.digits)))
+    right = [(name, _short(statistic(fitted))) for name, statistic in _goodness_of_fit(fitted)]
     half = WIDTH // 2 - 1
     head = [
         f"{a + ':':<18}{b:>{half - 18}}  {c + ':':<24}{d:>{half - 24}}"
@@ -71,6 +64,23 @@ def summary_of_one(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha: f
     return "\n".join(["=" * WIDTH, *head, "-" * WIDTH, *table, "=" * WIDTH])
 
 
+def _goodness_of_fit(fitted: Fitted) -> list[tuple[str, Callable[[Fitted], Any]]]:
+    """The right column of a summary."""
+    uncentered = not (fitted.ansatz.has_intercept or fitted.has_constant_column)
+    of_squares = [
+        ("R-squared" + (" (uncentered)" if uncentered else ""), statistics.rsquared),
+        ("Adj. R-squared", statistics.rsquared_adj),
+    ]
+    of_test = [("F-statistic", statistics.fvalue), ("Prob (F-statistic)", statistics.f_pvalue)]
+    of_likelihood = [("Log-likelihood", statistics.llf), ("AIC", statistics.aic)]
+    if fitted.is_least_squares:
+        return [*of_squares, *of_test, *of_likelihood, ("BIC", statistics.bic)]
+    if fitted.estimate.llf is None:
+        return [*of_squares, *of_test, ("Scale", statistics.scale), ("Cost", statistics.cost)]
+    of_deviance = [("Deviance", statistics.deviance), ("Pearson chi2", statistics.pearson_chi2)]
+    return [*of_deviance, *of_test, *of_likelihood]
+
+
 def summary_of_batch(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha: float) -> str:
     """The summary of a batch: status counts, quantiles of statistics, counts of significant params."""
     e = fitted.estimate
@@ -78,7 +88,11 @@ def summary_of_batch(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha:
     rows = {
         **{name: np.asarray(p) for name, p in zip(names, e.params, strict=True)},
         **{f"bse({name})": np.asarray(b) for name, b in zip(names, e.bse, strict=True)},
-        "R-squared": np.asarray(statistics.rsquared(fitted)),
+        **(
+            {"R-squared": np.asarray(statistics.rsquared(fitted))}
+            if fitted.link == "identity"
+            else {"deviance": np.asarray(statistics.deviance(fitted))}
+        ),
         "nobs": np.where(np.isfinite(np.asarray(e.params[0])), np.asarray(e.nobs), np.nan),
     }
     label = max(14, *(len(name) for name in rows))
@@ -216,9 +230,10 @@ def short_repr(fitted: Fitted, ansatz: str, names: tuple[str, ...]) -> str:
         return f"<Fit of {ansatz} to data sets {e.status.shape}, traced>"
     if e.status.shape == ():
         head = f"Fit of {ansatz} to {int(e.nobs)} observations, {status.Status(int(e.status)).name}"
-        if e.cost is not None:
+        has_errors = fitted.is_least_squares or e.dispersion is not None
+        if not has_errors:
             head += "; this cost has no standard errors"
-        errors = ["" if e.cost is not None else f" ± {error:.2g}" for error in np.asarray(e.bse)]
+        errors = [f" ± {error:.2g}" if has_errors else "" for error in np.asarray(e.bse)]
         rows = zip(names, np.asarray(e.params), errors, strict=True)
         return "\n".join([head, *(f"  {name:<9} {value: .6g}{error}" for name, value, error in rows)])
     counts = ", ".join(f"{n} {code.name}" for code, n in status.counts(e.status).items())
