@@ -6,7 +6,7 @@ The solvers read a cost of this kind through the first two derivatives of ρ in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ class MeanLoss:
     converges_quadratically = True
     is_likelihood = False
     starts_from_y = False
-    safe_y = 0.0
+    safe_y: ClassVar[float] = 0.0
 
     def loss(self, y: Array, f: Array) -> Array:
         """ρ(y, f)."""
