@@ -5,11 +5,23 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from jaxreg import ClosedForm, Cluster, GradientDescent, Linear, Polynomial, fit, moments
+from jaxreg import (
+    ClosedForm,
+    Cluster,
+    GradientDescent,
+    Huber,
+    Linear,
+    Logistic,
+    Poisson,
+    Polynomial,
+    fit,
+    moments,
+)
 from jaxreg.data import source
 from jaxreg.engine import cascade, operation
 from jaxreg.engine.rows import ROWS
 from jaxreg.numerics.vectors import lists_up_to
+from jaxreg.solvers import reweighting
 
 pytestmark = pytest.mark.either_mode
 SLOW = pytest.mark.slow
@@ -27,6 +39,7 @@ def _an_nvidia_gpu(monkeypatch):
     monkeypatch.setattr(source, "is_on_host", lambda a: False)
     monkeypatch.setattr(cascade, "by_platform", on_cuda)
     monkeypatch.setattr(operation, "by_platform", on_cuda)
+    monkeypatch.setattr(reweighting, "by_platform", on_cuda)
 
 
 def assert_agrees(found, design, y, w=None, **options):
@@ -102,3 +115,31 @@ def test_any_number_of_rows(n):
     x, y = np.linspace(-1, 1, n, dtype="f4"), np.linspace(0, 3, 2 * n, dtype="f4").reshape(n, 2) ** 2
     found = jax.jit(lambda y: fit(x, y).params)(y)
     np.testing.assert_allclose(found[::-1], np.polyfit(x, y.astype(float), 1), rtol=1e-5)
+
+
+def test_robust_fits(rng):
+    x, y = np.linspace(-1, 1, N), rng.standard_t(2, size=(N, M))
+    y[rng.random(y.shape) < 0.1] = np.nan
+    found = fit(x, y, cost=Huber())
+    for i in range(M):
+        seen = np.isfinite(y[:, i])
+        expected = sm.RLM(y[seen, i], sm.add_constant(x[seen])).fit(tol=1e-13, maxiter=1000)
+        np.testing.assert_allclose(found.params[:, i], expected.params, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(found.bse[:, i], expected.bse, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("cost", [Logistic(), Poisson()])
+def test_likelihoods(rng, cost, k):
+    x = rng.normal(size=(N, k))
+    X = sm.add_constant(x)
+    mu = np.exp(X @ (0.3 * np.ones(k + 1)))[:, None] * np.ones(M)
+    is_logistic = isinstance(cost, Logistic)
+    y = (rng.random((N, M)) < mu / (1 + mu)) * 1.0 if is_logistic else rng.poisson(mu) * 1.0
+    family = sm.families.Binomial() if is_logistic else sm.families.Poisson()
+    found = fit(x, y, ansatz=Linear(), cost=cost)
+    for i in range(M):
+        expected = sm.GLM(y[:, i], X, family=family).fit(tol=1e-13, tol_criterion="params")
+        np.testing.assert_allclose(found.params[:, i], expected.params, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(found.bse[:, i], expected.bse, rtol=1e-6)
