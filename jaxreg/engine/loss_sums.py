@@ -90,17 +90,18 @@ class LossSums:
     def total(self, terms: TermsOf, coefs: Vector) -> tuple[Any, Vector | None, Symmetric | None]:
         """Σ terms(observation, f), with its slope times ψ and its curvature times ψψᵀ."""
         if self.rows is None:
-            every = jax.vmap(lambda *data: _with_psi(terms, *self._row(coefs, *data)))(*self.data)
-            return jax.tree.map(lambda a: jnp.sum(a, axis=0), every)
+            every = _with_psi(terms, *self._rows(coefs, *self.data, axis=1))
+            axes = self.data[1].ndim  # of the observations and the data sets, which come last
+            return jax.tree.map(lambda a: jnp.sum(a, axis=a.ndim - axes), every)
         if self.by_products:
             return self._products(terms, coefs)
 
         def step(state: Any, observations: list[tuple]) -> Any:
-            some = [_with_psi(terms, *self._row(coefs, *row)) for row in observations]
+            some = [_with_psi(terms, *self._rows(coefs, *row)) for row in observations]
             return jax.tree.map(lambda a, *b: a + reduce(jnp.add, b), state, *some)
 
         first: Any = jax.tree.map(lambda a: a[0], self.data)
-        zeros = jax.tree.map(jnp.zeros_like, _with_psi(terms, *self._row(coefs, *first)))
+        zeros = jax.tree.map(jnp.zeros_like, _with_psi(terms, *self._rows(coefs, *first)))
         return over_rows(self.data, self.rows, len(coefs) + 1, None, step, zeros)
 
     def _products(self, terms: TermsOf, coefs: Vector) -> tuple[Any, Vector | None, Symmetric | None]:
@@ -179,11 +180,11 @@ class LossSums:
         Few passes are needed from the guess of the step before; XLA sorts a hundred numbers in several µs.
         """
         size_of, data = partial(self._size, coefs), self.data
-        if self.rows is None or self.rows.on_cpu:
-            sizes = jax.vmap(size_of)(*data)
-            if self.rows is None:
-                return jnp.nanmedian(sizes, axis=0)
-            size_of, data = (lambda _, size, __: size), (sizes, lax.optimization_barrier(sizes), None)
+        if self.rows is None:
+            return _differentiable_median(size_of(*data, axis=1), nobs)
+        if self.rows.on_cpu:
+            sizes = lax.optimization_barrier(size_of(*data, axis=1))
+            size_of, data = (lambda _, size, __: size), (sizes, sizes, None)
         target = jnp.ceil(nobs / 2)  # the number of observations up to the lower of the two in the middle
 
         def count_up_to(t: Array) -> _Count:
@@ -227,16 +228,43 @@ class LossSums:
         upper = jnp.where((nobs == 2 * target) & (high.number == target), high.above, high.below)
         return (high.below + upper) / 2
 
-    def _row(self, coefs: Vector, x: Array, y: Array, w: Array | None, offset: Array | None) -> tuple:
-        """A row of the data, and f."""
-        row = observation(self.ansatz, self.center, self.scale, x, y, w, self.cost.safe_y)
+    def _rows(
+        self,
+        coefs: Vector,
+        x: Array,
+        y: Array,
+        w: Array | None,
+        offset: Array | None,
+        *,
+        axis: int = 0,
+    ) -> tuple[Observation, Array]:
+        """A row of the data, or all with axis=1, and f."""
+        row = observation(self.ansatz, self.center, self.scale, x, y, w, self.cost.safe_y, axis)
         f = reduce(jnp.add, [c * psi for c, psi in zip(coefs, row.psi, strict=True)])
         return row, f if offset is None else f + jnp.where(row.valid, offset, 0)
 
-    def _size(self, coefs: Vector, *data: Any) -> Array:
-        """√w |ε| of a row, NaN where missing."""
-        row, f = self._row(coefs, *data)
+    def _size(self, coefs: Vector, *data: Any, axis: int = 0) -> Array:
+        """√w |ε|, NaN where missing."""
+        row, f = self._rows(coefs, *data, axis=axis)
         return jnp.where(row.valid, root_of_weight(row.weight) * jnp.abs(row.y - f), jnp.nan)
+
+
+def _differentiable_median(a: Array, count: Array) -> Array:
+    """The median of the `count` numbers of (n, *batch) that are not NaN, a function of those in the middle.
+
+    Masks take the place of indices: XLA would gather the data sets of all devices on an Explicit mesh.
+    """
+    constant = lax.stop_gradient(a)
+    ordered = jnp.sort(constant, axis=0)  # NaN last
+    rank = jnp.arange(len(a), dtype=count.dtype).reshape(-1, *(1,) * (a.ndim - 1))
+    share = jnp.zeros_like(a)
+    median = jnp.zeros_like(a[0])
+    for position in (jnp.floor((count - 1) / 2), jnp.floor(count / 2)):
+        middle = jnp.sum(jnp.where(rank == position, ordered, 0), axis=0)
+        is_middle = constant == middle
+        share += jnp.where(is_middle, 0.5 / jnp.maximum(jnp.sum(is_middle, axis=0), 1), 0)
+        median += middle / 2
+    return median + jnp.sum(jnp.where(share > 0, share * (a - constant), 0), axis=0)
 
 
 class _Count(NamedTuple):

@@ -191,9 +191,10 @@ def observation(
     y: Array,
     w: Array | None,
     safe_y: float = 0.0,
+    axis: int = 0,
 ) -> Observation:
-    """A row of the data in the basis of t = (x − center) / scale, and in its dtype."""
-    columns, dtype = columns_of(ansatz, x, 0), scale[0].dtype
+    """A row of the data, or all with axis=1, in the basis of t = (x − center) / scale and in its dtype."""
+    columns, dtype = columns_of(ansatz, x, axis), scale[0].dtype
     response = observed_response(columns, y, w, dtype, safe_y)
     columns = [jnp.where(jnp.isfinite(a), a, 0).astype(dtype) for a in columns]
     x_scaled = [(a - c) * (1 / s) for a, c, s in zip(columns, center, scale, strict=True)]
