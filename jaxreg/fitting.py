@@ -81,8 +81,8 @@ def fit(
             `jax.tree_util.Partial(ridge, strength=0.1)`.
         solver: if omitted, that of the cost: `ClosedForm()` for the mean squared error, `Reweighted()` for a
             mean of a loss. `GradientDescent(...)` minimizes any cost; a function needs it.
-        weights: inverse variances of the observations, (n,) or (n, *batch). An observation of weight 0 (or
-            of a subnormal weight) is a gap.
+        weights: inverse variances of the observations, (n,) or (n, *batch); for likelihoods and `mean_loss`
+            factors of the loss. An observation of weight 0 (or of a subnormal weight) is a gap.
         sigma: standard deviations of the observations, in place of weights = 1/sigma².
         offset: known part of f(θ, x) for costs with a link, such as `Poisson` and `Logistic`, (n,) or
             (n, *batch).

@@ -101,7 +101,11 @@ class MeanLoss:
             ansatz: f(θ, x).
         """
         y, f, w = observations(params, x, y, weights, ansatz, self.safe_y)
-        return jnp.sum(self.terms(y, f, w, None).value) / jnp.sum(w)
+        return jnp.sum(self.terms(y, f, w, self.scale_at(y, f, w)).value) / jnp.sum(w)
+
+    def scale_at(self, y: Array, f: Array, w: Array) -> Array | None:
+        """The scale of the residuals of one data set, or None."""
+        return None
 
     # What the engine reads: terms of sums over the observations, with their weights.
 

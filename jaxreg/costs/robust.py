@@ -15,16 +15,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from jaxreg._typing import Array, Float
-from jaxreg.ansatz import Ansatz, Features, Line
-from jaxreg.costs.mean_loss import (
-    MeanLoss,
-    Summary,
-    Terms,
-    check_positive,
-    observations,
-    over_df,
-)
+from jaxreg._typing import Array
+from jaxreg.costs.mean_loss import MeanLoss, Summary, Terms, check_positive, over_df
 from jaxreg.numerics.pytrees import pytree
 
 MEDIAN_OF_NORMAL = 0.6744897501960817  # of |z| for normal z
@@ -60,20 +52,11 @@ class RobustCost(MeanLoss):
         """What a step of a solver takes for ψ'(u): the weight ψ(u)/u, with which every step lowers S."""
         return self.psi_over_u(u)
 
-    def __call__(
-        self,
-        params: Any,
-        x: Any,
-        y: Any,
-        weights: Any = None,
-        *,
-        ansatz: Ansatz | Features = Line(),
-    ) -> Float[Array, ""]:
-        """S(θ) at the scale of the residuals at θ, which is constant in derivatives: ∇S = 0 at a fit."""
-        y, f, w = observations(params, x, y, weights, ansatz)
-        sizes = jnp.where(w > 0, jnp.sqrt(w) * jnp.abs(y - f), jnp.nan)
+    def scale_at(self, y: Array, f: Array, w: Array) -> Array:
+        """The scale of the residuals, which is constant in derivatives: ∇S = 0 at a fit."""
+        sizes = jnp.where(w > 0, root_of_weight(w) * jnp.abs(y - f), jnp.nan)
         scale = lax.stop_gradient(jnp.nanmedian(sizes) / MEDIAN_OF_NORMAL)
-        return jnp.sum(self.terms(y, f, w, jnp.where(scale > 0, scale, 1)).value) / jnp.sum(w)
+        return jnp.where(scale > 0, scale, 1)
 
     def terms(self, y: Array, f: Array, w: Array, scale: Any) -> Terms:
         """w ρ and its derivatives in f."""
