@@ -173,7 +173,7 @@ def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any) -> No
         )
     if offset is not None and isinstance(solver, GradientDescent):
         raise ValueError("GradientDescent takes no offset or exposure; omit solver")
-    if getattr(covariance, "leverage", False):
+    if isinstance(solver, Reweighted) and getattr(covariance, "leverage", False):
         raise ValueError(
             f"{covariance.name} needs leverages, which only the mean squared error has; pass "
             '"HC0", "HC1", Cluster(groups) or HAC(maxlags)'
