@@ -70,10 +70,17 @@ def mean_squared_error(
     >>> float(mean_squared_error(jnp.array([1.0, 2.0]), x, y))
     2.0
     """
+    y, f, w = observations(params, x, y, weights, ansatz)
+    return jnp.sum(w * (y - f) ** 2) / jnp.sum(w)
+
+
+def observations(
+    params: Any, x: Any, y: Any, weights: Any, ansatz: Ansatz | Features, safe_y: float = 0.0
+) -> tuple[Array, Array, Array]:
+    """y, f(θ, x) and w of one data set; where an observation is missing w is 0 and y is `safe_y`."""
     x, y, ansatz = jnp.asarray(design(ansatz, x)), jnp.asarray(y), compiled_ansatz(ansatz)
     weights = None if weights is None else jnp.asarray(weights)
     valid = observed(x, y, weights, ansatz)
     w = jnp.where(valid, jnp.ones(y.shape) if weights is None else weights, 0)
     x = jnp.where(valid[:, None] if ansatz.x_is_vector else valid, x, 0)
-    y = jnp.where(valid, y, 0)
-    return jnp.sum(w * residuals(params, x, y, ansatz=ansatz) ** 2) / jnp.sum(w)
+    return jnp.where(valid, y, safe_y), ansatz.predict(jnp.asarray(params), x), w

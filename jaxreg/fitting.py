@@ -25,7 +25,7 @@ from jaxreg.data.source import Source, constant_column, source_of
 from jaxreg.engine import device, host, operation
 from jaxreg.engine.blocks import in_blocks
 from jaxreg.engine.cascade import Task, estimate_and_exact, estimate_only
-from jaxreg.engine.estimate import Estimate
+from jaxreg.engine.estimate import Estimate, without_squares
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.operation import Operands, moments_of
 from jaxreg.engine.sandwich import Covariance
@@ -145,6 +145,7 @@ def fit(
     else:
         source = replace(source, integers_keep_origin=False)
         estimate = _minimize_cost(task, cost, source, block_size, progress)
+        estimate = estimate if link == "identity" else without_squares(estimate)
     name = "nonrobust" if covariance is None else covariance.name
     is_normal = covariance is None and not isinstance(cost, MeanLoss)
     options = (name, is_normal if use_t is None else use_t, constant_column(source), link)

@@ -8,6 +8,7 @@ Source: P. McCullagh and J. A. Nelder, Generalized Linear Models, 2nd ed. (1989)
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -29,17 +30,21 @@ class Likelihood(MeanLoss):
         """μ(f)."""
         return jnp.exp(f)
 
+    @abstractmethod
+    def first_f(self, y: Array, y_mean: Array) -> Array:
+        """The f of an observation near its y, at which a solver may start."""
+
+    @abstractmethod
     def variance(self, mu: Array) -> Array:
         """V(μ), the variance of y divided by the dispersion."""
-        raise NotImplementedError
 
+    @abstractmethod
     def saturated_loss(self, y: Array) -> Array:
         """ρ where μ = y."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_constant(self, y: Array) -> Array:
         """log P(y | μ) + ρ, a function of y alone."""
-        raise NotImplementedError
 
     def statistics(self, y: Array, f: Array, w: Array, scale: Array | None) -> dict[str, Array]:
         """Terms of the deviance, Pearson's χ² and the log-likelihood."""

@@ -5,6 +5,7 @@ The solvers read a cost of this kind through the first two derivatives of ρ in 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,8 +16,8 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 
 from jaxreg._typing import Array, Float
-from jaxreg.ansatz import Ansatz, Features, Line, compiled_ansatz, design
-from jaxreg.gaps import observed
+from jaxreg.ansatz import Ansatz, Features, Line
+from jaxreg.cost import observations
 from jaxreg.numerics.pytrees import pytree
 
 
@@ -36,7 +37,7 @@ class Summary(NamedTuple):
     llf: Array | None = None
 
 
-class MeanLoss:
+class MeanLoss(ABC):
     """A cost S(θ) = Σ w ρ(y, f) / Σ w, with the signature of `mean_squared_error`.
 
     A subclass is a frozen pytree whose numbers are one for all data sets or one for each. It gives `loss`
@@ -62,9 +63,9 @@ class MeanLoss:
     starts_from_y = False
     safe_y: ClassVar[float] = 0.0
 
+    @abstractmethod
     def loss(self, y: Array, f: Array) -> Array:
         """ρ(y, f)."""
-        raise NotImplementedError
 
     def slope(self, y: Array, f: Array) -> Array:
         """∂ρ/∂f."""
@@ -77,10 +78,6 @@ class MeanLoss:
     def working_curvature(self, y: Array, f: Array) -> Array:
         """What a solver takes for ∂²ρ/∂f²: its expectation, for example, which is positive."""
         return self.curvature(y, f)
-
-    def first_f(self, y: Array, y_mean: Array) -> Array:
-        """The f of an observation near its y, if a solver starts from it."""
-        raise NotImplementedError
 
     def __call__(
         self,
@@ -188,19 +185,6 @@ def mean_loss(rho: Any) -> MeanLoss:
         raise TypeError(f"mean_loss takes a function rho(y, f), got {rho!r}")
     is_leaf = jax.tree_util.treedef_is_leaf(jax.tree.structure(rho))
     return _Loss(Partial(rho) if is_leaf else rho)
-
-
-def observations(
-    params: Any, x: Any, y: Any, weights: Any, ansatz: Ansatz | Features, safe_y: float = 0.0
-) -> tuple[Array, Array, Array]:
-    """y, f(θ, x) and w of one data set; where an observation is missing w is 0 and y is `safe_y`."""
-    x, y, ansatz = jnp.asarray(design(ansatz, x)), jnp.asarray(y), compiled_ansatz(ansatz)
-    weights = None if weights is None else jnp.asarray(weights)
-    valid = observed(x, y, weights, ansatz)
-    w = jnp.where(valid, jnp.ones(y.shape) if weights is None else weights, 0)
-    x = jnp.where(valid[:, None] if ansatz.x_is_vector else valid, x, 0)
-    f = ansatz.predict(jnp.asarray(params), x)
-    return jnp.where(valid, y, safe_y), f, w
 
 
 def _derivative(function: Callable[[Array, Array], Array], y: Array, f: Array) -> Array:

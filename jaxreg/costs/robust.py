@@ -10,6 +10,7 @@ Source: P. J. Huber and E. M. Ronchetti, Robust Statistics, 2nd ed. (2009), chap
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import jax.numpy as jnp
@@ -36,17 +37,21 @@ class RobustCost(MeanLoss):
     has_scale = True
     converges_quadratically = False
 
+    def loss(self, y: Array, f: Array) -> Array:
+        """ρ at the scale 1."""
+        return self.rho(jnp.abs(y - f))
+
+    @abstractmethod
     def rho(self, u: Array) -> Array:
         """ρ(u), near u² for small u."""
-        raise NotImplementedError
 
+    @abstractmethod
     def psi_over_u(self, u: Array) -> Array:
         """ψ(u) / u, the weight of an observation, 1 for small u."""
-        raise NotImplementedError
 
+    @abstractmethod
     def psi_slope(self, u: Array) -> Array:
         """ψ'(u)."""
-        raise NotImplementedError
 
     def step_weight(self, u: Array) -> Array:
         """What a step of a solver takes for ψ'(u): the weight ψ(u)/u, with which every step lowers S."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -144,6 +145,13 @@ def estimate_of(
         log_weight=nan_if_failed(not_none(sums.log_weight)) if has_weights else None,
     )
     return estimate, exact
+
+
+def without_squares(estimate: Estimate) -> Estimate:
+    """The estimate with NaN for sums of squares about f, which is not the mean of y."""
+    xp: Any = np if isinstance(estimate.residual, np.ndarray) else jnp
+    missing = xp.full_like(estimate.residual, xp.nan)
+    return replace(estimate, residual=missing, explained=missing)
 
 
 def _stack(v: Vector) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jax import lax
 
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
+from jaxreg.costs.likelihoods import Likelihood
 from jaxreg.costs.mean_loss import MeanLoss
 from jaxreg.costs.robust import root_of_weight
 from jaxreg.engine.products import over_row_tiles, product
@@ -167,7 +168,7 @@ class LossSums:
         """The same about coefs of 0, with derivatives near the y of each observation."""
 
         def terms(row: Observation, offset: Array) -> Terms:
-            f = self.cost.first_f(row.y, y_mean)
+            f = cast("Likelihood", self.cost).first_f(row.y, y_mean)
             t = self.cost.terms(row.y, f, row.weight, None)
             return Terms(None, t.slope - t.working_curvature * (f - offset), t.working_curvature)
 

@@ -12,6 +12,7 @@ from jaxreg import (
     ClosedForm,
     Cluster,
     Gamma,
+    GradientDescent,
     Huber,
     Line,
     Linear,
@@ -376,6 +377,18 @@ def test_the_derivative_in_a_number_of_the_cost(rng):
     with jax.enable_x64(True):
         difference = (value(1.3 + 1e-5) - value(1.3 - 1e-5)) / 2e-5
         np.testing.assert_allclose(jax.grad(value)(1.3), difference, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.either_mode
+def test_a_descent_has_the_same_params_and_no_sums_of_squares(rng):
+    x = designs(rng)[1]
+    y = data_for(Logistic(), 0.2 + 0.5 * x, rng)
+    expected, found = (fit(x, y, cost=Logistic(), solver=s) for s in (None, GradientDescent(steps=3000)))
+    np.testing.assert_allclose(found.params, expected.params, atol=1e-4)
+    np.testing.assert_allclose(found.predict(x), expected.predict(x), atol=1e-4)
+    assert np.isnan(found.ssr).all()
+    assert np.isnan(found.rsquared).all()
 
 
 @pytest.mark.slow
