@@ -163,6 +163,10 @@ def _reweight(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
     with float64():
         least_squares = operands._replace(solver=ClosedForm(), covariance=None)
         estimate, exact = solved(ansatz, certified, least_squares, estimate_and_exact)
+        # `vmap` may map numbers of the cost or the offset alone: all results then have its axis.
+        numbers = [*jax.tree.leaves(operands.cost), *(() if operands.offset is None else operands.offset[:1])]
+        zero = sum((jnp.zeros_like(a) for a in numbers), jnp.zeros_like(estimate.residual))
+        estimate, exact = jax.tree.map(lambda a: a + zero.astype(a.dtype), (estimate, exact))
         data = (operands.x, operands.y, operands.weights, operands.offset)
         problem = Problem(operands.cost, estimate, exact, data, operands.covariance)
         function = partial(solve_and_estimate, ansatz, solver.steps, dtype)

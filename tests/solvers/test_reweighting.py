@@ -357,6 +357,29 @@ def test_derivatives_are_those_of_finite_differences(rng, cost):
 
 
 @pytest.mark.slow
+@pytest.mark.either_mode
+def test_vmap_over_a_number_of_the_cost_and_over_the_offset(rng):
+    x = designs(rng)[1]
+    y = data_for(Poisson(), 0.2 + 0.5 * x, rng, gaps=False)[:, 0]
+    alphas, offsets = np.array([0.1, 2.0]), rng.normal(size=(N, 2))
+
+    def of_alpha(alpha):
+        return fit(x, y, cost=NegativeBinomial(alpha)).params
+
+    def of_offset(offset):
+        return fit(x, y, cost=Poisson(), offset=offset).params
+
+    with jax.enable_x64(True):
+        for function, values in ((of_alpha, alphas), (of_offset, offsets)):
+            found = jax.vmap(function, in_axes=-1, out_axes=-1)(jnp.asarray(values))
+            expected = np.stack([function(values[..., i]) for i in range(2)], axis=-1)
+            np.testing.assert_allclose(found, expected, rtol=1e-9)
+        slopes = jax.vmap(jax.grad(lambda alpha: of_alpha(alpha)[1]))(jnp.asarray(alphas))
+        difference = (of_alpha(2.0 + 1e-5)[1] - of_alpha(2.0 - 1e-5)[1]) / 2e-5
+        np.testing.assert_allclose(slopes[1], difference, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_derivatives_in_float32(rng):
     x = designs(rng)[1].astype("f4")
     y = jnp.asarray(data_for(None, 1 + 2 * x, rng, gaps=False), jnp.float32)
