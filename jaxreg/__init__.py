@@ -14,6 +14,8 @@ from jaxreg.cost import Cost, mean_squared_error, residuals
 from jaxreg.costs.likelihoods import Gamma, Logistic, NegativeBinomial, Poisson
 from jaxreg.costs.mean_loss import MeanLoss, mean_loss
 from jaxreg.costs.robust import Bisquare, Huber, PseudoHuber
+from jaxreg.curves.curve import Curve
+from jaxreg.curves.ready import exponential_decay, gaussian_peak, logistic_growth, power_law, sine
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.sandwich import Covariance
 from jaxreg.fitting import fit, moments
@@ -26,6 +28,7 @@ from jaxreg.mechanics.path_integral import Laplace, StationaryPhase, laplace, st
 from jaxreg.mechanics.phase_space import Trajectory, leapfrog
 from jaxreg.solvers.closed_form import ClosedForm, closed_form
 from jaxreg.solvers.descent import Descent, descend
+from jaxreg.solvers.gauss_newton import GaussNewton
 from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.solvers.reweighted import Reweighted
 from jaxreg.solvers.solver import Solver
@@ -47,6 +50,12 @@ __all__ = [  # noqa: RUF022 in reading order
     "Polynomial",
     "Linear",
     "Features",
+    "Curve",
+    "exponential_decay",
+    "gaussian_peak",
+    "logistic_growth",
+    "power_law",
+    "sine",
     "Cost",
     "mean_squared_error",
     "residuals",
@@ -64,6 +73,7 @@ __all__ = [  # noqa: RUF022 in reading order
     "ClosedForm",
     "GradientDescent",
     "Reweighted",
+    "GaussNewton",
     # the fit and its inference
     "Fit",
     "load",

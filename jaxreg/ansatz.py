@@ -376,9 +376,12 @@ class Features:
 def compiled_ansatz(ansatz: Any) -> Ansatz:
     """The ansatz as compiled programs take it: `Linear` for `Features`, and without names.
 
-    Names are not part of the program, so that a change of names compiles nothing.
+    Names are not part of the program, so that a change of names compiles nothing. An ansatz may have the
+    property `compiled` for it, as `Curve` does.
     """
-    return Linear(ansatz.intercept) if isinstance(ansatz, Features | Linear) else ansatz
+    if isinstance(ansatz, Features | Linear):
+        return Linear(ansatz.intercept)
+    return getattr(ansatz, "compiled", ansatz)
 
 
 def design(ansatz: Any, x: Any) -> Any:

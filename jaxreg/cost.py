@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxreg._typing import Array, Float
 from jaxreg.ansatz import Ansatz, Features, Line, compiled_ansatz, design
+from jaxreg.curves.curve import Curve
 from jaxreg.gaps import observed
 
 
@@ -31,7 +32,7 @@ def residuals(
     x: Any,
     y: Any,
     *,
-    ansatz: Ansatz | Features = Line(),
+    ansatz: Ansatz | Features | Curve = Line(),
 ) -> Float[Array, "n *batch"]:
     """ε(θ) = y − f(θ, x), equation 4; NaN where x or y is NaN.
 
@@ -53,7 +54,7 @@ def mean_squared_error(
     y: Any,
     weights: Any = None,
     *,
-    ansatz: Ansatz | Features = Line(),
+    ansatz: Ansatz | Features | Curve = Line(),
 ) -> Float[Array, ""]:
     """S(θ) = Σ w ε(θ)² / Σ w over the valid observations, equation 6.
 
@@ -75,7 +76,7 @@ def mean_squared_error(
 
 
 def observations(
-    params: Any, x: Any, y: Any, weights: Any, ansatz: Ansatz | Features, safe_y: float = 0.0
+    params: Any, x: Any, y: Any, weights: Any, ansatz: Ansatz | Features | Curve, safe_y: float = 0.0
 ) -> tuple[Array, Array, Array]:
     """y, f(θ, x) and w of one data set; where an observation is missing w is 0 and y is `safe_y`."""
     x, y, ansatz = jnp.asarray(design(ansatz, x)), jnp.asarray(y), compiled_ansatz(ansatz)

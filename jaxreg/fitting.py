@@ -19,6 +19,8 @@ from jax.core import Tracer
 from jaxreg.ansatz import Ansatz, Features, Line, Linear, compiled_ansatz
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.costs.mean_loss import MeanLoss
+from jaxreg.costs.squares import SquaredError
+from jaxreg.curves.curve import Curve, check_function, checked_start
 from jaxreg.data import checks
 from jaxreg.data.labels import check_dims, labels_of
 from jaxreg.data.source import Source, constant_column, source_of
@@ -35,6 +37,7 @@ from jaxreg.inference.result import Fit
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.solvers import reweighting, user_cost
 from jaxreg.solvers.closed_form import ClosedForm
+from jaxreg.solvers.gauss_newton import GaussNewton
 from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.solvers.minimization import AtOnce, InTiles, least_squares_start, minimize, with_batch_axes
 from jaxreg.solvers.reweighted import Reweighted
@@ -45,7 +48,7 @@ def fit(
     x: Any,
     y: Any,
     *,
-    ansatz: Ansatz | Features = Line(),
+    ansatz: Ansatz | Features | Curve = Line(),
     cost: Cost = mean_squared_error,
     solver: Solver | None = None,
     weights: Any = None,
@@ -73,14 +76,17 @@ def fit(
         y: (n, *batch): arrays, lists, DataFrames or DataArrays of float32, float64, integers or booleans.
             NaN is a gap, as are masked elements of NumPy's masked arrays and missing values of pandas.
             float16 and bfloat16 are refused, since three digits are too few for a fit.
-        ansatz: `Line()`, `Polynomial(degree)`, `Linear(intercept=True)` or `Features(function, names)`.
+        ansatz: `Line()`, `Polynomial(degree)`, `Linear(intercept=True)` or `Features(function, names)`; or a
+            curve that is not linear in its params, `Curve(function, names, start)` or one of
+            `exponential_decay`, `gaussian_peak`, `logistic_growth`, `power_law`, `sine`.
         cost: `mean_squared_error`; a mean of a loss, such as `Huber()`, `Logistic()`, `Poisson()` or
             `mean_loss(rho)`; or any function with the signature of the first, which is called with x and
             params in the units of the data. Numbers that change between calls or are differentiated, such as
             the strength of a penalty, belong in the leaves of a callable pytree, such as
             `jax.tree_util.Partial(ridge, strength=0.1)`.
         solver: if omitted, that of the cost: `ClosedForm()` for the mean squared error, `Reweighted()` for a
-            mean of a loss. `GradientDescent(...)` minimizes any cost; a function needs it.
+            mean of a loss, `GaussNewton()` for a curve. `GradientDescent(...)` minimizes any cost; a function
+            needs it.
         weights: inverse variances of the observations, (n,) or (n, *batch); for likelihoods and `mean_loss`
             factors of the loss. An observation of weight 0 (or of a subnormal weight) is a gap.
         sigma: standard deviations of the observations, in place of weights = 1/sigma².
@@ -123,42 +129,63 @@ def fit(
     [1.7   0.643] [0.173 0.124] [4 3]
     """
     checks.check_retired(retired)
-    solver = _default_solver(cost) if solver is None else solver
+    solver = _default_solver(ansatz, cost) if solver is None else solver
     checks.check_options(ansatz, cost, solver, nan_policy, block_size)
     if use_t not in (None, True, False):
         raise ValueError(f"use_t is True, False or None, got {use_t!r}")
     check_dims(x, y, weights if sigma is None else sigma)
     compiled = compiled_ansatz(ansatz)
+    is_curve = isinstance(ansatz, Curve)
     labels = labels_of(x, y, isinstance(ansatz, Linear))
     source = source_of(checks.design_of(ansatz, x), y, weights, sigma, nan_policy, compiled)
     link = getattr(cost, "link", "identity")
     offset = checks.checked_offset(offset, exposure, source.y, link)
     covariance = covariance_of(cov_type, source.y.shape[0])
     task = Task(compiled, solver.precision, _without_precision(solver), covariance)
-    _check_solver(cost, solver, covariance, offset)
-    if cost is mean_squared_error:
+    _check_solver(cost, solver, covariance, offset, is_curve)
+    if is_curve:
+        check_function(ansatz, source.x.shape[1] if compiled.x_is_vector else 1)
+        start = checked_start(ansatz, source.batch)
+        cost = SquaredError() if cost is mean_squared_error else cost
+        checks.check_numbers(cost, source.y)
+        source = replace(source, integers_keep_origin=False, cost=cost, offset=offset, start=start)
+        estimate = _solve_iteratively(task, source, block_size, progress)
+    elif cost is mean_squared_error:
         estimate = _least_squares(task, source, block_size, progress)
     elif isinstance(solver, Reweighted):
         checks.check_numbers(cost, source.y)
         source = replace(source, integers_keep_origin=False, cost=cost, offset=offset)
-        estimate = _reweight(task, source, block_size, progress)
+        estimate = _solve_iteratively(task, source, block_size, progress)
     else:
         source = replace(source, integers_keep_origin=False)
         estimate = _minimize_cost(task, cost, source, block_size, progress)
         estimate = estimate if link == "identity" else without_squares(estimate)
     name = "nonrobust" if covariance is None else covariance.name
-    is_normal = covariance is None and not isinstance(cost, MeanLoss)
-    options = (name, is_normal if use_t is None else use_t, constant_column(source), link)
+    is_normal = covariance is None and (not isinstance(cost, MeanLoss) or isinstance(cost, SquaredError))
+    constant = "implicit" if is_curve else constant_column(source)
+    options = (name, is_normal if use_t is None else use_t, constant, link)
     return Fit(Fitted(estimate, compiled, *options), ansatz, labels)
 
 
-def _default_solver(cost: Any) -> Solver:
-    """The solver for a cost."""
+def _default_solver(ansatz: Any, cost: Any) -> Solver:
+    """The solver for an ansatz and a cost."""
+    if isinstance(ansatz, Curve):
+        return GaussNewton()
     return Reweighted() if isinstance(cost, MeanLoss) else ClosedForm()
 
 
-def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any) -> None:
+def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_curve: bool) -> None:
     """Raise unless the solver minimizes the cost, and the cost has such a covariance."""
+    if is_curve != isinstance(solver, GaussNewton):
+        raise ValueError(
+            "GaussNewton fits curves; omit solver"
+            if not is_curve
+            else f"{type(solver).__name__} does not fit curves; omit solver, or pass GaussNewton(). "
+            "jaxreg.descend minimizes any function"
+        )
+    if is_curve:
+        _check_cost_of_curve(cost)
+        return
     if cost is mean_squared_error:
         return
     if isinstance(cost, MeanLoss) and not isinstance(solver, Reweighted | GradientDescent):
@@ -174,10 +201,16 @@ def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any) -> No
         )
     if offset is not None and isinstance(solver, GradientDescent):
         raise ValueError("GradientDescent takes no offset or exposure; omit solver")
-    if isinstance(solver, Reweighted) and getattr(covariance, "leverage", False):
+
+
+def _check_cost_of_curve(cost: Any) -> None:
+    """Raise unless curves can be fitted with the cost."""
+    if cost is mean_squared_error:
+        return
+    if not isinstance(cost, MeanLoss) or cost.has_scale:
         raise ValueError(
-            f"{covariance.name} needs leverages, which only the mean squared error has; pass "
-            '"HC0", "HC1", Cluster(groups) or HAC(maxlags)'
+            "curves are fitted with mean_squared_error, a likelihood such as Poisson(), or mean_loss(rho); "
+            f"got {cost!r}"
         )
 
 
@@ -203,20 +236,23 @@ def _state_size(task: Task, source: Source) -> int:
     """Numbers per data set that a robust covariance keeps while it sums."""
     if task.covariance is None:
         return 0
-    p = len(task.ansatz.param_names(source.x.shape[1] if task.ansatz.x_is_vector else 1))
+    ansatz = source.ansatz
+    p = len(ansatz.param_names(source.x.shape[1] if ansatz.x_is_vector else 1))
     return task.covariance.state_size(p, source.y.shape[0])
 
 
 @in_own_precision
-def _reweight(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
+def _solve_iteratively(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
     """A mean of a loss: block by block for concrete values, and as one operation within transformations."""
+    ansatz = task.ansatz
     if not _has_values(source):
         operands = _operands(source, task.solver, task.covariance)
-        return reweighting.reweight(task.ansatz, False, operands).estimate
+        return reweighting.reweight(ansatz, False, operands).estimate
     place, postprocess = (
-        (host, reweighting.InTiles()) if source.is_on_host else (device, reweighting.AtOnce())
+        (host, reweighting.InTiles(ansatz)) if source.is_on_host else (device, reweighting.AtOnce(ansatz))
     )
-    task = replace(task, finish=estimate_and_exact, postprocess=postprocess)
+    first = reweighting.ansatz_of_start(ansatz)
+    task = replace(task, ansatz=first, finish=estimate_and_exact, postprocess=postprocess)
     return in_blocks(partial(place.compute, task), source, block_size, progress, _state_size(task, source))
 
 
@@ -274,7 +310,7 @@ def _moments(ansatz: Ansatz, source: Source) -> Moments:
 def _operands(source: Source, solver: Solver, covariance: Covariance | None = None) -> Operands:
     """All data sets as the arguments of an operation."""
     columns = source.whole()
-    return Operands(*columns[:6], solver, covariance, columns.cost, columns.offset)
+    return Operands(*columns[:6], solver, covariance, columns.cost, columns.offset, columns.start)
 
 
 def _has_values(source: Source, *pytrees: Any) -> bool:

@@ -28,11 +28,19 @@ class Status(IntEnum):
     out_of_range = 8
     cost_increased = 9
     no_minimum = 10
+    undetermined = 11
+    at_bound = 12
 
     @property
     def has_params(self) -> bool:
         """Whether a data set with this status has params."""
-        return self in (Status.ok, Status.exact_fit, Status.not_converged, Status.cost_increased)
+        return self in (
+            Status.ok,
+            Status.exact_fit,
+            Status.not_converged,
+            Status.cost_increased,
+            Status.at_bound,
+        )
 
     @property
     def advice(self) -> str:
@@ -53,8 +61,9 @@ _ADVICE = {
     "drop the redundant columns.",
     Status.invalid_data: "an infinite x or y, a weight that is negative, infinite or NaN, or, with "
     'nan_policy="propagate", a NaN; mask these observations with NaN to leave them out.',
-    Status.not_converged: "the descent ran out of steps above its tolerance and its last params are "
-    "returned; take more steps, or a larger learning rate if the cost falls and a smaller one if it rises.",
+    Status.not_converged: "the search ran out of steps above its tolerance and its last params are returned; "
+    "take more steps, a start nearer to the minimum, or for a descent a larger learning rate if the cost "
+    "falls and a smaller one if it rises.",
     Status.diverged: "the descent diverged to infinity or NaN; take a smaller learning rate: in fit() any "
     "below 1/p converges for p params, in descend() any below jaxreg.learning_rates(...).largest.",
     Status.out_of_range: "a param or its standard error overflows or underflows the dtype; use other units "
@@ -63,6 +72,10 @@ _ADVICE = {
     "are returned; take a smaller learning rate.",
     Status.no_minimum: "the cost falls without end as params grow: classes are separated by a combination of "
     "columns, or all counts of a group are 0; drop the column, or join the group with another.",
+    Status.undetermined: "the curve does not depend on a param, or on a combination of params, where the "
+    "search ended or started (a plateau, or too many params); start nearer to the data, or use fewer params.",
+    Status.at_bound: "the minimum is at a bound of a param, where standard errors do not exist; make this "
+    "param a constant of the function, or widen its bounds.",
 }
 
 

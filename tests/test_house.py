@@ -10,7 +10,7 @@ ROOT = Path(jaxreg.__file__).parent
 FLOORS = (
     ("_typing",),
     ("numerics",),
-    ("ansatz", "gaps", "cost", "costs", "status"),
+    ("ansatz", "gaps", "cost", "costs", "curves", "status"),
     ("data",),
     ("engine",),
     ("solvers",),

@@ -18,6 +18,7 @@ from jax.tree_util import Partial
 from jaxreg._typing import Array, Float
 from jaxreg.ansatz import Ansatz, Features, Line
 from jaxreg.cost import observations
+from jaxreg.curves.curve import Curve
 from jaxreg.numerics.pytrees import pytree
 
 
@@ -86,7 +87,7 @@ class MeanLoss(ABC):
         y: Any,
         weights: Any = None,
         *,
-        ansatz: Ansatz | Features = Line(),
+        ansatz: Ansatz | Features | Curve = Line(),
     ) -> Float[Array, ""]:
         """S(θ) over the valid observations.
 

@@ -32,7 +32,7 @@ def design_of(ansatz: Any, x: Any) -> Any:
 
 def check_options(ansatz: Any, cost: Any, solver: Any, nan_policy: Any, block_size: Any) -> None:
     """Raise if an option of `fit` has a wrong type or value."""
-    if isinstance(ansatz, type) or not (hasattr(ansatz, "basis") or hasattr(ansatz, "design")):
+    if isinstance(ansatz, type) or not hasattr(ansatz, "predict"):
         raise TypeError(f"ansatz is an object such as Line() or Polynomial(2), got {ansatz!r}")
     if isinstance(cost, type):
         raise TypeError(f"cost is an object: pass {cost.__name__}(), not the class")

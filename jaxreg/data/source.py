@@ -33,6 +33,7 @@ class Columns(NamedTuple):
         y_origin: subtracted from integer y, (*batch); None if nothing was.
         cost: a cost with numbers for all or for each data set, (*batch), or None.
         offset: known part of f(θ, x), (n, *batch), or None.
+        start: params at which the search for a curve starts, (p, *batch), or None.
     """
 
     x: Any
@@ -43,6 +44,7 @@ class Columns(NamedTuple):
     y_origin: Any
     cost: Any = None
     offset: Any = None
+    start: Any = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Source:
         integers_keep_origin: whether an origin is subtracted from integers that floats would round.
         cost: a mean of a loss whose numbers are one for all data sets or one for each; or None.
         offset: known part of f(θ, x), an array or an array-like; or None.
+        start: params at which the search for a curve starts, (p,) or (p, *batch); or None.
     """
 
     x: Any
@@ -72,6 +75,7 @@ class Source:
     integers_keep_origin: bool = True
     cost: Any = None
     offset: Any = None
+    start: Any = None
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -117,7 +121,7 @@ class Source:
 
     @property
     def _arrays(self) -> list[Any]:
-        return [self.x, self.y, self.weights, self.offset, *jax.tree.leaves(self.cost)]
+        return [self.x, self.y, self.weights, self.offset, *jax.tree.leaves((self.cost, self.start))]
 
     @property
     def is_in_place(self) -> bool:
@@ -141,13 +145,13 @@ class Source:
     def _batched_arrays(self) -> list[Any]:
         """The arrays that have entries for each data set."""
         batched = [self.y] if self.x_is_shared else [self.x, self.y]
-        return batched + [a for a in (self.weights, self.offset) if a is not None and a.ndim > 1]
+        return batched + [a for a in (self.weights, self.offset, self.start) if a is not None and a.ndim > 1]
 
     def whole(self) -> Columns:
         """All data sets, with the batch axes of y."""
         arrays = (self.x, self.y, self.weights, self.offset)
         x, y, w, offset = (a if a is None or _is_array(a) else _read(a) for a in arrays)
-        return self._columns(x, y, w, offset, self.cost)
+        return self._columns(x, y, w, offset, self.cost, self.start)
 
     def columns(self, first: int, last: int) -> Columns:
         """Data sets first … last − 1 along the flattened batch axes of y; NumPy arrays on the host."""
@@ -161,8 +165,9 @@ class Source:
             return self._slice(a, first, last) if jnp.ndim(a) else a
 
         cost = jax.tree.map(numbers, self.cost)
-        x, y, w, offset = (block(a) for a in (self.x, self.y, self.weights, self.offset))
-        columns = self._columns(x, y, w, offset, cost, axes=1, is_part=last - first < self.number)
+        arrays = (self.x, self.y, self.weights, self.offset, self.start)
+        x, y, w, offset, start = map(block, arrays)
+        columns = self._columns(x, y, w, offset, cost, start, axes=1, is_part=last - first < self.number)
         return jax.tree.map(self._to_host, columns)
 
     def _to_host(self, a: Any) -> Any:
@@ -189,6 +194,7 @@ class Source:
         w: Any,
         offset: Any,
         cost: Any,
+        start: Any,
         axes: int | None = None,
         is_part: bool = False,
     ) -> Columns:
@@ -213,7 +219,8 @@ class Source:
         sigma_unit = None if sigma_unit is None else with_batch_axes(sigma_unit, 0)
         offset = None if offset is None else with_batch_axes(cast(offset, self.dtype), 1)
         cost = jax.tree.map(lambda a: with_batch_axes(jnp.asarray(a, self.dtype), 0), cost)
-        return Columns(x, y, w, sigma_unit, x_origin, y_origin, cost, offset)
+        start = None if start is None else with_batch_axes(cast(start, self.dtype), 1)
+        return Columns(x, y, w, sigma_unit, x_origin, y_origin, cost, offset, start)
 
     def _floats(self, a: Any, name: str, is_part: bool) -> tuple[Any, Any]:
         """Floats, and the origin that was subtracted from integers that floats would round."""

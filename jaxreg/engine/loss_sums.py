@@ -240,8 +240,7 @@ class LossSums:
         axis: int = 0,
     ) -> tuple[Observation, Array]:
         """A row of the data, or all with axis=1, and f."""
-        row = observation(self.ansatz, self.center, self.scale, x, y, w, self.cost.safe_y, axis)
-        f = reduce(jnp.add, [c * psi for c, psi in zip(coefs, row.psi, strict=True)])
+        row, f = observation(self.ansatz, self.center, self.scale, coefs, x, y, w, self.cost.safe_y, axis)
         return row, f if offset is None else f + jnp.where(row.valid, offset, 0)
 
     def _size(self, coefs: Vector, *data: Any, axis: int = 0) -> Array:

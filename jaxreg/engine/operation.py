@@ -64,6 +64,7 @@ class Operands(NamedTuple):
         covariance: of robust standard errors; None for nonrobust ones.
         cost: a cost other than the mean squared error; its arrays end with the axes of the data sets.
         offset: known part of f(θ, x), (n, *batch), or None.
+        start: params at which the search for a curve starts, (p, *batch), or None.
     """
 
     x: Array
@@ -76,6 +77,7 @@ class Operands(NamedTuple):
     covariance: Covariance | None = None
     cost: Any = None
     offset: Array | None = None
+    start: Array | None = None
 
     def origin(self, ansatz: Ansatz) -> Origin:
         """The origin in float64."""

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.costs.mean_loss import MeanLoss
+from jaxreg.curves.curve import CompiledCurve
 from jaxreg.engine import matrix_sums
 from jaxreg.engine.products import over_row_tiles, product
 from jaxreg.engine.row_sums import Window, over_rows, row
@@ -58,9 +60,9 @@ class Row(NamedTuple):
 
     Attributes:
         valid: whether it is valid.
-        weight: w.
+        weight: w, or w ∂²ρ/∂f² of a loss ρ, by which ψψᵀ is multiplied in the inverse of V.
         psi: ψ(t), p of them.
-        score: w ε / √⟨ε²⟩, without ψ.
+        score: w ε / √⟨ε²⟩, or −w ∂ρ/∂f in this unit, without ψ.
     """
 
     valid: Array
@@ -115,7 +117,7 @@ class Scores:
         return _row(self.ansatz, self.model, *row(self.data, self.window, i))
 
     def leverage(self, row: Row) -> Array:
-        """h = w ψᵀ(Σ w ψψᵀ)⁻¹ψ."""
+        """h = w ψᵀ(Σ w ψψᵀ)⁻¹ψ, with w ∂²ρ/∂f² in place of w for a loss ρ."""
         return row.weight * dot(row.psi, self.model.V.times(row.psi)) / self.model.weight
 
     def over_rows(self, step: Callable[[State, Row], State], start: State) -> State:
@@ -173,7 +175,7 @@ class Observation(NamedTuple):
     Attributes:
         valid: whether it is valid.
         weight: w.
-        psi: ψ(t), p of them.
+        psi: ψ(t), or ∂f/∂c of a curve, p of them.
         y: y.
     """
 
@@ -187,18 +189,38 @@ def observation(
     ansatz: Ansatz,
     center: list[Array],
     scale: list[Array],
+    coefs: Vector,
     x: Array,
     y: Array,
     w: Array | None,
     safe_y: float = 0.0,
     axis: int = 0,
-) -> Observation:
-    """A row of the data, or all with axis=1, in the basis of t = (x − center) / scale and in its dtype."""
+) -> tuple[Observation, Array]:
+    """A row of the data, or all with axis=1, in the basis of t = (x − center) / scale, and its f."""
     columns, dtype = columns_of(ansatz, x, axis), scale[0].dtype
     response = observed_response(columns, y, w, dtype, safe_y)
+    if isinstance(ansatz, CompiledCurve):
+        if axis:
+            columns = _first_valid_where_missing(columns, response.valid)
+        columns = [jnp.where(jnp.isfinite(a), a, 0).astype(dtype) for a in columns]
+        f, psi = ansatz.linearized(coefs, columns)
+        f, *psi = (jnp.where(response.valid, a, 0) for a in (f, *psi))
+        return response._replace(psi=psi), f
     columns = [jnp.where(jnp.isfinite(a), a, 0).astype(dtype) for a in columns]
     x_scaled = [(a - c) * (1 / s) for a, c, s in zip(columns, center, scale, strict=True)]
-    return response._replace(psi=ansatz.basis(x_scaled))
+    psi = ansatz.basis(x_scaled)
+    return response._replace(psi=psi), reduce(jnp.add, [c * a for c, a in zip(coefs, psi, strict=True)])
+
+
+def _first_valid_where_missing(columns: list[Array], valid: Array) -> list[Array]:
+    """x of the first valid observation where one is missing: the derivative of f may be NaN at another x."""
+    is_first = valid & (jnp.cumsum(valid, axis=0) == 1)
+
+    def replaced(a: Array) -> Array:
+        first = jnp.sum(jnp.where(is_first, a, 0), axis=0)
+        return jnp.where(valid, a, lax.stop_gradient(first))
+
+    return [replaced(a) for a in columns]
 
 
 def observed_response(
@@ -215,12 +237,12 @@ def _row(
 ) -> Row:
     """ψ and the score of a row of the data."""
     safe_y = 0.0 if model.cost is None else model.cost.safe_y
-    valid, w, psi, y = observation(ansatz, model.center, model.scale, x, y, w, safe_y)
+    (valid, w, psi, y), f = observation(ansatz, model.center, model.scale, model.coefs, x, y, w, safe_y)
     psi = vector([jnp.broadcast_to(a, valid.shape) for a in psi])
     if model.cost is not None:
-        f = reduce(jnp.add, [c * a for c, a in zip(model.coefs, psi, strict=True)])
         f = f if offset is None else f + jnp.where(valid, offset, 0)
-        return Row(valid, w, psi, -model.cost.terms(y, f, w, model.error_scale).slope / model.unit)
+        terms = model.cost.terms(y, f, w, model.error_scale)
+        return Row(valid, terms.curvature, psi, -terms.slope / model.unit)
     error = y
     for c, a in zip(model.coefs, psi, strict=True):
         error = error - c * a

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg._typing import Array
+from jaxreg.curves.curve import CompiledCurve
 from jaxreg.data import checks
 from jaxreg.engine import derivative
 from jaxreg.engine.features import deviation
@@ -76,12 +77,14 @@ def residuals(fitted: Fitted, x: Any, y: Any) -> Array:
     y, x = checks.new_y(y, fitted.dtype, e.status.shape, e.y_origin), _new_x(fitted, x)
     if x.ndim == 0 or len(x) != len(y):
         raise ValueError(f"x has shape {x.shape} and y {y.shape}: resid takes as many x as y")
-    return _residuals(fitted, x, y) if fitted.link == "identity" else _minus_mean(fitted, x, y)
+    if fitted.link != "identity" or isinstance(fitted.ansatz, CompiledCurve):
+        return _minus_mean(fitted, x, y)
+    return _residuals(fitted, x, y)
 
 
 def _new_x(fitted: Fitted, x: Any) -> Array:
     e, ansatz = fitted.estimate, fitted.ansatz
-    columns = fitted.p - ansatz.has_intercept
+    columns = len(e.x_center) if ansatz.x_is_vector else 1
     return checks.new_x(x, fitted.dtype, ansatz, e.status.shape, columns, e.x_origin)
 
 
@@ -98,6 +101,8 @@ def _residuals(fitted: Fitted, x: Array, y: Array) -> Array:
 def _f(fitted: Fitted, x: Array) -> Array:
     """y_origin + Σ c_k ψ_k(t), from x − x_origin."""
     e = fitted.estimate
+    if isinstance(fitted.ansatz, CompiledCurve):
+        return fitted.ansatz.linearized(e.coefs, _columns(fitted, x))[0]
     terms = [c * psi for c, psi in zip(e.coefs, _basis(fitted, x), strict=True)]
     value = reduce(jnp.add, terms)
     return value if e.y_origin is None else value + e.y_origin.astype(value.dtype)
@@ -110,7 +115,14 @@ def _mean(fitted: Fitted, x: Array, offset: Any) -> Array:
 
 @differentiable
 def _minus_mean(fitted: Fitted, x: Array, y: Array) -> Array:
-    return y - INVERSE_LINKS[fitted.link](_f(fitted, x))
+    dtype = fitted.dtype
+    with float64():
+        fitted, x, y = jax.tree.map(_to_float64, (fitted, x, y))
+        return (y - INVERSE_LINKS[fitted.link](_f(fitted, x))).astype(dtype)
+
+
+def _to_float64(a: Array) -> Array:
+    return a.astype(jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
 
 @differentiable
@@ -136,8 +148,10 @@ def _standard_error(fitted: Fitted, psi: list[Array], weights: Any) -> Array:
 
 
 def _basis(fitted: Fitted, x: Array) -> list[Array]:
-    """ψ(t) at new x."""
+    """ψ(t), or ∂f/∂θ of a curve, at new x."""
     e, ansatz = fitted.estimate, fitted.ansatz
+    if isinstance(ansatz, CompiledCurve):
+        return ansatz.linearized(e.coefs, _columns(fitted, x))[1]
     center, scale = (columns_of(ansatz, a, 0) for a in (e.x_center, e.x_scale))
     columns = _columns(fitted, x)
     return ansatz.basis([(a - c) * (1 / s) for a, c, s in zip(columns, center, scale, strict=True)])

@@ -14,6 +14,7 @@ from jax.core import Tracer
 from jaxreg import status
 from jaxreg._typing import Array, Float, Int
 from jaxreg.ansatz import Ansatz, Features
+from jaxreg.curves.curve import Curve
 from jaxreg.data.checks import design_of
 from jaxreg.data.labels import Labels, check_columns
 from jaxreg.inference import comparison, contrasts, prediction, report, statistics, storage
@@ -54,7 +55,7 @@ class Fit:
     """
 
     _fitted: Fitted
-    ansatz: Ansatz | Features = static()
+    ansatz: Ansatz | Features | Curve = static()
     labels: Labels = static(default=Labels())
 
     @property
@@ -576,7 +577,7 @@ class Fit:
         return report.short_repr(self._fitted, str(self.ansatz), self.names)
 
 
-def load(path: str | Path, ansatz: Ansatz | Features | None = None) -> Fit:
+def load(path: str | Path, ansatz: Ansatz | Features | Curve | None = None) -> Fit:
     """Load a fit that was written by `Fit.save`; never executes code from the file.
 
     Args:

@@ -14,6 +14,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxreg._typing import Array, Float, not_none
+from jaxreg.curves.curve import CompiledCurve
 from jaxreg.engine.features import bilinear
 from jaxreg.inference.contrasts import around, f_of, quantiles, tail_of_f
 from jaxreg.inference.differentiable import differentiable
@@ -136,10 +137,14 @@ def cov_params(fitted: Fitted) -> Float[Array, "p p *batch"]:
 
 @differentiable
 def fvalue(fitted: Fitted) -> Float[Array, "*batch"]:
-    """F of all params but the constant; with a robust covariance or another cost that of an `f_test`."""
+    """F of all params but the constant; with a robust covariance or another cost that of an `f_test`.
+
+    NaN for curves, of which the intercept-only model is not a special case.
+    """
     k, e = fitted.regressors, fitted.estimate
     is_wald = fitted.cov_type != "nonrobust" or not fitted.is_least_squares
-    if k == 0 or (is_wald and fitted.constant == "implicit"):
+    is_curve = isinstance(fitted.ansatz, CompiledCurve)
+    if k == 0 or is_curve or (is_wald and fitted.constant == "implicit"):
         return jnp.full_like(e.residual, jnp.nan)
     if is_wald:
         constant = 0 if fitted.ansatz.has_intercept else fitted.constant

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.ansatz import Ansatz, Features, Line, Linear, Polynomial, compiled_ansatz
+from jaxreg.curves.curve import Curve
 from jaxreg.data.labels import Labels
 from jaxreg.data.output import write_whole
 from jaxreg.engine.estimate import Estimate
@@ -29,7 +30,7 @@ OPTIONS = ("cov_type", "use_t", "constant", "link")  # of `Fitted`
 ANSAETZE = {ansatz.__name__: ansatz for ansatz in (Line, Polynomial, Linear)}
 
 
-def save(path: Path, fitted: Fitted, ansatz: Ansatz | Features, labels: Labels) -> None:
+def save(path: Path, fitted: Fitted, ansatz: Ansatz | Features | Curve, labels: Labels) -> None:
     """Write a fit as an .npz file."""
     if path.suffix != ".npz":
         raise ValueError(f"a fit is saved as an .npz file, got {path}; pass {path.with_suffix('.npz')}")
@@ -57,7 +58,9 @@ def save(path: Path, fitted: Fitted, ansatz: Ansatz | Features, labels: Labels) 
     write_whole(path, write)
 
 
-def load(path: Path, given_ansatz: Ansatz | Features | None) -> tuple[Fitted, Ansatz | Features, Labels]:
+def load(
+    path: Path, given_ansatz: Ansatz | Features | Curve | None
+) -> tuple[Fitted, Ansatz | Features | Curve, Labels]:
     """Read a file written by `save`."""
     header, arrays = _read(path)
     try:
@@ -152,8 +155,8 @@ def _labels(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Labels:
 
 
 def _ansatz(
-    path: Path, stored: tuple[str, dict[str, Any] | None], given: Ansatz | Features | None
-) -> Ansatz | Features:
+    path: Path, stored: tuple[str, dict[str, Any] | None], given: Ansatz | Features | Curve | None
+) -> Ansatz | Features | Curve:
     """The ansatz of the header, or the given one if its code is not part of jaxreg."""
     name, options = stored
     if options is None or name not in ANSAETZE:
@@ -169,7 +172,7 @@ def _ansatz(
     return ansatz_type(**{key: tuple(a) if isinstance(a, list) else a for key, a in options.items()})
 
 
-def _check_params(ansatz: Ansatz | Features, names: list[str], x_columns: int) -> None:
+def _check_params(ansatz: Ansatz | Features | Curve, names: list[str], x_columns: int) -> None:
     """Raise where the ansatz that was passed has other params than the fit."""
     expected = ansatz.param_names(x_columns)
     if list(expected) != names:

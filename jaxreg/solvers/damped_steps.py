@@ -25,7 +25,10 @@ from jaxreg.status import Status
 RUNNING = -1  # the status of a data set that is not finished
 
 FIRST_DAMPING, EASED, RAISED = 1e-3, 0.1, 10.0  # λ after the first step that was refused, and its factors
-MIN_DAMPING, MAX_DAMPING = 1e-6, 1e12  # below it is 0, above it no step improves the point
+MAX_EASED = 2.0  # the factor of λ after a step that improved the point less than predicted
+MAX_DAMPING = 1e12  # above it no step improves the point
+NEAR = 1e-3  # a step of this size, in the unit of f, leads to where undamped ones converge
+MIN_GAIN = 2.0**-48  # a relative change of S that is rounding
 ROUNDING = 4  # in units of the last digit of the coefs: a step that small is rounding
 STEEPER = 0.5  # a step is too long if the slope at its end is above this share of that at its start, upwards
 MIN_PIVOT = 1e-12  # share of the curvature along a column that is independent of the others
@@ -41,6 +44,9 @@ class Rule(NamedTuple):
         may_vanish: whether the curvature may tend to 0 along a descent without end.
         starts_from_y: whether the first step comes from derivatives near the y of each observation.
         takes_last_step: whether a data set that is finished takes one more step, which costs no turn.
+        first_damping: λ of the first step.
+        min_damping: below it λ is 0.
+        invalid_start: the status of a data set whose S is not finite at the start.
     """
 
     tolerance: float
@@ -48,6 +54,9 @@ class Rule(NamedTuple):
     may_vanish: bool
     starts_from_y: bool
     takes_last_step: bool
+    first_damping: float = 0.0
+    min_damping: float = 1e-6
+    invalid_start: Status = Status.invalid_data
 
 
 class State(NamedTuple):
@@ -57,7 +66,9 @@ class State(NamedTuple):
         coefs: the present point.
         local: S near it.
         step: the step to be tried.
+        decrement: −∇S · d of the step that led to the present point.
         damping: λ.
+        raised: the factor of λ if the step is refused.
         curvature: the largest diagonal entry of H at the start.
         status: RUNNING, or a `Status` code.
         extra: what evaluations hand on from one to the next.
@@ -66,13 +77,30 @@ class State(NamedTuple):
     coefs: Vector
     local: Local
     step: Vector
+    decrement: Array
     damping: Array
+    raised: Array
     curvature: Array
     status: Array
     extra: Any
 
 
-Evaluate = Callable[[Vector, Any, Array], "tuple[Local, Array, Any]"]
+# (coefs, extra, turn) → S near these coefs, the measure of steps there, and the new extra
+Evaluate = Callable[[Vector, Any, Array], "tuple[Local, Measure, Any]"]
+
+
+class Measure(NamedTuple):
+    """What a step is compared with.
+
+    Attributes:
+        is_small: whether the step of a state is small enough to be the last.
+        noise: the rounding error of S; None where slopes are enough.
+        is_near: whether it is so small that undamped steps converge; None where slopes are enough.
+    """
+
+    is_small: Callable[[State], Array]
+    noise: Array | None = None
+    is_near: Callable[[State], Array] | None = None
 
 
 def start(rule: Rule, coefs: Vector, runs: Array, extra: Any, local: Local | None = None) -> State:
@@ -91,18 +119,18 @@ def start(rule: Rule, coefs: Vector, runs: Array, extra: Any, local: Local | Non
         local = Local(zero if rule.judge == "value" else None, nothing, outer(nothing, zero))
         step = nothing
     else:
-        step, _ = _step(local, zero)
+        step, _ = newton_step(local, zero)
     curvature = largest(local.curvature.diagonal)
-    return State(
-        coefs, local, step, zero, curvature, jnp.where(runs, RUNNING, Status.ok).astype(jnp.int8), extra
-    )
+    status = jnp.where(runs, RUNNING, Status.ok).astype(jnp.int8)
+    damping, raised = zero + rule.first_damping, zero + _first_raise(rule)
+    return State(coefs, local, step, zero + jnp.inf, damping, raised, curvature, status, extra)
 
 
 def advance(evaluate: Evaluate, rule: Rule, state: State, first: Any, last: Any) -> State:
     """The turns first to last, or fewer.
 
     Args:
-        evaluate: a function (coefs, extra, turn) to S near these coefs, the unit of f, and the new extra.
+        evaluate: of the cost.
         rule: of the cost.
         state: the present state.
         first: number of turns before.
@@ -122,45 +150,82 @@ def advance(evaluate: Evaluate, rule: Rule, state: State, first: Any, last: Any)
 def _turn(evaluate: Evaluate, rule: Rule, state: State, count: Array) -> State:
     """Try the step, and find the next one."""
     trial = elementwise(jnp.add, state.coefs, state.step)
-    local, unit, extra = evaluate(trial, state.extra, count)
+    local, measure, extra = evaluate(trial, state.extra, count)
     is_first = (count == 0) & (not rule.starts_from_y)  # whose step is 0
-    size = largest(elementwise(jnp.abs, state.step))
-    rounding = ROUNDING * jnp.finfo(size.dtype).eps * largest(elementwise(jnp.abs, trial))
-    is_small = (size <= rule.tolerance * unit + rounding) & ~is_first
+    is_small = measure.is_small(state) & ~is_first
     is_finite = all_true(elementwise(jnp.isfinite, local.gradient))
+    if rule.judge == "value":
+        is_finite = is_finite & jnp.isfinite(not_none(local.value))
     # The first step from y does not start from a point: any end of it is better.
-    accepted = is_finite & (is_small | (count == 0) | _improves(rule, state, local))
-    eased = jnp.where(state.damping > MIN_DAMPING, state.damping * EASED, 0)
-    damping = jnp.where(accepted, eased, jnp.maximum(state.damping * RAISED, FIRST_DAMPING))
+    accepted = is_finite & (is_small | (count == 0) | _improves(rule, state, local, measure.noise))
+    eased = jnp.where(is_first, state.damping, _eased(rule, state, local, measure))
+    damping = jnp.where(accepted, eased, jnp.maximum(state.damping * state.raised, FIRST_DAMPING))
+    raised = _first_raise(rule) if rule.judge != "value" else jnp.where(accepted, 2.0, 2 * state.raised)
     here, new = (state.coefs, state.local, state.extra), (trial, local, extra)
     coefs, local, extra = _choose(accepted, new, here)
-    step, pivot = _step(local, damping)
+    step, pivot = newton_step(local, damping)
+    largest_curvature = largest(local.curvature.diagonal)
+    curvature = jnp.where(is_first, largest_curvature, state.curvature)
+    raised = jnp.broadcast_to(raised, damping.shape)
+    decrement = jnp.where(accepted & ~is_first, -dot(state.local.gradient, state.step), state.decrement)
+    next_state = State(coefs, local, step, decrement, damping, raised, curvature, state.status, extra)
     is_finished = accepted & is_small & (state.damping == 0)
+    if rule.judge == "value":  # the next step, which follows without another turn, is the last
+        is_finished = is_finite & measure.is_small(next_state) & (damping == 0)
     if rule.takes_last_step:
         is_taken = is_finished & (pivot > MIN_PIVOT)
         coefs = elementwise(lambda c, d: jnp.where(is_taken, c + d, c), coefs, step)
     status = jnp.where(is_finished, Status.ok, RUNNING)
-    largest_curvature = largest(local.curvature.diagonal)
-    curvature = jnp.where(is_first, largest_curvature, state.curvature)
     if rule.may_vanish:
         vanishes = (pivot <= MIN_PIVOT) | (largest_curvature <= MIN_CURVATURE * curvature)
         status = jnp.where(vanishes, Status.no_minimum, status)
     status = jnp.where(damping > MAX_DAMPING, Status.not_converged, status)
-    status = jnp.where(is_first & ~is_finite, Status.invalid_data, status).astype(jnp.int8)
-    return State(coefs, local, step, damping, curvature, status, extra)
+    status = jnp.where(is_first & ~is_finite, rule.invalid_start, status).astype(jnp.int8)
+    return next_state._replace(coefs=coefs, status=status)
 
 
-def _improves(rule: Rule, state: State, local: Local) -> Array:
+def small_coefs(tolerance: float, unit: Array, state: State) -> Array:
+    """Whether a step is small in the unit of f, for coefs of a basis of order 1."""
+    size = largest(elementwise(jnp.abs, state.step))
+    end = elementwise(jnp.add, state.coefs, state.step)
+    rounding = ROUNDING * jnp.finfo(size.dtype).eps * largest(elementwise(jnp.abs, end))
+    return size <= tolerance * unit + rounding
+
+
+def _first_raise(rule: Rule) -> float:
+    return 2.0 if rule.judge == "value" else RAISED
+
+
+def _eased(rule: Rule, state: State, local: Local, measure: Measure) -> Array:
+    """λ after a step that was accepted.
+
+    Where S is compared, λ depends on the ratio of its reduction to that of the parabola.
+
+    Source: H. B. Nielsen, Damping parameter in Marquardt's method (1999).
+    """
+    if rule.judge != "value":
+        damping = state.damping * EASED
+        return jnp.where(damping < rule.min_damping, 0, damping)
+    noise = not_none(measure.noise)
+    bend = dot(state.step, state.local.curvature.times(state.step))
+    predicted = -dot(state.local.gradient, state.step) - bend / 2
+    reduction = not_none(state.local.value) - not_none(local.value)
+    gain = jnp.where(predicted > noise, reduction / jnp.maximum(predicted, noise), 1)
+    damping = state.damping * jnp.clip(1 - (2 * gain - 1) ** 3, EASED, MAX_EASED)
+    return jnp.where((damping < rule.min_damping) | not_none(measure.is_near)(state), 0, damping)
+
+
+def _improves(rule: Rule, state: State, local: Local, noise: Array | None) -> Array:
     """Whether a step leads to a better point."""
     if rule.judge == "none":
         return jnp.ones_like(state.damping, bool)
     if rule.judge == "value":
-        return not_none(local.value) <= not_none(state.local.value)
+        return not_none(local.value) <= not_none(state.local.value) + not_none(noise)
     before, after = dot(state.local.gradient, state.step), dot(local.gradient, state.step)
     return after <= STEEPER * jnp.abs(before)
 
 
-def _step(local: Local, damping: Array) -> tuple[Vector, Array]:
+def newton_step(local: Local, damping: Array) -> tuple[Vector, Array]:
     """d, and the smallest pivot of H."""
     k = len(local.gradient)
     diagonal = elementwise(jnp.abs, local.curvature.diagonal)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,17 @@ from jaxreg.engine.sandwich import Covariance, with_errors_of
 from jaxreg.engine.scores import Model, Observation, Scores
 from jaxreg.engine.sums import columns_of
 from jaxreg.numerics.vectors import Symmetric, Vector, as_array, elementwise, vector
-from jaxreg.solvers.damped_steps import MIN_PIVOT, RUNNING, Rule, State, advance, start
+from jaxreg.solvers.damped_steps import (
+    MIN_GAIN,
+    MIN_PIVOT,
+    NEAR,
+    RUNNING,
+    Measure,
+    Rule,
+    State,
+    small_coefs,
+    start,
+)
 from jaxreg.status import Status
 
 # The size of the last step, if errors are squared by a step and if they only shrink by a factor.
@@ -131,17 +141,21 @@ def _root_mean_size(least_squares: Estimate, dtype: Any) -> Array:
 
 
 def evaluate(
-    sums: LossSums, least_squares: Estimate, coefs: Vector, guess: Any, turn: Array
-) -> tuple[Local, Array, Any]:
-    """S near coefs, the unit of f, and the median of √w |ε|."""
+    sums: LossSums, rule: Rule, least_squares: Estimate, coefs: Vector, guess: Any, turn: Array
+) -> tuple[Local, Measure, Any]:
+    """S near coefs, the measure of steps, and the median of √w |ε|."""
     cost = sums.cost
     if cost.has_scale:
         median = median_size(sums, least_squares, coefs, guess)
         scale = median / MEDIAN_OF_NORMAL
         careful = turn >= CAREFUL_AFTER
-        return sums.local(coefs, scale, with_value=False, careful=careful), scale, median
+        local = sums.local(coefs, scale, with_value=False, careful=careful)
+        return local, Measure(partial(small_coefs, rule.tolerance, scale)), median
     local = sums.local(coefs, None, with_value=not cost.is_convex)
-    return local, jnp.ones(()) if cost.is_likelihood else least_squares.residual, None
+    unit = jnp.ones(()) if cost.is_likelihood else least_squares.residual
+    noise = None if local.value is None else MIN_GAIN * jnp.abs(local.value)
+    is_small, is_near = (partial(small_coefs, size, unit) for size in (rule.tolerance, NEAR))
+    return local, Measure(is_small, noise, is_near), None
 
 
 def median_size(sums: LossSums, least_squares: Estimate, coefs: Vector, guess: Array) -> Array:
@@ -248,57 +262,6 @@ def with_status(estimate: Estimate, least_squares: Estimate, status: Array) -> E
     return replace(estimate, status=status.astype(jnp.int8), **changes)
 
 
-class Problem(NamedTuple):
-    """The arguments of a fit of a cost, arrays with the data sets on their last axes.
-
-    Attributes:
-        cost: with numbers that are one for all data sets or one for each.
-        least_squares: the estimate of least squares.
-        exact: its coefs and covariance in float64.
-        data: x, y, weights and offset.
-        covariance: of robust standard errors; None for nonrobust ones.
-    """
-
-    cost: MeanLoss
-    least_squares: Estimate
-    exact: Exact
-    data: Data
-    covariance: Covariance | None
-
-    @property
-    def rule(self) -> Rule:
-        """What damped steps know of the cost."""
-        return rule_of(self.cost, self.data[3], self.least_squares.params.dtype)
-
-    def sums(self, ansatz: Ansatz, rows: Rows | None, dtype: Any = jnp.float64) -> LossSums:
-        """The sums of the cost."""
-        return loss_sums(ansatz, self.cost, self.least_squares, self.data, rows, dtype)
-
-
-def begin_problem(ansatz: Ansatz, problem: Problem, *, rows: Rows) -> State:
-    """The state before the first turn."""
-    return begin(problem.rule, problem.sums(ansatz, rows), problem.least_squares, problem.exact)
-
-
-def advance_problem(
-    ansatz: Ansatz, first: Any, last: Any, state: State, problem: Problem, *, rows: Rows
-) -> State:
-    """The state after the turns first to last."""
-    sums = problem.sums(ansatz, rows)
-    return advance(partial(evaluate, sums, problem.least_squares), problem.rule, state, first, last)
-
-
-def estimate_of(ansatz: Ansatz, dtype: np.dtype, state: State, problem: Problem, *, rows: Rows) -> Estimate:
-    """The estimate at the end of all turns."""
-    sums, least_squares = problem.sums(ansatz, rows), problem.least_squares
-    status = jnp.where(state.status == RUNNING, Status.not_converged, state.status)
-    estimate = finish(sums, least_squares, problem.exact.unit_cov, state.coefs, state.extra, dtype)
-    estimate = with_status(estimate, least_squares, status)
-    if problem.covariance is None:
-        return estimate
-    return with_sandwich(sums, problem.covariance, estimate, state.coefs)
-
-
 def with_sandwich(sums: LossSums, covariance: Covariance, estimate: Estimate, coefs: Vector) -> Estimate:
     """The estimate with the errors (Σ w ρ'' ψψᵀ)⁻¹ M (Σ w ρ'' ψψᵀ)⁻¹."""
     dtype, scale = sums.scale[0].dtype, estimate.error_scale
@@ -321,13 +284,16 @@ def with_sandwich(sums: LossSums, covariance: Covariance, estimate: Estimate, co
     return replace(estimate, dispersion=dispersion)
 
 
-def turns_of(problem: Problem, steps: int) -> int:
-    """The number of turns: unless the first step comes from y, the first turn evaluates the start."""
-    return steps if problem.rule.starts_from_y else steps + 1
-
-
-def solve_and_estimate(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Problem, *, rows: Rows) -> Any:
-    """The estimate, and the median of √w |ε|, of all data sets at once."""
-    state = begin_problem(ansatz, problem, rows=rows)
-    state = advance_problem(ansatz, 0, turns_of(problem, steps), state, problem, rows=rows)
-    return estimate_of(ansatz, dtype, state, problem, rows=rows), state.extra
+def estimate_of(
+    sums: LossSums,
+    least_squares: Estimate,
+    unit_cov: Array,
+    covariance: Covariance | None,
+    state: State,
+    dtype: np.dtype,
+) -> Estimate:
+    """The estimate at the end of all turns."""
+    status = jnp.where(state.status == RUNNING, Status.not_converged, state.status)
+    estimate = finish(sums, least_squares, unit_cov, state.coefs, state.extra, dtype)
+    estimate = with_status(estimate, least_squares, status)
+    return estimate if covariance is None else with_sandwich(sums, covariance, estimate, state.coefs)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
-from typing import Any, NamedTuple
+from itertools import pairwise, takewhile
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import numpy as np
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.costs.robust import MEDIAN_OF_NORMAL
+from jaxreg.curves.curve import CompiledCurve, Mean
 from jaxreg.data.source import Columns
 from jaxreg.engine.cascade import BlockResult, Task, estimate_and_exact, set_columns_on_host
 from jaxreg.engine.derivative import Observations, finite_or_1
@@ -40,24 +41,21 @@ from jaxreg.numerics import small
 from jaxreg.numerics.precision import float64, in_float64
 from jaxreg.numerics.vectors import Symmetric, as_array, elementwise
 from jaxreg.solvers.closed_form import ClosedForm
+from jaxreg.solvers.curve_minimum import curve_sums
+from jaxreg.solvers.curve_minimum import finish as finish_curve
 from jaxreg.solvers.damped_steps import RUNNING, State
 from jaxreg.solvers.loss_minimum import (
-    Problem,
-    advance_problem,
-    begin_problem,
-    estimate_of,
     finish,
     inverse,
     loss_sums,
     median_size,
-    solve_and_estimate,
-    turns_of,
     uses_products,
     with_sandwich,
 )
+from jaxreg.solvers.problem import Problem, advance_problem, begin_problem, estimate_of, solve_and_estimate
 
 MIN_TILE, MAX_TILE, TILE_ELEMENTS = 256, 2048, 2**17  # data sets of a tile, and observations of all of them
-FIRST_TURNS = 7  # after which data sets that are not finished go on without the others
+FIRST_TURNS, MORE_TURNS = 9, 1.35  # after which, and times which, the finished leave the others
 
 
 class Result(NamedTuple):
@@ -87,18 +85,30 @@ def _solve_at_once(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Problem
 
 @dataclass(frozen=True)
 class AtOnce:
-    """A `postprocess` of tasks on an accelerator: all data sets of a block together."""
+    """A `postprocess` of tasks on an accelerator: all data sets of a block together.
+
+    Attributes:
+        ansatz: that of the cost, or a curve, where that of the task is the intercept-only model.
+    """
+
+    ansatz: Ansatz
 
     def __call__(self, task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
         """The estimates of the columns."""
         return _solve_at_once(
-            task.ansatz, task.solver.steps, columns.y.dtype, problem_of(task, columns, result)
+            self.ansatz, task.solver.steps, columns.y.dtype, problem_of(task, columns, result)
         )
 
 
 @dataclass(frozen=True)
 class InTiles:
-    """A `postprocess` of tasks on the CPU: tiles; data sets that take many turns are moved together."""
+    """A `postprocess` of tasks on the CPU: tiles; data sets that take many turns are moved together.
+
+    Attributes:
+        ansatz: that of the cost, or a curve, where that of the task is the intercept-only model.
+    """
+
+    ansatz: Ansatz
 
     def __call__(self, task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
         """The estimates of the columns first to last."""
@@ -107,26 +117,27 @@ class InTiles:
         covariance, dtype = problem.covariance, columns.y.dtype
         arrays = jax.tree.map(unbroadcast_columns, problem._replace(covariance=None))
 
+        is_curve = isinstance(self.ansatz, CompiledCurve)
         p = len(result.estimate.params)
-        by_products = uses_products(problem.cost, p, columns.x.shape[-1] == 1)
+        by_products = not is_curve and uses_products(problem.cost, p, columns.x.shape[-1] == 1)
         width = TILE_COLUMNS if by_products else tile_width(len(columns.y))
         in_tiles = partial(map_tiles, width=width, fixed_width=by_products)
 
         def begin_tile(tile: Tile) -> State:
-            return _begin_tile(task.ansatz, views(tile))
+            return _begin_tile(self.ansatz, views(tile))
 
         def advance_tiles(turns: tuple[int, int], state: State, arrays: Problem, m: int) -> State:
             def advance_tile(tile: Tile) -> State:
-                return _advance_tile(task.ansatz, *map(np.int32, turns), *views(tile))
+                return _advance_tile(self.ansatz, *map(np.int32, turns), *views(tile))
 
             return in_tiles(advance_tile, (state, arrays), 0, m, program=("advance", key))
 
         def estimate_tile(tile: Tile) -> Estimate:
             state, arrays = views(tile)
-            return _estimate_tile(task.ansatz, dtype, state, arrays._replace(covariance=covariance))
+            return _estimate_tile(self.ansatz, dtype, state, arrays._replace(covariance=covariance))
 
-        key = (task.ansatz, jax.tree.structure(problem))
-        turns = turns_of(problem, task.solver.steps)
+        key = (self.ansatz, jax.tree.structure(problem))
+        turns = problem.turns(self.ansatz, task.solver.steps)
         state = in_tiles(begin_tile, arrays, 0, m, program=("begin", key))
         for stage in pairwise([0, *_pauses(turns), turns]):
             ids = np.flatnonzero(state.status == RUNNING)
@@ -140,15 +151,23 @@ class InTiles:
         return jax.tree.map(partial(broadcast_columns, m), estimate)
 
 
+def ansatz_of_start(ansatz: Ansatz) -> Ansatz:
+    """What is fitted first: the ansatz by least squares, or the intercept-only model before a curve."""
+    return Mean(ansatz.x_is_vector) if isinstance(ansatz, CompiledCurve) else ansatz
+
+
 def problem_of(task: Task, columns: Columns, result: BlockResult) -> Problem:
     """The problem of columns whose least squares are solved."""
     data = (columns.x, columns.y, columns.weights, columns.offset)
-    return Problem(columns.cost, result.estimate, not_none(result.exact), data, task.covariance)
+    return Problem(
+        columns.cost, result.estimate, not_none(result.exact), data, task.covariance, columns.start
+    )
 
 
 def _pauses(turns: int) -> list[int]:
     """Numbers of turns after which the data sets that are not finished are moved together."""
-    return [FIRST_TURNS << i for i in range(10) if FIRST_TURNS << i < turns]
+    pauses = (int(FIRST_TURNS * MORE_TURNS**i) for i in range(turns))
+    return list(takewhile(lambda pause: pause < turns, pauses))
 
 
 def tile_width(n: int) -> int:
@@ -162,16 +181,19 @@ def _reweight(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
     solver, dtype = operands.solver, operands.y.dtype
     with float64():
         least_squares = operands._replace(solver=ClosedForm(), covariance=None)
-        estimate, exact = solved(ansatz, certified, least_squares, estimate_and_exact)
-        # `vmap` may map numbers of the cost or the offset alone: all results then have its axis.
-        numbers = [*jax.tree.leaves(operands.cost), *(() if operands.offset is None else operands.offset[:1])]
+        first = ansatz_of_start(ansatz)
+        estimate, exact = solved(first, certified, least_squares, estimate_and_exact)
+        # `vmap` may map numbers of the cost, the offset or the start alone: all results then have its axis.
+        rows = [a[:1] for a in (operands.offset, operands.start) if a is not None]
+        numbers = [*jax.tree.leaves(operands.cost), *(a[0] for a in rows)]
         zero = sum((jnp.zeros_like(a) for a in numbers), jnp.zeros_like(estimate.residual))
         estimate, exact = jax.tree.map(lambda a: a + zero.astype(a.dtype), (estimate, exact))
         data = (operands.x, operands.y, operands.weights, operands.offset)
-        problem = Problem(operands.cost, estimate, exact, data, operands.covariance)
+        problem = Problem(operands.cost, estimate, exact, data, operands.covariance, operands.start)
         function = partial(solve_and_estimate, ansatz, solver.steps, dtype)
         result, median = by_platform(function, problem)
-        return Result(result, None if median is None else median.astype(dtype), estimate)
+        guess = median.astype(dtype) if operands.cost.has_scale else None
+        return Result(result, guess, estimate)
 
 
 def _near_data(
@@ -182,20 +204,22 @@ def _near_data(
     By the implicit function theorem at ∇S = 0 it is at c − H⁻¹∇S, with ∇S of `operands` and H of
     `constant_operands`. The scale of a robust cost is a function of c and of the data.
     """
-    estimate, least_squares, guess = jax.tree.map(
-        finite_or_1, (result.estimate, result.least_squares, result.guess)
-    )
-    least_squares = replace(least_squares, x_center=estimate.x_center, x_scale=estimate.x_scale)
+    estimate, first, guess = jax.tree.map(finite_or_1, (result.estimate, result.least_squares, result.guess))
+    is_curve = isinstance(ansatz, CompiledCurve)
+    if not is_curve:
+        first = replace(first, x_center=estimate.x_center, x_scale=estimate.x_scale)
     is_solved = jnp.isfinite(result.estimate.params[0])
     dtype, p = operands.y.dtype, len(estimate.coefs)
 
     def sums_of(operands: Operands) -> LossSums:
         y = jnp.where(is_solved, operands.y, jnp.nan)  # data sets without params have no observations
-        data = (operands.x, y, operands.weights, operands.offset)
-        return loss_sums(ansatz, operands.cost, least_squares, data, None, dtype)
+        x = jnp.where(is_solved, operands.x, 0) if is_curve else operands.x
+        data = (x, y, operands.weights, operands.offset)
+        function: Callable[..., LossSums] = curve_sums if is_curve else loss_sums
+        return function(ansatz, operands.cost, first, data, None, dtype)
 
     def median(sums: LossSums, coefs: Array) -> Array | None:
-        return median_size(sums, least_squares, coefs, guess) if sums.cost.has_scale else None
+        return median_size(sums, first, coefs, guess) if sums.cost.has_scale else None
 
     def gradient(sums: LossSums, coefs: Array) -> Array:
         size = median(sums, coefs)
@@ -208,24 +232,54 @@ def _near_data(
     H = jnp.stack([jax.jvp(constant, (coefs,), (e,))[1] for e in unit], axis=1)
     H = jnp.where(is_solved, H, jnp.eye(p, dtype=dtype).reshape(p, p, *(1,) * is_solved.ndim))
     coefs = coefs - jnp.where(is_solved, small.solve(H, gradient(sums, coefs)), 0)
+    finish = _finish_curve if is_curve else _finish_linear
+    new = finish(sums, operands, estimate, first, coefs, median(sums, coefs), is_solved)
+    if operands.covariance is not None:
+        new = with_sandwich(sums, operands.covariance, new, coefs)
+    return result._replace(estimate=new)
+
+
+def _finish_curve(
+    sums: LossSums,
+    operands: Operands,
+    estimate: Estimate,
+    mean: Estimate,
+    coefs: Array,
+    median: Array | None,
+    is_solved: Array,
+) -> Estimate:
+    """The estimate of a curve near its data, from the intercept-only model near them."""
+    data = (operands.x, operands.y, operands.weights)
+    no_low_part = jnp.zeros_like(mean.coefs)
+    observations = Observations.of(
+        Mean(sums.ansatz.x_is_vector), mean, no_low_part, operands.sigma_unit, data
+    )
+    mean = replace(mean, **observations.statistics(mean, observations.residual))
+    return finish_curve(sums, cast("CompiledCurve", sums.ansatz), mean, coefs, operands.y.dtype)[0]
+
+
+def _finish_linear(
+    sums: LossSums,
+    operands: Operands,
+    estimate: Estimate,
+    least_squares: Estimate,
+    coefs: Array,
+    median: Array | None,
+    is_solved: Array,
+) -> Estimate:
+    """The estimate of an ansatz that is linear near its data."""
     weight, _, gram = sums.total(lambda row, f: Terms(row.weight, None, row.weight), coefs)
     weight = jnp.where(is_solved, weight, 1)
     gram = not_none(gram).map(lambda a: a / weight)
-    gram = Symmetric(elementwise(lambda a, e: jnp.where(is_solved, a, e), gram.entries, _identity(gram)), p)
-    unit_cov = jnp.concatenate(inverse(gram).lower)
-    new = finish(sums, least_squares, unit_cov, coefs, median(sums, coefs), dtype)
-    if operands.covariance is not None:
-        new = with_sandwich(sums, operands.covariance, new, coefs)
-    observations = Observations.of(
-        ansatz,
-        estimate,
-        jnp.zeros_like(coefs),
-        operands.sigma_unit,
-        (operands.x, operands.y, operands.weights),
+    gram = Symmetric(
+        elementwise(lambda a, e: jnp.where(is_solved, a, e), gram.entries, _identity(gram)), gram.k
     )
+    unit_cov = jnp.concatenate(inverse(gram).lower)
+    new = finish(sums, least_squares, unit_cov, coefs, median, operands.y.dtype)
+    data = (operands.x, operands.y, operands.weights)
+    observations = Observations.of(sums.ansatz, estimate, jnp.zeros_like(coefs), operands.sigma_unit, data)
     residual = observations.y - sum(c * psi for c, psi in zip(coefs, observations.psi, strict=True))
-    statistics = observations.statistics(estimate, jnp.where(observations.w > 0, residual, 0))
-    return result._replace(estimate=replace(new, **statistics))
+    return replace(new, **observations.statistics(estimate, jnp.where(observations.w > 0, residual, 0)))
 
 
 def _identity(like: Symmetric) -> Any:

@@ -457,8 +457,6 @@ def test_mistakes_have_messages(rng):
         fit(x, y, cost=Huber(np.ones(2)))
     with pytest.raises(ValueError, match="omit solver"):
         fit(x, y, cost=Huber(), solver=ClosedForm())
-    with pytest.raises(ValueError, match="leverages"):
-        fit(x, y, cost=Huber(), cov_type="HC3")
     with pytest.raises(TypeError, match=r"pass Huber\(\)"):
         fit(x, y, cost=Huber)
     with pytest.raises(ValueError, match="normal errors"):
@@ -475,3 +473,17 @@ def test_neighbors_and_blocks_do_not_matter_on_a_shared_design(rng):
     whole = fit(x, y, ansatz=Linear(), cost=Poisson()).params
     np.testing.assert_array_equal(fit(x, y, ansatz=Linear(), cost=Poisson(), block_size=700).params, whole)
     np.testing.assert_array_equal(fit(x, y[:, :3], ansatz=Linear(), cost=Poisson()).params, whole[:, :3])
+
+
+def test_leverages_of_likelihoods():
+    """HC3 with the hat matrix of the last weighted least squares, from statsmodels."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=N)
+    y = (rng.random(N) < 1 / (1 + np.exp(-x))) * 1.0
+    result = fit(x, y, cost=Logistic(), cov_type="HC3")
+    X = sm.add_constant(x)
+    model = sm.GLM(y, X, families.Binomial()).fit()
+    bread = model.cov_params()
+    h = model.get_influence().hat_matrix_diag
+    scores = X * ((y - model.mu) / (1 - h))[:, None]
+    np.testing.assert_allclose(result.bse, np.sqrt(np.diag(bread @ scores.T @ scores @ bread)), rtol=1e-6)

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from jaxreg.curves.curve import Curve
 from jaxreg.faces.plot._axes import BLUE, DATA, ORANGE, axes, need_fit, numbers, write_status
 from jaxreg.inference.result import Fit
 
@@ -99,7 +100,8 @@ def residuals(
     valid = np.isfinite(y) & np.isfinite(x.reshape(len(x), -1)).all(axis=1) & (w > 0)
     x, y, w = x[valid], y[valid], w[valid]
     fitted = np.asarray(fit.predict(x))
-    phi = np.asarray(fit.ansatz.features(x))
+    ansatz = fit.ansatz
+    phi = np.asarray(ansatz.jacobian(fit.params, x) if isinstance(ansatz, Curve) else ansatz.features(x))
     leverage = w * np.einsum("np,pq,nq->n", phi, np.asarray(fit.cov_params() / fit.scale), phi)
     residual = y - fitted
     standardized = np.sqrt(w) * residual / np.sqrt(float(fit.scale) * np.maximum(1 - leverage, 1e-12))

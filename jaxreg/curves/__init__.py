@@ -1,0 +1,1 @@
+"""Curves f(θ, x) that are not linear in their params, as an ansatz of `fit`."""

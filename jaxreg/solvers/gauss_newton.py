@@ -1,0 +1,54 @@
+"""`GaussNewton`, the solver of curves: damped Gauss–Newton steps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxreg._typing import Array
+from jaxreg.ansatz import Ansatz
+from jaxreg.engine.sums import Origin
+from jaxreg.engine.turning_point import TurningPoint
+from jaxreg.numerics.pytrees import pytree, static
+from jaxreg.solvers.descent import check_steps
+from jaxreg.status import Status
+
+
+@pytree
+class GaussNewton:
+    """The Gauss–Newton method with Levenberg–Marquardt damping, the solver of `Curve`.
+
+    Each step is one pass over the data, in which S, its slope and the sums of JᵀWJ are made, J = ∂f/∂θ. A
+    step that does not lower S is tried again, shorter. A data set is finished when an undamped step changes f
+    by a small part of its standard error; the others go on without it.
+
+    A data set that takes more steps gets the status `not_converged`; one that ends or starts where the params
+    are not determined, as on a plateau, `undetermined`; one whose minimum is beyond a bound `at_bound`.
+
+    Args:
+        steps: the largest number of steps.
+
+    Raises:
+        ValueError: if `steps` is not an integer of 0 or more.
+
+    Source: D. W. Marquardt, J. SIAM 11 (1963) 431; damping of H. B. Nielsen (1999).
+
+    >>> from jaxreg import exponential_decay, fit
+    >>> x = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
+    >>> y = np.array([5.02, 3.85, 3.08, 2.69, 2.40])
+    >>> print(fit(x, y, ansatz=exponential_decay, solver=GaussNewton(steps=50)).params.round(2))
+    [1.9  3.12 0.47]
+    """
+
+    ends_at_turning_point = True
+    precision = "fast"
+
+    steps: int = static(default=200)
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+
+    def on_moments(
+        self, ansatz: Ansatz, origin: Origin, point: TurningPoint, dtype: np.dtype
+    ) -> tuple[TurningPoint, Array | Status]:
+        """The turning point itself: least squares takes one step."""
+        return point, Status.ok

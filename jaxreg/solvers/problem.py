@@ -1,0 +1,91 @@
+"""A fit of a cost as a state that turns advance: of an ansatz that is linear, or of a curve."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg._typing import Array
+from jaxreg.ansatz import Ansatz
+from jaxreg.costs.mean_loss import MeanLoss
+from jaxreg.curves.curve import CompiledCurve
+from jaxreg.engine.estimate import Estimate, Exact
+from jaxreg.engine.loss_sums import Data, LossSums
+from jaxreg.engine.rows import Rows
+from jaxreg.engine.sandwich import Covariance
+from jaxreg.solvers import curve_minimum, loss_minimum
+from jaxreg.solvers.damped_steps import Rule, State, advance
+
+
+class Problem(NamedTuple):
+    """The arguments of a fit of a cost, arrays with the data sets on their last axes.
+
+    Attributes:
+        cost: with numbers that are one for all data sets or one for each.
+        least_squares: the estimate of least squares; for a curve that of the intercept-only model.
+        exact: its coefs and covariance in float64.
+        data: x, y, weights and offset.
+        covariance: of robust standard errors; None for nonrobust ones.
+        start: params of a curve, (p, *batch), or None.
+    """
+
+    cost: MeanLoss
+    least_squares: Estimate
+    exact: Exact
+    data: Data
+    covariance: Covariance | None
+    start: Array | None = None
+
+    def rule(self, ansatz: Ansatz) -> Rule:
+        """What damped steps know of the cost."""
+        dtype = self.least_squares.params.dtype
+        if isinstance(ansatz, CompiledCurve):
+            return curve_minimum.curve_rule(dtype)
+        return loss_minimum.rule_of(self.cost, self.data[3], dtype)
+
+    def sums(self, ansatz: Ansatz, rows: Rows | None, dtype: Any = jnp.float64) -> LossSums:
+        """The sums of the cost."""
+        function = curve_minimum.curve_sums if isinstance(ansatz, CompiledCurve) else loss_minimum.loss_sums
+        return function(ansatz, self.cost, self.least_squares, self.data, rows, dtype)  # pyright: ignore
+
+    def turns(self, ansatz: Ansatz, steps: int) -> int:
+        """The number of turns: unless the first step comes from y, the first turn evaluates the start."""
+        return steps if self.rule(ansatz).starts_from_y else steps + 1
+
+
+def begin_problem(ansatz: Ansatz, problem: Problem, *, rows: Rows) -> State:
+    """The state before the first turn."""
+    rule, sums, base = problem.rule(ansatz), problem.sums(ansatz, rows), problem.least_squares
+    if isinstance(ansatz, CompiledCurve):
+        return curve_minimum.begin(rule, sums, ansatz, base, problem.start)
+    return loss_minimum.begin(rule, sums, base, problem.exact)
+
+
+def advance_problem(
+    ansatz: Ansatz, first: Any, last: Any, state: State, problem: Problem, *, rows: Rows
+) -> State:
+    """The state after the turns first to last."""
+    rule, base = problem.rule(ansatz), problem.least_squares
+    if isinstance(ansatz, CompiledCurve):
+        evaluate = partial(curve_minimum.evaluate, problem.sums(ansatz.free, rows), rule, ansatz, base)
+    else:
+        evaluate = partial(loss_minimum.evaluate, problem.sums(ansatz, rows), rule, base)
+    return advance(evaluate, rule, state, first, last)
+
+
+def estimate_of(ansatz: Ansatz, dtype: np.dtype, state: State, problem: Problem, *, rows: Rows) -> Estimate:
+    """The estimate at the end of all turns."""
+    sums, base = problem.sums(ansatz, rows), problem.least_squares
+    if isinstance(ansatz, CompiledCurve):
+        return curve_minimum.estimate_of(ansatz, sums, base, problem.covariance, state, dtype)
+    return loss_minimum.estimate_of(sums, base, problem.exact.unit_cov, problem.covariance, state, dtype)
+
+
+def solve_and_estimate(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Problem, *, rows: Rows) -> Any:
+    """The estimate, and what the last turn hands on, of all data sets at once."""
+    state = begin_problem(ansatz, problem, rows=rows)
+    state = advance_problem(ansatz, 0, problem.turns(ansatz, steps), state, problem, rows=rows)
+    return estimate_of(ansatz, dtype, state, problem, rows=rows), state.extra
