@@ -13,6 +13,7 @@ from jaxreg.ansatz import Ansatz, Features, Line, Linear, Polynomial
 from jaxreg.cost import Cost, mean_squared_error, residuals
 from jaxreg.costs.likelihoods import Gamma, Logistic, NegativeBinomial, Poisson
 from jaxreg.costs.mean_loss import MeanLoss, mean_loss
+from jaxreg.costs.ridge import Ridge
 from jaxreg.costs.robust import Bisquare, Huber, PseudoHuber
 from jaxreg.curves.curve import Curve
 from jaxreg.curves.ready import exponential_decay, gaussian_peak, logistic_growth, power_law, sine
@@ -66,6 +67,7 @@ __all__ = [  # noqa: RUF022 in reading order
     "Poisson",
     "NegativeBinomial",
     "Gamma",
+    "Ridge",
     "mean_loss",
     "MeanLoss",
     # how

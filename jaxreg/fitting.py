@@ -19,6 +19,7 @@ from jax.core import Tracer
 from jaxreg.ansatz import Ansatz, Features, Line, Linear, compiled_ansatz
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.costs.mean_loss import MeanLoss
+from jaxreg.costs.ridge import Ridge
 from jaxreg.costs.squares import SquaredError
 from jaxreg.curves.curve import Curve, check_function, checked_start
 from jaxreg.data import checks
@@ -35,7 +36,7 @@ from jaxreg.inference.covariance import covariance_of
 from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.result import Fit
 from jaxreg.numerics.precision import in_own_precision
-from jaxreg.solvers import reweighting, user_cost
+from jaxreg.solvers import reweighting, ridge, user_cost
 from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.gauss_newton import GaussNewton
 from jaxreg.solvers.gradient_descent import GradientDescent
@@ -150,6 +151,10 @@ def fit(
         checks.check_numbers(cost, source.y)
         source = replace(source, integers_keep_origin=False, cost=cost, offset=offset, start=start)
         estimate = _solve_iteratively(task, source, block_size, progress)
+    elif isinstance(cost, Ridge):
+        checks.check_numbers(cost, source.y)
+        source = replace(source, integers_keep_origin=False, cost=cost)
+        estimate = _ridge(task, source, block_size, progress)
     elif cost is mean_squared_error:
         estimate = _least_squares(task, source, block_size, progress)
     elif isinstance(solver, Reweighted):
@@ -187,6 +192,13 @@ def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_cu
         _check_cost_of_curve(cost)
         return
     if cost is mean_squared_error:
+        return
+    if isinstance(cost, Ridge):
+        if not isinstance(solver, ClosedForm) or covariance is not None:
+            raise ValueError(
+                "ridge regressions are solved in closed form, without standard errors; omit "
+                "solver and cov_type"
+            )
         return
     if isinstance(cost, MeanLoss) and not isinstance(solver, Reweighted | GradientDescent):
         raise ValueError(
@@ -254,6 +266,20 @@ def _solve_iteratively(task: Task, source: Source, block_size: Any, progress: bo
     first = reweighting.ansatz_of_start(ansatz)
     task = replace(task, ansatz=first, finish=estimate_and_exact, postprocess=postprocess)
     return in_blocks(partial(place.compute, task), source, block_size, progress, _state_size(task, source))
+
+
+@in_own_precision
+def _ridge(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
+    """Ridge regressions: block by block for concrete values, otherwise as plain JAX."""
+    if not source.ansatz.basis_is_x:
+        raise ValueError(
+            f"Ridge penalizes coefficients of columns, of Linear, Features or Line; got {source.ansatz}"
+        )
+    if not _has_values(source):
+        return ridge.traced(source.ansatz, source.whole())
+    place, postprocess = (host, ridge.InTiles()) if source.is_on_host else (device, ridge.AtOnce())
+    task = replace(task, precision="fast", finish=ridge.parts_of, postprocess=postprocess)
+    return in_blocks(partial(place.compute, task), source, block_size, progress)
 
 
 @in_own_precision

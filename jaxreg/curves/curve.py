@@ -52,7 +52,7 @@ class Curve:
     >>> x, y = np.array([1.0, 2.0, 4.0, 8.0, 16.0]), np.array([1.02, 1.63, 2.44, 3.19, 3.80])
     >>> curve = fit(x, y, ansatz=Curve(saturation, ("top", "half"), start=(3.0, 1.0)))
     >>> print(curve.params.round(3), curve.bse.round(3))
-    [4.6   3.519] [0.026 0.056]
+    [4.663 3.664] [0.03  0.064]
     """
 
     function: Callable[[Any, Any], Any]

@@ -65,6 +65,8 @@ class Estimate:
         pearson_chi2: the same.
         llf: its logarithm, the same.
         error_scale: scale of the residuals of a robust cost, (*batch), or None.
+        alpha: strength of the penalty of a ridge regression, (*batch), or None.
+        effective_dof: the trace of its hat matrix, the same.
         groups: number of clusters with valid observations, (*batch), or None.
         x_origin: subtracted from integer x before its conversion to floats, shaped as x_center, or None.
         y_origin: the same of y, (*batch), or None.
@@ -91,6 +93,8 @@ class Estimate:
     pearson_chi2: Float[Array, "*batch"] | None = None
     llf: Float[Array, "*batch"] | None = None
     error_scale: Float[Array, "*batch"] | None = None
+    alpha: Float[Array, "*batch"] | None = None
+    effective_dof: Float[Array, "*batch"] | None = None
     groups: Int[Array, "*batch"] | None = None
     x_origin: Float[Array, "*columns_and_batch"] | None = None
     y_origin: Float[Array, "*batch"] | None = None

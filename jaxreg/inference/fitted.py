@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxreg._typing import Array, Int, not_none
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.features import Row, feature_rows
@@ -62,12 +64,17 @@ class Fitted:
         return self.p - (self.ansatz.has_intercept or self.has_constant_column)
 
     @property
-    def df_resid(self) -> Int[Array, "*batch"]:
-        """nobs − p, at least 0."""
-        return jnp.maximum(self.estimate.nobs - self.p, 0)
+    def dof(self) -> Any:
+        """Degrees of freedom of the fit: p, or the trace of the hat matrix of a ridge regression."""
+        return self.p if self.estimate.effective_dof is None else self.estimate.effective_dof
 
     @property
-    def df_denominator(self) -> Int[Array, "*batch"]:
+    def df_resid(self) -> Array:
+        """nobs − p, at least 0."""
+        return jnp.maximum(self.estimate.nobs - self.dof, 0)
+
+    @property
+    def df_denominator(self) -> Array:
         """Degrees of freedom of tests: number of clusters − 1, or those of the residuals."""
         groups = self.estimate.groups
         return self.df_resid if groups is None else groups - 1
@@ -112,7 +119,7 @@ class Fitted:
     def over_df(self, a: Array) -> Array:
         """a / df_resid; NaN if df_resid is 0."""
         df = self.df_resid
-        return jnp.where(df > 0, a / jnp.maximum(df, 1), jnp.nan)
+        return jnp.where(df > 0, a / jnp.where(df > 0, df, 1), jnp.nan)
 
     def sigma_over_root_weight(self) -> Array:
         """√(Σ w ε² / Σ w / df_resid), whose square times `unit_cov` is the covariance of the coefs c."""

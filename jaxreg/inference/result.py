@@ -121,9 +121,19 @@ class Fit:
         )
 
     @property
-    def df_resid(self) -> Int[Array, "*batch"]:
-        """Residual degrees of freedom nobs − p, at least 0."""
-        return self._fitted.df_resid
+    def df_resid(self) -> Array:
+        """Residual degrees of freedom nobs − p, at least 0; nobs − effective_dof of a ridge regression."""
+        return statistics.df_resid(self._fitted)
+
+    @property
+    def effective_dof(self) -> Array:
+        """Degrees of freedom of the fit: p, or the trace of the hat matrix of a ridge regression."""
+        return statistics.effective_dof(self._fitted)
+
+    @property
+    def alpha(self) -> Float[Array, "*batch"]:
+        """The strength of the penalty of a ridge regression, given or chosen; 0 for other costs."""
+        return statistics.alpha(self._fitted)
 
     @property
     def df_model(self) -> Int[Array, "*batch"]:

@@ -34,6 +34,25 @@ def cost(fitted: Fitted) -> Float[Array, "*batch"]:
 
 
 @differentiable
+def df_resid(fitted: Fitted) -> Array:
+    """nobs − p, or nobs minus the trace of the hat matrix."""
+    return fitted.df_resid
+
+
+@differentiable
+def effective_dof(fitted: Fitted) -> Array:
+    """p, or the trace of the hat matrix."""
+    return jnp.zeros_like(fitted.estimate.residual) + fitted.dof
+
+
+@differentiable
+def alpha(fitted: Fitted) -> Float[Array, "*batch"]:
+    """The strength of the penalty, 0 without one."""
+    given = fitted.estimate.alpha
+    return jnp.zeros_like(fitted.estimate.residual) if given is None else given
+
+
+@differentiable
 def ssr(fitted: Fitted) -> Float[Array, "*batch"]:
     """Σ w ε(θ)²."""
     return fitted.sum_of_squares(fitted.estimate.residual)
@@ -212,7 +231,7 @@ def _log_likelihood(fitted: Fitted) -> Array:
 def quantile(fitted: Fitted, alpha: Any) -> Array:
     """The quantile of Student's t at 1 − alpha/2, from a table of all degrees of freedom if that is short."""
     e = fitted.estimate
-    if isinstance(e.nobs, Tracer) or not fitted.use_t:
+    if isinstance(e.nobs, Tracer) or not fitted.use_t or e.effective_dof is not None:
         return quantiles(_df_t(fitted), alpha)
     # In NumPy, for a concrete fit that `jit` closes over.
     df = np.asarray(e.nobs) - fitted.p if e.groups is None else np.asarray(e.groups) - 1

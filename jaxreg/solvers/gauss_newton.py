@@ -36,7 +36,7 @@ class GaussNewton:
     >>> x = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
     >>> y = np.array([5.02, 3.85, 3.08, 2.69, 2.40])
     >>> print(fit(x, y, ansatz=exponential_decay, solver=GaussNewton(steps=50)).params.round(2))
-    [1.9  3.12 0.47]
+    [1.99 3.03 0.5 ]
     """
 
     ends_at_turning_point = True

@@ -135,6 +135,7 @@ def test_certified_sets(name):
             )
 
 
+@SLOW
 def test_weights_statistics_and_intervals():
     rng = np.random.default_rng(0)
     y = with_gaps(decays(rng), rng)
@@ -174,6 +175,7 @@ def test_weights_statistics_and_intervals():
     np.testing.assert_allclose(fits.resid(X, y)[:, 0], y[:, 0] - fits.predict(X)[:, 0], atol=1e-12)
 
 
+@SLOW
 @pytest.mark.parametrize("cov_type", ["HC0", "HC1", "HC2", "HC3", Cluster(np.arange(40) // 5)])
 def test_robust_covariances(cov_type):
     """Against formulas with the Jacobian."""
@@ -280,6 +282,7 @@ def test_bounds():
         np.testing.assert_allclose(narrow.params[:, i], best, rtol=1e-3)
 
 
+@SLOW
 def test_transformations():
     rng = np.random.default_rng(6)
     y = with_gaps(decays(rng, 3), rng)
@@ -295,6 +298,7 @@ def test_transformations():
         np.testing.assert_allclose(of_starts[0], of_starts[1], rtol=1e-7)
 
 
+@SLOW
 def test_derivatives_of_the_fit():
     """In y, x and weights, against differences of fits."""
     rng = np.random.default_rng(7)
@@ -332,6 +336,7 @@ def test_float32_data_and_costs_take_curves():
     np.testing.assert_allclose(cost, single.cost[0], rtol=1e-4)
 
 
+@SLOW
 def test_save_load_and_concatenate(tmp_path):
     y = decays(np.random.default_rng(9), 4)
     fits = fit(X, y, ansatz=DECAY)

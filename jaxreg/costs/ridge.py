@@ -1,0 +1,113 @@
+"""Ridge regression: the mean squared error and a penalty on the size of the params."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxreg._typing import Array, Float
+from jaxreg.ansatz import Ansatz, Features, Line, compiled_ansatz
+from jaxreg.cost import observations
+from jaxreg.curves.curve import Curve
+from jaxreg.numerics.pytrees import pytree, static
+
+RULES = ("gcv", "loo")
+
+
+@pytree
+class Ridge:
+    """Ridge regression, S(θ) = (Σ w ε² + α Σ β²) / Σ w, with β all params but the intercept.
+
+    α has the units and the meaning of scikit-learn's. Params carry the units of the data, so that columns
+    with large values are penalized less: standardize x if they should not be. α > 0 determines the params
+    also where columns depend on each other, or are more than the observations.
+
+    Params are biased towards 0 and have no standard errors. `Fit.effective_dof` is the trace of the hat
+    matrix, `Fit.scale` is ssr / (nobs − effective_dof), and `Fit.alpha` the α of each data set.
+
+    Args:
+        alpha: α, 0 or more, one for all data sets or one for each.
+
+    Raises:
+        ValueError: if alpha is negative.
+
+    Source: A. E. Hoerl and R. W. Kennard, Technometrics 12 (1970) 55.
+
+    >>> from jaxreg import Linear, fit
+    >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]])
+    >>> y = np.array([1.0, 2.0, 4.0, 5.0])
+    >>> print(fit(x, y, ansatz=Linear(), cost=Ridge(alpha=1.0)).params.round(4))
+    [1.1154 1.1538 0.1538]
+    """
+
+    alpha: Any = 1.0
+    alphas: tuple[float, ...] | None = static(default=None)
+    by: str | None = static(default=None)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.alpha, Tracer):
+            return
+        if not np.all(np.asarray(self.alpha) >= 0):
+            raise ValueError(f"alpha is 0 or more, one number or one per data set; got {self.alpha}")
+
+    def __repr__(self) -> str:
+        return (
+            f"Ridge({self.alpha})" if self.alphas is None else f"Ridge.choose({self.alphas}, by={self.by!r})"
+        )
+
+    @classmethod
+    def choose(cls, alphas: Any, by: str = "loo") -> Ridge:
+        """Ridge regression with the best of several α for each data set.
+
+        Args:
+            alphas: candidates, positive numbers.
+            by: "loo" for the smallest Σ w ε² of observations that are left out, each in turn, which is
+                computed exactly from one fit by ε / (1 − h) with the leverage h, as by scikit-learn's
+                `RidgeCV`; or "gcv" for generalized cross-validation, nobs · ssr / (nobs − effective_dof)²,
+                which needs no pass over the data.
+
+        Raises:
+            ValueError: if there are no candidates, one is not positive, or `by` is another word.
+
+        Source: G. H. Golub, M. Heath and G. Wahba, Technometrics 21 (1979) 215.
+
+        >>> from jaxreg import Linear, fit
+        >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]])
+        >>> y = np.array([1.0, 2.0, 4.0, 5.0])
+        >>> print(fit(x, y, ansatz=Linear(), cost=Ridge.choose([0.01, 0.1, 1.0])).alpha)
+        0.1
+        """
+        candidates = tuple(float(a) for a in alphas) if isinstance(alphas, Iterable) else ()
+        if not candidates or not all(a > 0 and np.isfinite(a) for a in candidates):
+            raise ValueError(
+                f"alphas are several positive numbers, such as np.logspace(-3, 3, 20); got {alphas}"
+            )
+        if by not in RULES:
+            raise ValueError(f'by is "loo" or "gcv", got {by!r}')
+        return cls(0.0, candidates, by)
+
+    def __call__(
+        self,
+        params: Any,
+        x: Any,
+        y: Any,
+        weights: Any = None,
+        *,
+        ansatz: Ansatz | Features | Curve = Line(),
+    ) -> Float[Array, ""]:
+        """S(θ) over the valid observations, for one α.
+
+        Args:
+            params: θ, shape (p,).
+            x: (n,) or, where the ansatz takes vectors, (n, k).
+            y: (n,); NaN is a gap and gets gradient 0.
+            weights: (n,), 0 or positive.
+            ansatz: f(θ, x).
+        """
+        y, f, w = observations(params, x, y, weights, ansatz)
+        slopes = jnp.asarray(params)[int(compiled_ansatz(ansatz).has_intercept) :]
+        return (jnp.sum(w * (y - f) ** 2) + self.alpha * jnp.sum(slopes**2)) / jnp.sum(w)
