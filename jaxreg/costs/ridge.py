@@ -41,7 +41,7 @@ class Ridge:
     >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]])
     >>> y = np.array([1.0, 2.0, 4.0, 5.0])
     >>> print(fit(x, y, ansatz=Linear(), cost=Ridge(alpha=1.0)).params.round(4))
-    [1.1154 1.1538 0.1538]
+    [1.0294 1.1176 0.2941]
     """
 
     alpha: Any = 1.0
@@ -78,7 +78,7 @@ class Ridge:
         >>> from jaxreg import Linear, fit
         >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]])
         >>> y = np.array([1.0, 2.0, 4.0, 5.0])
-        >>> print(fit(x, y, ansatz=Linear(), cost=Ridge.choose([0.01, 0.1, 1.0])).alpha)
+        >>> print(fit(x, y, ansatz=Linear(), cost=Ridge.choose([0.1, 1.0, 10.0])).alpha)
         0.1
         """
         candidates = tuple(float(a) for a in alphas) if isinstance(alphas, Iterable) else ()

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxreg._typing import Array
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.costs.ridge import Ridge
 from jaxreg.data.source import Columns
@@ -135,19 +135,20 @@ def _dense(a: Symmetric) -> Array:
     )
 
 
-def system_of(parts: Parts) -> System:
-    """The system in eigenvectors; of data sets that failed, with zeros."""
+def eigenvectors(gram: Array) -> tuple[Array, Array]:
+    """s, (k, *batch), and V, (k, k, *batch); 0 where the matrix is not finite."""
+    gram = jnp.where(jnp.isfinite(gram), gram, 0)
+    s, V = jnp.linalg.eigh(jnp.moveaxis(gram, (0, 1), (-2, -1)))
+    return jnp.maximum(jnp.moveaxis(s, -1, 0), 0), jnp.moveaxis(V, (-2, -1), (0, 1))
 
-    def finite(a: Array) -> Array:
-        return jnp.where(jnp.isfinite(a), a, 0)
 
-    s, V = jnp.linalg.eigh(jnp.moveaxis(finite(parts.gram), (0, 1), (-2, -1)))
-    s, V = jnp.moveaxis(s, -1, 0), jnp.moveaxis(V, (-2, -1), (0, 1))
+def system_of(parts: Parts, eigen: tuple[Array, Array] | None) -> System:
+    """The system, from the eigenvectors of ⟨xxᵀ⟩ if they are known."""
+    s, V = eigenvectors(parts.gram) if eigen is None else eigen
+    cross, total = (jnp.where(jnp.isfinite(a), a, 0) for a in (parts.cross, parts.total))
     weight = jnp.where(parts.weight > 0, parts.weight, 1)
-    z = _times(jnp.swapaxes(V, 0, 1), finite(parts.cross))
-    return System(
-        parts.estimate.nobs, weight, parts.x_mean, parts.y_mean, jnp.maximum(s, 0), V, z, finite(parts.total)
-    )
+    z = _times(jnp.swapaxes(V, 0, 1), cross)
+    return System(parts.estimate.nobs, weight, parts.x_mean, parts.y_mean, s, V, z, total)
 
 
 def _times(a: Array, b: Array) -> Array:
@@ -157,27 +158,27 @@ def _times(a: Array, b: Array) -> Array:
     return jnp.sum(a * b[None], axis=1)
 
 
-def chosen_alpha(ansatz: Ansatz, cost: Ridge, system: System, data: tuple) -> Array:
+def chosen_alpha(ansatz: Ansatz, cost: Ridge, system: System, data: tuple | None) -> Array:
     """α of each data set: given, or the best candidate."""
     if cost.alphas is None:
         return jnp.asarray(cost.alpha, system.total.dtype) + jnp.zeros_like(system.total)
-    score = partial(_left_out, ansatz, system, *data) if cost.by == "loo" else partial(_gcv, ansatz, system)
-
-    def better(state: tuple[Array, Array], alpha: Array) -> tuple[tuple[Array, Array], None]:
-        best, best_score = state
-        new = score(alpha)
-        return (jnp.where(new < best_score, alpha, best), jnp.minimum(new, best_score)), None
-
-    zero = jnp.zeros_like(system.total)
-    first = (zero + cost.alphas[0], zero + jnp.inf)
-    return lax.scan(better, first, jnp.asarray(cost.alphas, system.total.dtype))[0][0]
+    alphas = jnp.asarray(cost.alphas, system.total.dtype)
+    if cost.by == "gcv":
+        scores = _gcv(ansatz, system, alphas)
+    else:
+        scores = lax.map(partial(_left_out, ansatz, system, *not_none(data)), alphas)
+    return alphas[jnp.argmin(jnp.where(jnp.isnan(scores), jnp.inf, scores), axis=0)]
 
 
-def _gcv(ansatz: Ansatz, system: System, alpha: Array) -> Array:
-    """⟨ε²⟩ / (1 − tr H / n)²."""
-    dof = system.dof(alpha, intercept=ansatz.has_intercept)
-    left = 1 - dof / jnp.maximum(system.nobs, 1)
-    return system.mean_square(alpha) / jnp.square(jnp.where(left > 0, left, jnp.nan))
+def _gcv(ansatz: Ansatz, system: System, alphas: Array) -> Array:
+    """⟨ε²⟩ / (1 − tr H / n)² of all candidates, (q, *batch)."""
+    s = system.eigenvalues
+    a = alphas.reshape(-1, 1, *(1,) * system.weight.ndim) / system.weight
+    f = 1 / (s + a)
+    explained = _times(f * (2 - s * f), system.cross**2)
+    left = 1 - (jnp.sum(s * f, axis=1) + ansatz.has_intercept) / jnp.maximum(system.nobs, 1)
+    mean_square = jnp.maximum(system.total - explained, 0)
+    return mean_square / jnp.square(jnp.where(left > 0, left, jnp.nan))
 
 
 def _left_out(
@@ -208,9 +209,16 @@ def _all_times(a: Array, u: Array) -> Array:
     return jnp.sum(a[:, :, None] * u[None], axis=1)
 
 
-def ridge_estimate(ansatz: Ansatz, dtype: np.dtype, cost: Ridge, parts: Parts, data: tuple) -> Estimate:
+def ridge_estimate(
+    ansatz: Ansatz,
+    dtype: np.dtype,
+    cost: Ridge,
+    parts: Parts,
+    eigen: tuple[Array, Array] | None,
+    data: tuple | None,
+) -> Estimate:
     """The estimate of each data set."""
-    system = system_of(parts)
+    system = system_of(parts, eigen)
     alpha = chosen_alpha(ansatz, cost, system, data)
     dof = system.dof(alpha, intercept=ansatz.has_intercept)
     solution = Solution(alpha, system.slopes(alpha), system.mean_square(alpha), dof)
@@ -297,7 +305,7 @@ def traced(ansatz: Ansatz, columns: Columns) -> Estimate:
     constant = lax.stop_gradient(parts)
     alpha = jnp.asarray(columns.cost.alpha, parts.total.dtype) + jnp.zeros_like(parts.total)
     if columns.cost.alphas is not None:
-        alpha = lax.stop_gradient(chosen_alpha(ansatz, columns.cost, system_of(constant), columns[:3]))
+        alpha = lax.stop_gradient(chosen_alpha(ansatz, columns.cost, system_of(constant, None), columns[:3]))
     weight = jnp.where(parts.weight > 0, parts.weight, 1)
     k = len(parts.gram)
     identity = jnp.eye(k, dtype=alpha.dtype).reshape(k, k, *(1,) * alpha.ndim)
@@ -370,6 +378,7 @@ def _variance(w: Array, y: Array) -> Array:
     return jnp.sum(w * jnp.square(y - jnp.sum(w * y, axis=0)), axis=0)
 
 
+_eigenvectors = jax.jit(in_float64(eigenvectors))
 _estimate_tile = partial(jax.jit, static_argnums=(0, 1))(in_float64(ridge_estimate))
 
 
@@ -379,7 +388,7 @@ class AtOnce:
 
     def __call__(self, task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
         """The estimates of the columns."""
-        return _estimate_tile(task.ansatz, columns.y.dtype, columns.cost, result.estimate, columns[:3])
+        return _estimate_tile(task.ansatz, columns.y.dtype, columns.cost, result.estimate, None, columns[:3])
 
 
 @dataclass(frozen=True)
@@ -390,15 +399,17 @@ class InTiles:
         """The estimates of the columns first to last."""
         m, dtype = last - first, columns.y.dtype
         columns = slice_columns(columns, first, last)
-        arrays = jax.tree.map(unbroadcast_columns, (columns.cost, result.estimate, columns[:3]))
+        cost, parts, data = jax.tree.map(unbroadcast_columns, (columns.cost, result.estimate, columns[:3]))
+        has_one_gram = parts.gram.shape[-1] == 1
+        eigen = jax.tree.map(np.asarray, _eigenvectors(parts.gram)) if has_one_gram else None
 
         def estimate_tile(tile: Tile) -> Estimate:
             return _estimate_tile(task.ansatz, dtype, *views(tile))
 
-        parts, x = arrays[1], columns.x
-        is_shared = parts.gram.shape[-1] == 1 and x.shape[-1] == 1
-        numbers = x[..., 0].size if columns.cost.by == "loo" else parts.gram[..., 0].size
+        is_shared = has_one_gram and data[0].shape[-1] == 1
+        numbers = (data[0] if cost.by == "loo" else parts.gram)[..., 0].size
         width = TILE_COLUMNS if is_shared else max(16, min(TILE_COLUMNS, TILE_NUMBERS // numbers))
-        program = ("ridge", task.ansatz, jax.tree.structure(columns.cost))
-        estimate = map_tiles(estimate_tile, arrays, 0, m, width, program=program)
+        program = ("ridge", task.ansatz, jax.tree.structure(cost))
+        data = data if cost.by == "loo" else None  # moments are enough
+        estimate = map_tiles(estimate_tile, (cost, parts, eigen, data), 0, m, width, program=program)
         return jax.tree.map(partial(broadcast_columns, m), estimate)
