@@ -18,7 +18,7 @@ from bench import peers
 from bench.compilation import Compiled, compilation
 from bench.devices import Launched, can_compile
 from bench.measure import Ratio, Row, Runner, at_most, compare, last_line_of, lines_of
-from jaxreg import HAC, ClosedForm, GradientDescent, Huber, Linear, Logistic, fit
+from jaxreg import HAC, ClosedForm, GradientDescent, Huber, Linear, Logistic, Ridge, fit, gaussian_peak
 
 CHECKED = 300  # data sets whose params are compared with those of float64
 GAPS = 0.1
@@ -267,6 +267,53 @@ def logistic(scale: float, on_cpu: bool) -> list[Row | Ratio]:
     rows = compare("logistic, p = 4", runners, reference)
     targets = [("jaxreg", "statsmodels Logit loop", 1 / 200), ("jaxreg", "scikit-learn loop", 1 / 20)]
     return at_most(rows, *targets)
+
+
+def peaks(scale: float, on_cpu: bool) -> list[Row | Ratio]:
+    """Gaussian peaks of 50 points: ≤ 1/50 × a loop of curve_fit, ≤ 1/5 × jit(vmap(optimistix))."""
+    n, m = 50, int(100_000 * scale)
+    rng = np.random.default_rng(0)
+    x = np.linspace(0, 10, n)
+    background, height = rng.uniform(0, 2, m), rng.uniform(3, 10, m)
+    center, width = rng.uniform(3, 7, m), rng.uniform(0.5, 1.5, m)
+    y = background + height * np.exp(-((x[:, None] - center) ** 2) / (2 * width**2))
+    y += 0.3 * rng.standard_normal((n, m))
+    with jax.enable_x64(True):
+        on_device = jnp.asarray(y)
+        runners = [limit(m, on_device), ours(m, x, on_device, ansatz=gaussian_peak)]
+        reference = None
+        if on_cpu:
+            loop = peers.looped(peers.scipy_peak, x, y)
+            runners.append(peer("scipy curve_fit loop", loop, peers.LOOP))
+            reference = loop()
+            if peers.are_installed("optimistix"):
+                solve, few = peers.optimistix_peaks(x), on_device[:, : m // 20]
+                runners.append(peer("jit(vmap(optimistix LM))", lambda: solve(few), few.shape[1]))
+        rows = compare("Gaussian peaks, n = 50", runners, reference)
+    targets = [("jaxreg", "scipy curve_fit loop", 1 / 50), ("jaxreg", "jit(vmap(optimistix LM))", 1 / 5)]
+    return at_most(rows, *targets)
+
+
+def ridge(scale: float, on_cpu: bool) -> list[Row | Ratio]:
+    """A shared design, p = 32, 20 alphas: by GCV ≤ 1/20 × RidgeCV."""
+    n, k, m = 200, 32, int(50_000 * scale)
+    rng = np.random.default_rng(0)
+    X, alphas = rng.standard_normal((n, k)), np.logspace(-2, 4, 20)
+    y = X @ (0.3 * rng.standard_normal((k, m))) + 3 * rng.standard_normal((n, m))
+    with jax.enable_x64(True):
+        X_device, on_device = jnp.asarray(X), jnp.asarray(y)
+        costs = {f"jaxreg, {by}": Ridge.choose(alphas, by) for by in ("gcv", "loo")}
+        runners = [limit(m, on_device)] + [
+            Runner(name, partial(fit, X_device, on_device, ansatz=Linear(), cost=cost), m, lambda r: r.params)
+            for name, cost in costs.items()
+        ]
+        reference = None
+        if on_cpu and peers.are_installed("sklearn"):
+            run = partial(peers.sklearn_ridge, X, y, alphas)
+            runners.append(peer("scikit-learn RidgeCV", run, m))
+            reference = run()[:, :CHECKED]
+        rows = compare("ridge, 20 alphas, p = 32", runners, reference)
+    return at_most(rows, ("jaxreg, gcv", "scikit-learn RidgeCV", 1 / 20))
 
 
 def design_shared(scale: float, on_cpu: bool) -> list[Row | Ratio]:
@@ -520,6 +567,8 @@ CASES: dict[str, Callable[[float, bool], list[Row | Ratio] | list[Compiled] | li
     "user_cost": user_cost,
     "robust": robust,
     "logistic": logistic,
+    "peaks": peaks,
+    "ridge": ridge,
     "design_shared": design_shared,
     "design_gaps": design_gaps,
     "design_own": design_own,

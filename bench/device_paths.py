@@ -10,7 +10,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxreg import HAC, ClosedForm, Fit, GradientDescent, Linear, Polynomial, fit
+from jaxreg import (
+    HAC,
+    ClosedForm,
+    Fit,
+    GaussNewton,
+    GradientDescent,
+    Huber,
+    Linear,
+    Logistic,
+    Polynomial,
+    Reweighted,
+    Ridge,
+    fit,
+    gaussian_peak,
+)
 from jaxreg.data.source import Columns
 from jaxreg.engine import operation
 from jaxreg.engine.cascade import estimate_only, solve_columns
@@ -116,5 +130,13 @@ PATHS = {
     "cost of the user, 100 steps": DevicePath(
         partial(_fit, cost=pseudo_huber, solver=GradientDescent(steps=100)), (X, Y), 6000, 210
     ),
+    "Huber, a turn, gaps": DevicePath(partial(_fit, cost=Huber(), solver=Reweighted(1)), (X, Y)),
+    "logistic, shared p = 4, a turn": DevicePath(
+        partial(LINEAR, cost=Logistic(), solver=Reweighted(1)), (_design(3), Y)
+    ),
+    "Gaussian peaks, n = 50, a turn": DevicePath(
+        partial(_fit, ansatz=gaussian_peak, solver=GaussNewton(1)), (_array(50), _array(50, M))
+    ),
+    "ridge, shared p = 8": DevicePath(partial(LINEAR, cost=Ridge(1.0)), (_design(7), Y)),
     "gradient of a slope in x and y": DevicePath(jax.grad(_slope, argnums=(0, 1)), OWN, 80, 5),
 }

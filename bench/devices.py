@@ -1,8 +1,8 @@
 """Programs for GPUs and TPUs, compiled without one: launches, bytes moved and a modelled time.
 
 Launches and bytes are counted in the compiled program: a fusion reads what it slices of its arguments, a loop
-counts as often as it turns, a conditional with all of its branches. The time is a model: each launch takes
-the longer of 3 µs and its bytes at the bandwidth of the data sheet.
+counts as often as it turns, or once if the data decide, a conditional with all of its branches. The time is
+a model: each launch takes the longer of 3 µs and its bytes at the bandwidth of the data sheet.
 """
 
 from __future__ import annotations
@@ -152,9 +152,7 @@ def _kernels(program: Program, name: str, turns: int = 1) -> Iterator[tuple[int,
         called += re.findall(r"%([\w.\-]+)", branches[1]) if branches else []
         if op.code == "while":
             count = re.search(r'known_trip_count":\{"n":"(\d+)"', op.rest)
-            if not count:
-                raise ValueError(f"the loop {op.name} turns an unknown number of times")
-            yield from _kernels(program, called[0], turns * int(count[1]))
+            yield from _kernels(program, called[0], turns * int(count[1]) if count else turns)
         elif op.code in ("conditional", "call"):
             for branch in called:
                 yield from _kernels(program, branch, turns)

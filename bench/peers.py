@@ -135,6 +135,43 @@ def statsmodels_huber(x: np.ndarray, y: np.ndarray) -> Any:
     return results.params
 
 
+def scipy_peak(x: np.ndarray, y: np.ndarray) -> Any:
+    """scipy's curve_fit of a Gaussian peak, from a start near it."""
+    from scipy.optimize import curve_fit
+
+    start = (y.min(), np.ptp(y), x[y.argmax()], 1.0)
+    params, _ = curve_fit(_peak, x, y, p0=start)
+    return params
+
+
+def _peak(x: np.ndarray, background: Any, height: Any, center: Any, width: Any) -> np.ndarray:
+    return background + height * np.exp(-((x - center) ** 2) / (2 * width**2))
+
+
+def optimistix_peaks(x: np.ndarray) -> Callable:
+    """jit(vmap) of optimistix's Levenberg–Marquardt method for Gaussian peaks, from the same start."""
+    import optimistix
+
+    def residual(params: Any, y: Any) -> Any:
+        background, height, center, width = params
+        return y - background - height * jnp.exp(-((x - center) ** 2) / (2 * width**2))
+
+    def one(y: Any) -> Any:
+        start = jnp.stack([y.min(), y.max() - y.min(), jnp.asarray(x)[y.argmax()], jnp.ones(())])
+        solver = optimistix.LevenbergMarquardt(rtol=1e-8, atol=1e-8)
+        return optimistix.least_squares(residual, solver, start, args=y, max_steps=200, throw=False).value
+
+    return jax.jit(jax.vmap(one, in_axes=1, out_axes=1))
+
+
+def sklearn_ridge(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> Any:
+    """scikit-learn's RidgeCV, with an alpha for each data set."""
+    from sklearn.linear_model import RidgeCV
+
+    model = RidgeCV(alphas, alpha_per_target=True).fit(x, y)
+    return np.concatenate([model.intercept_[None], model.coef_.T])
+
+
 def statsmodels_logit(x: np.ndarray, y: np.ndarray) -> Any:
     """statsmodels Logit with its standard errors."""
     import statsmodels.api as sm

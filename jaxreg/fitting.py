@@ -101,7 +101,8 @@ def fit(
             one variance (divided by their weight). "HC0" to "HC3": each has a variance of its own.
             `Cluster(groups)`: errors correlate within groups. `HAC(maxlags)`: errors of successive
             observations correlate. All but "nonrobust" take a second pass over the data; the numbers are
-            those of statsmodels, except that statsmodels omits the factor of HC1 for likelihoods.
+            those of statsmodels, except for likelihoods: there statsmodels omits the factor of HC1, and the
+            leverages of HC2 and HC3.
         use_t: whether params are tested with Student's t instead of the normal distribution. If omitted,
             True for a nonrobust covariance and False otherwise, as in statsmodels.
         block_size: number of data sets in memory at once. "auto" bounds the memory, on an accelerator by

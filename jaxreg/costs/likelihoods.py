@@ -203,7 +203,7 @@ class NegativeBinomial(Likelihood):
     alpha: Any = 1.0
 
     def __post_init__(self) -> None:
-        check_positive("alpha", self.alpha)
+        check_positive(self, "alpha")
 
     def loss(self, y: Array, f: Array) -> Array:
         """(y + 1/α) log(1 + α μ) − y f."""

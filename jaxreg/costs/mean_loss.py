@@ -193,8 +193,12 @@ def _derivative(function: Callable[[Array, Array], Array], y: Array, f: Array) -
     return jax.jvp(lambda f: function(y, f), (f,), (jnp.ones_like(f),))[1]
 
 
-def check_positive(name: str, value: Any) -> None:
-    """Raise unless the numbers of a cost are positive, as far as they are known."""
+def check_positive(cost: Any, name: str) -> None:
+    """Raise unless the numbers of a cost are positive, as far as they are known; a list becomes an array."""
+    value = getattr(cost, name)
+    if isinstance(value, list | tuple):
+        value = np.asarray(value)
+        object.__setattr__(cost, name, value)
     if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
         raise ValueError(f"{name} is positive, one number or one per data set; got {value}")
 

@@ -49,9 +49,12 @@ class Ridge:
     by: str | None = static(default=None)
 
     def __post_init__(self) -> None:
+        if isinstance(self.alpha, list | tuple):
+            object.__setattr__(self, "alpha", np.asarray(self.alpha))
         if isinstance(self.alpha, Tracer):
             return
-        if not np.all(np.asarray(self.alpha) >= 0):
+        alpha = np.asarray(self.alpha)
+        if alpha.dtype.kind not in "fiu" or not np.all(alpha >= 0):
             raise ValueError(f"alpha is 0 or more, one number or one per data set; got {self.alpha}")
 
     def __repr__(self) -> str:
@@ -81,7 +84,8 @@ class Ridge:
         >>> print(fit(x, y, ansatz=Linear(), cost=Ridge.choose([0.1, 1.0, 10.0])).alpha)
         0.1
         """
-        candidates = tuple(float(a) for a in alphas) if isinstance(alphas, Iterable) else ()
+        is_list = isinstance(alphas, Iterable) and not isinstance(alphas, str)
+        candidates = tuple(float(a) for a in alphas) if is_list else ()
         if not candidates or not all(a > 0 and np.isfinite(a) for a in candidates):
             raise ValueError(
                 f"alphas are several positive numbers, such as np.logspace(-3, 3, 20); got {alphas}"

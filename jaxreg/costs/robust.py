@@ -121,7 +121,7 @@ class Huber(ConvexRobustCost):
     delta: Any = 1.345
 
     def __post_init__(self) -> None:
-        check_positive("delta", self.delta)
+        check_positive(self, "delta")
 
     def rho(self, u: Array) -> Array:
         """ρ(u)."""
@@ -153,7 +153,7 @@ class PseudoHuber(ConvexRobustCost):
     delta: Any = 1.345
 
     def __post_init__(self) -> None:
-        check_positive("delta", self.delta)
+        check_positive(self, "delta")
 
     def rho(self, u: Array) -> Array:
         """ρ(u), as a quotient that does not cancel for small u."""
@@ -191,7 +191,7 @@ class Bisquare(RobustCost):
     c: Any = 4.685
 
     def __post_init__(self) -> None:
-        check_positive("c", self.c)
+        check_positive(self, "c")
 
     def rho(self, u: Array) -> Array:
         """ρ(u) = u² (1 − u²/c² + u⁴/(3c⁴)) up to c, and c²/3 beyond."""

@@ -37,6 +37,8 @@ class Curve:
         bounds: {name: (low, high)}, None for no limit. The search runs in a variable without bounds; a data
             set whose minimum is beyond them gets the status `at_bound` and no standard errors.
         x_is_vector: whether one observation of x is a vector: x has shape (n, k), or (n, k, *batch).
+        shift: a function (params, c) to the params of the same curve in x − c, if there is one. The search
+            then runs in x about its center, which helps where x is far from 0, such as years.
 
     Raises:
         TypeError: if `function` is not callable, or names are no strings.
@@ -60,6 +62,7 @@ class Curve:
     start: Any = field(default=None, compare=False, repr=False)
     bounds: Any = field(default=None, repr=False)
     x_is_vector: bool = field(default=False, repr=False)
+    shift: Callable[[Any, Any], Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -81,7 +84,7 @@ class Curve:
     def compiled(self) -> CompiledCurve:
         """The curve as compiled programs take it."""
         guess = self.start if callable(self.start) else None
-        return CompiledCurve(self.function, len(self.names), self.bounds, self.x_is_vector, guess)
+        return CompiledCurve(self.function, len(self.names), self.bounds, self.x_is_vector, guess, self.shift)
 
     def param_names(self, x_columns: int = 1) -> tuple[str, ...]:
         """The names."""
@@ -106,6 +109,7 @@ class CompiledCurve:
         bounds: (low, high) of each param.
         x_is_vector: whether x is a vector.
         guess: a function (x, y, weights) to a start, or None.
+        shift: a function (params, c) to the params of the same curve in x − c, or None.
     """
 
     function: Callable[[Any, Any], Any]
@@ -113,14 +117,29 @@ class CompiledCurve:
     bounds: Bounds
     x_is_vector: bool
     guess: Callable[[Any, Any, Any], Any] | None = None
+    shift: Callable[[Any, Any], Any] | None = None
 
     has_intercept = False
     basis_is_x = False
+
+    def __repr__(self) -> str:
+        return f"Curve({getattr(self.function, '__name__', self.function)})"
 
     @property
     def is_bounded(self) -> bool:
         """Whether a param has bounds."""
         return any(pair != NO_BOUNDS for pair in self.bounds)
+
+    @property
+    def is_centered(self) -> bool:
+        """Whether the search runs in x about its center."""
+        return self.shift is not None and not self.is_bounded and not self.x_is_vector
+
+    def shifted(self, params: Vector, center: Array) -> Vector:
+        """The params of the same curve in x − center."""
+        if not self.is_centered or self.shift is None:
+            return params
+        return vector([jnp.asarray(a) for a in self.shift(list(params), center)])
 
     @property
     def free(self) -> CompiledCurve:
@@ -268,7 +287,10 @@ def guessed_start(curve: CompiledCurve, x: Array, y: Array, weights: Array) -> A
     guess: Any = curve.guess
 
     def one(x: Array, y: Array, weights: Array) -> Array:
-        return jnp.stack([jnp.asarray(a, y.dtype) for a in guess(x, y, weights)])
+        start = guess(x, y, weights)
+        if jnp.shape(start)[:1] != (curve.p,):
+            raise ValueError(f"the start function of {curve} returns {curve.p} numbers; got {start!r}")
+        return jnp.stack([jnp.asarray(a, y.dtype) for a in start])
 
     return over_batch(one, (x, y, weights), y.ndim - 1)
 

@@ -141,17 +141,44 @@ def _least_squares(columns: list[Array], y: Array, w: Array) -> tuple[list[Array
     return list(coefs), jnp.sum(w * residual * residual)
 
 
-exponential_decay = Curve(_exponential_decay, ("offset", "amplitude", "rate"), start=_start_of_decay)
+def _decay_in(params: Any, c: Any) -> Any:
+    offset, amplitude, rate = params
+    return offset, amplitude * jnp.exp(-rate * c), rate
+
+
+def _peak_in(params: Any, c: Any) -> Any:
+    background, height, center, width = params
+    return background, height, center - c, width
+
+
+def _growth_in(params: Any, c: Any) -> Any:
+    capacity, rate, midpoint = params
+    return capacity, rate, midpoint - c
+
+
+def _sine_in(params: Any, c: Any) -> Any:
+    offset, amplitude, frequency, phase = params
+    phase = phase + 2 * jnp.pi * frequency * c
+    return offset, amplitude, frequency, phase - 2 * jnp.pi * jnp.round(phase / (2 * jnp.pi))
+
+
+exponential_decay = Curve(
+    _exponential_decay, ("offset", "amplitude", "rate"), start=_start_of_decay, shift=_decay_in
+)
 """y = offset + amplitude · e^(−rate · x); growth has a negative rate."""
 
-gaussian_peak = Curve(_gaussian_peak, ("background", "height", "center", "width"), start=_start_of_peak)
+gaussian_peak = Curve(
+    _gaussian_peak, ("background", "height", "center", "width"), start=_start_of_peak, shift=_peak_in
+)
 """y = background + height · e^(−(x − center)² / (2 width²)); a dip has a negative height."""
 
-logistic_growth = Curve(_logistic_growth, ("capacity", "rate", "midpoint"), start=_start_of_growth)
+logistic_growth = Curve(
+    _logistic_growth, ("capacity", "rate", "midpoint"), start=_start_of_growth, shift=_growth_in
+)
 """y = capacity / (1 + e^(−rate (x − midpoint))), of positive y."""
 
 power_law = Curve(_power_law, ("amplitude", "exponent"), start=_start_of_power_law)
 """y = amplitude · x^exponent, of positive x."""
 
-sine = Curve(_sine, ("offset", "amplitude", "frequency", "phase"), start=_start_of_sine)
+sine = Curve(_sine, ("offset", "amplitude", "frequency", "phase"), start=_start_of_sine, shift=_sine_in)
 """y = offset + amplitude · sin(2π frequency · x + phase)."""

@@ -45,7 +45,9 @@ class Shared(NamedTuple):
 
 
 def applies(ansatz: Ansatz, x: Array, y: Array, weights: Array | None) -> bool:
-    """Whether XLA makes one kernel of the sums."""
+    """Whether XLA makes one kernel of the sums; those of a constant alone have no design."""
+    if augmented_size(ansatz, x) == 1:
+        return False
     if _is_shared(x, y):
         return _number_of_sums(ansatz, x, weights) <= MAX_SUMS
     return ansatz.basis_is_x and augmented_size(ansatz, x) <= MAX_OWN

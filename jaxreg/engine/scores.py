@@ -203,6 +203,7 @@ def observation(
         if axis:
             columns = _first_valid_where_missing(columns, response.valid)
         columns = [jnp.where(jnp.isfinite(a), a, 0).astype(dtype) for a in columns]
+        columns = [a - c for a, c in zip(columns, center, strict=True)]
         f, psi = ansatz.linearized(coefs, columns)
         f, *psi = (jnp.where(response.valid, a, 0) for a in (f, *psi))
         return response._replace(psi=psi), f

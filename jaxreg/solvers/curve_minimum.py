@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import numpy as np
 from jaxreg._typing import Array, not_none
 from jaxreg.costs.mean_loss import MeanLoss
 from jaxreg.costs.squares import SquaredError
+from jaxreg.curves.bounds import is_pressed, limits
 from jaxreg.curves.curve import CompiledCurve, from_free_params, guessed_start, to_free_params
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.loss_sums import Data, Local, LossSums, Terms
@@ -43,20 +44,34 @@ TOLERANCE = {"float32": 2.0**-20, "float64": 2.0**-34}  # distance from the mini
 FIRST_DAMPING = 0.1  # a curve may bend between its start and its minimum
 MIN_DAMPING = 2.0**-53
 ROUNDING = 4  # in units of the last digit of f: a step that changes f less is rounding
+MAX_ROUNDING = 1e-3  # relative change of a param by rounding of f above which it is not determined
 AT_MINIMUM = 1e-6  # distance from the minimum, in standard errors, above which it is at a bound
+
+
+def search_sums(
+    curve: CompiledCurve, cost: MeanLoss, mean: Estimate, data: Data, rows: Rows, dtype: Any
+) -> LossSums:
+    """The sums of a cost as functions of the variables of the search."""
+    sums = curve_sums(curve.free, cost, mean, data, rows, dtype)
+    return replace(sums, center=[_center(mean, dtype)]) if curve.is_centered else sums
+
+
+def _center(mean: Estimate, dtype: Any) -> Array:
+    """The middle of x."""
+    return mean.x_center.astype(dtype)
 
 
 def curve_sums(
     curve: CompiledCurve, cost: MeanLoss, mean: Estimate, data: Data, rows: Rows | None, dtype: Any
 ) -> LossSums:
-    """The sums of a cost of the curve, which has x itself in place of a scaled one."""
+    """The sums of a cost as functions of the params."""
     zero = jnp.zeros_like(mean.residual, dtype)
     columns = len(columns_of(curve, data[0], 1))
     cost = jax.tree.map(lambda a: jnp.asarray(a, dtype), cost)
     return LossSums(curve, cost, [zero] * columns, [zero + 1] * columns, data, rows)
 
 
-def curve_rule(dtype: np.dtype) -> Rule:
+def curve_rule(curve: CompiledCurve, dtype: np.dtype) -> Rule:
     """What damped steps know of a cost of a curve."""
     return Rule(
         TOLERANCE[dtype.name],
@@ -67,6 +82,7 @@ def curve_rule(dtype: np.dtype) -> Rule:
         first_damping=FIRST_DAMPING,
         min_damping=MIN_DAMPING,
         invalid_start=Status.undetermined,
+        limits=limits(curve.bounds) if curve.is_bounded else None,
     )
 
 
@@ -78,10 +94,13 @@ def begin(rule: Rule, sums: LossSums, curve: CompiledCurve, mean: Estimate, give
         columns = columns_of(curve, x, 1)
         response = observed_response(columns, y, weights, dtype)
         columns = [jnp.where(response.valid, a, 0).astype(dtype) for a in columns]
+        columns = [a - c for a, c in zip(columns, sums.center, strict=True)]
         x = jnp.stack(columns, axis=1) if curve.x_is_vector else columns[0]
-        given = guessed_start(curve, x, response.y, response.weight)
+        params = list(guessed_start(curve, x, response.y, response.weight))
+    else:
+        params = list(curve.shifted([a.astype(dtype) for a in given], sums.center[0]))
     zero = jnp.zeros_like(mean.residual, dtype)
-    params = [a.astype(dtype) + zero for a in given]
+    params = [a + zero for a in params]
     runs = (mean.status == Status.ok) | (mean.status == Status.exact_fit)
     runs = runs & (mean.nobs >= curve.p) & all_true([jnp.isfinite(a) for a in params])
     params = [jnp.where(jnp.isfinite(a), a, 1) for a in params]
@@ -145,9 +164,18 @@ def _sum_of_squares(mean: Estimate, sums: LossSums) -> Array:
 
 
 def finish(
-    sums: LossSums, curve: CompiledCurve, mean: Estimate, params: Vector, dtype: np.dtype
+    sums: LossSums,
+    curve: CompiledCurve,
+    mean: Estimate,
+    params: Vector,
+    dtype: np.dtype,
+    reach: Vector | None = None,
 ) -> tuple[Estimate, Array]:
-    """The estimate at the params, a differentiable function of them, and its status if it converged."""
+    """The estimate at the params, a differentiable function of them, and its status if it converged.
+
+    With the largest |θ| of the search, a param that the rounding of f could change by a part of it is
+    undetermined, such as the rate of a decay whose amplitude is 0.
+    """
     cost, p = sums.cost, curve.p
     nobs = mean.nobs.astype(sums.scale[0].dtype)
 
@@ -167,9 +195,14 @@ def finish(
     step, pivot = newton_step(Local(None, gradient, not_none(H)), jnp.zeros_like(weight))
     decrement = -dot(gradient, step)
     unit = _dispersion(cost, mean, p, totals["value"])
-    is_at_bound = decrement > 2 * (AT_MINIMUM**2 * unit + _rounding(mean, sums))
-    status = jnp.where(is_at_bound & curve.is_bounded, Status.at_bound, Status.ok)
-    status = jnp.where(pivot > MIN_PIVOT, status, Status.undetermined)
+    status = jnp.where(pivot > MIN_PIVOT, Status.ok, Status.undetermined)
+    if curve.is_bounded and reach is not None:
+        is_away = decrement > 2 * (AT_MINIMUM**2 * unit + _rounding(mean, sums))
+        pressed = [
+            is_pressed(*entry) for entry in zip(curve.bounds, params, reach, cast(Any, gradient), strict=True)
+        ]
+        at_end = jnp.where(all_true([~a for a in pressed]), Status.not_converged, Status.at_bound)
+        status = jnp.where(is_away & (status == Status.ok), at_end, status)
 
     summary = cost.summary(totals, nobs, p, None)
     if cost.is_likelihood:
@@ -179,6 +212,13 @@ def finish(
             inverse(_gram(sums, params, not_none(H)).map(lambda a: a / weight)),
             summary.dispersion / weight,
         )
+    if reach is not None:
+        rounding_of_f = jnp.square(ROUNDING * jnp.finfo(weight.dtype).eps) * _sum_of_squares(mean, sums)
+        unit_variance = 1 if cost.is_likelihood else 1 / weight
+        is_noise = [
+            rounding_of_f * unit_variance * V[k, k] > jnp.square(MAX_ROUNDING * reach[k]) for k in range(p)
+        ]
+        status = jnp.where(all_true([~a for a in is_noise]), status, Status.undetermined)
     theta = as_array(params)
     bse = jnp.stack([jnp.sqrt(V[k, k] * dispersion) for k in range(p)])
     is_squared_error = isinstance(cost, SquaredError)
@@ -236,8 +276,9 @@ def estimate_of(
     dtype: np.dtype,
 ) -> Estimate:
     """The estimate at the end of all turns."""
-    params = from_free_params(curve, state.coefs)
-    estimate, at_end = finish(sums, curve, mean, params, dtype)
+    params = curve.shifted(from_free_params(curve, state.coefs), -_center(mean, sums.scale[0].dtype))
+    reach = elementwise(lambda a, b: jnp.maximum(a, jnp.abs(b)), state.extra, params)
+    estimate, at_end = finish(sums, curve, mean, params, dtype, reach)
     status = jnp.where(state.status == RUNNING, Status.not_converged, state.status)
     status = jnp.where(status == Status.ok, at_end, status)
     is_stuck = (status == Status.not_converged) & (at_end == Status.undetermined)

@@ -19,7 +19,7 @@ from jaxreg._typing import Array, not_none
 from jaxreg.engine.loss_sums import Local
 from jaxreg.engine.normal_equations import solve
 from jaxreg.engine.scores import outer
-from jaxreg.numerics.vectors import Symmetric, Vector, all_true, dot, elementwise, largest
+from jaxreg.numerics.vectors import Symmetric, Vector, all_true, dot, elementwise, largest, vector
 from jaxreg.status import Status
 
 RUNNING = -1  # the status of a data set that is not finished
@@ -47,6 +47,7 @@ class Rule(NamedTuple):
         first_damping: λ of the first step.
         min_damping: below it λ is 0.
         invalid_start: the status of a data set whose S is not finite at the start.
+        limits: the largest change of each coef in a step, None for no limit; or None without limits.
     """
 
     tolerance: float
@@ -57,6 +58,7 @@ class Rule(NamedTuple):
     first_damping: float = 0.0
     min_damping: float = 1e-6
     invalid_start: Status = Status.invalid_data
+    limits: tuple[float | None, ...] | None = None
 
 
 class State(NamedTuple):
@@ -164,6 +166,8 @@ def _turn(evaluate: Evaluate, rule: Rule, state: State, count: Array) -> State:
     here, new = (state.coefs, state.local, state.extra), (trial, local, extra)
     coefs, local, extra = _choose(accepted, new, here)
     step, pivot = newton_step(local, damping)
+    if rule.limits is not None:
+        step = _limited(local, damping, step, rule.limits)
     largest_curvature = largest(local.curvature.diagonal)
     curvature = jnp.where(is_first, largest_curvature, state.curvature)
     raised = jnp.broadcast_to(raised, damping.shape)
@@ -245,6 +249,34 @@ def newton_step(local: Local, damping: Array) -> tuple[Vector, Array]:
         bordered = Symmetric(jnp.concatenate([top, bottom]), k + 1)
     solution = solve(bordered, diagonal, MIN_PIVOT)
     return solution.coefs, solution.smallest_pivot
+
+
+def _limited(local: Local, damping: Array, step: Vector, limits: tuple[float | None, ...]) -> Vector:
+    """The step whose entries beyond a limit are the limit, and the others those that are best then."""
+    entries = list(zip(step, limits, strict=True))
+    is_held = vector([jnp.zeros(d.shape, bool) if c is None else jnp.abs(d) > c for d, c in entries])
+    held = vector([jnp.zeros_like(d) if c is None else jnp.clip(d, -c, c) for d, c in entries])
+    held = elementwise(lambda flag, d: jnp.where(flag, d, 0), is_held, held)
+    shift = local.curvature.times(held)
+    gradient = elementwise(
+        lambda flag, g, change, d: jnp.where(flag, -d * (1 + damping), g + change),
+        is_held,
+        local.gradient,
+        shift,
+        held,
+    )
+    H = local.curvature.with_outer(lambda a, i, j: jnp.where(i | j, 0, a), is_held, is_held)
+    unit = elementwise(lambda flag: jnp.where(flag, 1.0, 0.0).astype(damping.dtype), is_held)
+    if H.is_list:
+        lower = [a + unit[i] if i == j else a for (i, j), a in zip(_lower(H.k), H.entries, strict=True)]
+        H = Symmetric(lower, H.k)
+    else:
+        H = Symmetric(H.entries + jnp.eye(H.k).reshape(H.k, H.k, *(1,) * damping.ndim) * unit[:, None], H.k)
+    return newton_step(Local(None, gradient, H), damping)[0]
+
+
+def _lower(k: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(k) for j in range(i + 1)]
 
 
 def _choose(condition: Array, a: Any, b: Any) -> Any:

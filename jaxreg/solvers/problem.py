@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg._typing import Array
+from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.costs.mean_loss import MeanLoss
 from jaxreg.curves.curve import CompiledCurve
@@ -29,6 +30,7 @@ class Problem(NamedTuple):
         exact: its coefs and covariance in float64.
         data: x, y, weights and offset.
         covariance: of robust standard errors; None for nonrobust ones.
+        sigma_unit: weights are (sigma_unit / sigma)², (*batch); None if weights were given.
         start: params of a curve, (p, *batch), or None.
     """
 
@@ -37,19 +39,42 @@ class Problem(NamedTuple):
     exact: Exact
     data: Data
     covariance: Covariance | None
+    sigma_unit: Array | None = None
     start: Array | None = None
+
+    @property
+    def base(self) -> Estimate:
+        """The estimate of least squares in the unit of the weights."""
+        root_weight = self.least_squares.root_weight
+        if self.sigma_unit is None or root_weight is None:
+            return self.least_squares
+        return replace(self.least_squares, root_weight=root_weight * self.sigma_unit)
+
+    def in_units_of_data(self, estimate: Estimate) -> Estimate:
+        """An estimate made from `base`, without the unit of the weights."""
+        if self.sigma_unit is None:
+            return estimate
+        scale = None if estimate.error_scale is None else estimate.error_scale / self.sigma_unit
+        root_weight = jnp.where(
+            jnp.isfinite(estimate.residual), not_none(self.least_squares.root_weight), jnp.nan
+        )
+        return replace(estimate, root_weight=root_weight, error_scale=scale)
 
     def rule(self, ansatz: Ansatz) -> Rule:
         """What damped steps know of the cost."""
         dtype = self.least_squares.params.dtype
         if isinstance(ansatz, CompiledCurve):
-            return curve_minimum.curve_rule(dtype)
+            return curve_minimum.curve_rule(ansatz, dtype)
         return loss_minimum.rule_of(self.cost, self.data[3], dtype)
 
     def sums(self, ansatz: Ansatz, rows: Rows | None, dtype: Any = jnp.float64) -> LossSums:
         """The sums of the cost."""
         function = curve_minimum.curve_sums if isinstance(ansatz, CompiledCurve) else loss_minimum.loss_sums
-        return function(ansatz, self.cost, self.least_squares, self.data, rows, dtype)  # pyright: ignore
+        return function(ansatz, self.cost, self.base, self.data, rows, dtype)  # pyright: ignore
+
+    def search_sums(self, curve: CompiledCurve, rows: Rows) -> LossSums:
+        """The sums of the cost of a curve in the variables of its search."""
+        return curve_minimum.search_sums(curve, self.cost, self.base, self.data, rows, jnp.float64)
 
     def turns(self, ansatz: Ansatz, steps: int) -> int:
         """The number of turns: unless the first step comes from y, the first turn evaluates the start."""
@@ -58,19 +83,19 @@ class Problem(NamedTuple):
 
 def begin_problem(ansatz: Ansatz, problem: Problem, *, rows: Rows) -> State:
     """The state before the first turn."""
-    rule, sums, base = problem.rule(ansatz), problem.sums(ansatz, rows), problem.least_squares
+    rule, base = problem.rule(ansatz), problem.base
     if isinstance(ansatz, CompiledCurve):
-        return curve_minimum.begin(rule, sums, ansatz, base, problem.start)
-    return loss_minimum.begin(rule, sums, base, problem.exact)
+        return curve_minimum.begin(rule, problem.search_sums(ansatz, rows), ansatz, base, problem.start)
+    return loss_minimum.begin(rule, problem.sums(ansatz, rows), base, problem.exact)
 
 
 def advance_problem(
     ansatz: Ansatz, first: Any, last: Any, state: State, problem: Problem, *, rows: Rows
 ) -> State:
     """The state after the turns first to last."""
-    rule, base = problem.rule(ansatz), problem.least_squares
+    rule, base = problem.rule(ansatz), problem.base
     if isinstance(ansatz, CompiledCurve):
-        evaluate = partial(curve_minimum.evaluate, problem.sums(ansatz.free, rows), rule, ansatz, base)
+        evaluate = partial(curve_minimum.evaluate, problem.search_sums(ansatz, rows), rule, ansatz, base)
     else:
         evaluate = partial(loss_minimum.evaluate, problem.sums(ansatz, rows), rule, base)
     return advance(evaluate, rule, state, first, last)
@@ -78,10 +103,13 @@ def advance_problem(
 
 def estimate_of(ansatz: Ansatz, dtype: np.dtype, state: State, problem: Problem, *, rows: Rows) -> Estimate:
     """The estimate at the end of all turns."""
-    sums, base = problem.sums(ansatz, rows), problem.least_squares
+    sums, base = problem.sums(ansatz, rows), problem.base
     if isinstance(ansatz, CompiledCurve):
-        return curve_minimum.estimate_of(ansatz, sums, base, problem.covariance, state, dtype)
-    return loss_minimum.estimate_of(sums, base, problem.exact.unit_cov, problem.covariance, state, dtype)
+        estimate = curve_minimum.estimate_of(ansatz, sums, base, problem.covariance, state, dtype)
+    else:
+        unit_cov, covariance = problem.exact.unit_cov, problem.covariance
+        estimate = loss_minimum.estimate_of(sums, base, unit_cov, covariance, state, dtype)
+    return problem.in_units_of_data(estimate)
 
 
 def solve_and_estimate(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Problem, *, rows: Rows) -> Any:

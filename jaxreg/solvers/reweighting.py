@@ -159,8 +159,9 @@ def ansatz_of_start(ansatz: Ansatz) -> Ansatz:
 def problem_of(task: Task, columns: Columns, result: BlockResult) -> Problem:
     """The problem of columns whose least squares are solved."""
     data = (columns.x, columns.y, columns.weights, columns.offset)
+    exact = not_none(result.exact)
     return Problem(
-        columns.cost, result.estimate, not_none(result.exact), data, task.covariance, columns.start
+        columns.cost, result.estimate, exact, data, task.covariance, columns.sigma_unit, columns.start
     )
 
 
@@ -189,7 +190,8 @@ def _reweight(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
         zero = sum((jnp.zeros_like(a) for a in numbers), jnp.zeros_like(estimate.residual))
         estimate, exact = jax.tree.map(lambda a: a + zero.astype(a.dtype), (estimate, exact))
         data = (operands.x, operands.y, operands.weights, operands.offset)
-        problem = Problem(operands.cost, estimate, exact, data, operands.covariance, operands.start)
+        extra = (operands.covariance, operands.sigma_unit, operands.start)
+        problem = Problem(operands.cost, estimate, exact, data, *extra)
         function = partial(solve_and_estimate, ansatz, solver.steps, dtype)
         result, median = by_platform(function, problem)
         guess = median.astype(dtype) if operands.cost.has_scale else None
@@ -236,6 +238,8 @@ def _near_data(
     new = finish(sums, operands, estimate, first, coefs, median(sums, coefs), is_solved)
     if operands.covariance is not None:
         new = with_sandwich(sums, operands.covariance, new, coefs)
+    if operands.sigma_unit is not None and new.error_scale is not None:
+        new = replace(new, error_scale=new.error_scale / operands.sigma_unit)
     return result._replace(estimate=new)
 
 

@@ -36,6 +36,7 @@ from jaxreg.engine.tiles import (
 from jaxreg.gaps import is_valid
 from jaxreg.numerics.precision import in_float64
 from jaxreg.numerics.vectors import Symmetric, as_array, vector
+from jaxreg.solvers.minimization import without_errors
 from jaxreg.status import Status
 
 TILE_NUMBERS = 2**20  # of all ⟨xxᵀ⟩ of a tile, or of all x where they are read
@@ -246,7 +247,7 @@ class Solution(NamedTuple):
 def _estimate(
     ansatz: Ansatz, dtype: np.dtype, parts: Parts, solution: Solution, is_regular: Array
 ) -> Estimate:
-    """The estimate of a minimum, with a status, and NaN where it has no params."""
+    """The estimate of a minimum, with a status, and NaN where it has no params; see `without_errors`."""
     template, beta = parts.estimate, solution.slopes
     wide = [columns_of(ansatz, a.astype(beta.dtype), 0) for a in (template.x_center, template.x_scale)]
     center, scale = map(jnp.stack, wide)
@@ -271,7 +272,7 @@ def _estimate(
     p = len(params)
     changes = {
         "params": params,
-        "bse": jnp.full_like(params, jnp.nan),
+        "bse": params,
         "coefs": coefs,
         "residual": _root(solution.mean_square),
         "explained": jnp.sign(reduction) * _root(jnp.abs(reduction)),
@@ -289,7 +290,7 @@ def _estimate(
         template,
         status=status.astype(jnp.int8),
         digits=jnp.zeros_like(template.digits),
-        unit_cov=jnp.full((p * (p + 1) // 2, *(1,) * status.ndim), jnp.nan, dtype),
+        unit_cov=jnp.zeros((p * (p + 1) // 2, *(1,) * status.ndim), dtype),
         **{name: rounded(a) for name, a in changes.items()},
     )
 
@@ -321,7 +322,7 @@ def traced(ansatz: Ansatz, columns: Columns) -> Estimate:
     mean_square = parts.total - jnp.sum(beta * (2 * parts.cross - fitted), axis=0)
     dof = k - a * jnp.trace(inverse) + ansatz.has_intercept
     solution = Solution(alpha, beta, jnp.maximum(mean_square, 0), dof)
-    return _estimate(ansatz, columns.y.dtype, parts, solution, is_regular)
+    return without_errors(_estimate(ansatz, columns.y.dtype, parts, solution, is_regular), jnp)
 
 
 def _parts_of_arrays(
@@ -388,7 +389,8 @@ class AtOnce:
 
     def __call__(self, task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
         """The estimates of the columns."""
-        return _estimate_tile(task.ansatz, columns.y.dtype, columns.cost, result.estimate, None, columns[:3])
+        arguments = (columns.cost, result.estimate, None, columns[:3])
+        return without_errors(_estimate_tile(task.ansatz, columns.y.dtype, *arguments), jnp)
 
 
 @dataclass(frozen=True)
@@ -412,4 +414,5 @@ class InTiles:
         program = ("ridge", task.ansatz, jax.tree.structure(cost))
         data = data if cost.by == "loo" else None  # moments are enough
         estimate = map_tiles(estimate_tile, (cost, parts, eigen, data), 0, m, width, program=program)
+        estimate = without_errors(estimate, np)  # in NumPy: `jax_debug_nans` would stop at the NaN
         return jax.tree.map(partial(broadcast_columns, m), estimate)

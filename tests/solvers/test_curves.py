@@ -269,6 +269,9 @@ def test_bounds():
     wide = fit(X, y, ansatz=replace(DECAY, bounds={"amplitude": (0, None), "rate": (0, 10)}))
     np.testing.assert_allclose(wide.params, free.params, rtol=1e-7)
     np.testing.assert_allclose(wide.bse, free.bse, rtol=1e-6)
+    for start in ((2.0, 0.01), (2.0, 0.0), (2.0, 1.9), (2.0, 9.0)):  # anywhere between the bounds, or beyond
+        curve = replace(DECAY, start=start, bounds={"rate": (0, 2)})
+        np.testing.assert_allclose(fit(X, y, ansatz=curve).params, free.params, rtol=1e-7)
     limit = float(np.median(free.params[1]))
     narrow = fit(X, y, ansatz=replace(DECAY, bounds={"rate": (None, limit)}))
     is_beyond = np.asarray(free.params[1]) > limit
@@ -372,3 +375,45 @@ def test_save_load_and_concatenate(tmp_path):
 def test_mistakes_have_messages(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+@SLOW
+def test_years_as_x():
+    """The search runs about the center of x."""
+    rng = np.random.default_rng(10)
+    years = np.arange(1950.0, 2021.0, 2)
+    t = years - 1985
+    noise = 0.02 * rng.normal(size=len(years))
+    cases = (
+        (exponential_decay, 2 + 3 * np.exp(-0.05 * t), (0, 2)),
+        (logistic_growth, 9 / (1 + np.exp(-0.2 * t)), (0, 1)),
+        (gaussian_peak, 1 + 9 * np.exp(-(t**2) / 100), (0, 1, 3)),
+        (sine, 5 + 2 * np.sin(2 * np.pi * 0.09 * t + 1), (0, 1, 2)),
+    )
+    for curve, clean, unshifted in cases:
+        there, here = fit(years, clean + noise, ansatz=curve), fit(t, clean + noise, ansatz=curve)
+        assert there.status == here.status == Status.ok
+        for name in ("params", "bse"):
+            np.testing.assert_allclose(
+                getattr(there, name)[list(unshifted)], getattr(here, name)[list(unshifted)], rtol=1e-5
+            )
+        np.testing.assert_allclose(there.predict(years), here.predict(t), rtol=1e-5, atol=1e-8)
+
+
+@SLOW
+def test_a_rate_without_amplitude_is_not_determined():
+    y = np.full(len(X), 3.0)
+    for curve in (exponential_decay, sine):
+        assert fit(X, y, ansatz=curve).status == Status.undetermined
+
+
+@SLOW
+def test_units_of_sigma_do_not_matter():
+    rng = np.random.default_rng(11)
+    y, sigma = decays(rng, 2), rng.uniform(0.02, 0.1, len(X))
+    expected = fit(X, y, ansatz=DECAY, sigma=sigma)
+    for unit in (2.0**-60, 2.0**60):
+        found = fit(X, y, ansatz=DECAY, sigma=sigma * unit)
+        np.testing.assert_array_equal(found.status, expected.status)
+        np.testing.assert_allclose(found.params, expected.params, rtol=1e-9)
+        np.testing.assert_allclose(found.bse, expected.bse, rtol=1e-8)

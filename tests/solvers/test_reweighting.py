@@ -487,3 +487,24 @@ def test_leverages_of_likelihoods():
     h = model.get_influence().hat_matrix_diag
     scores = X * ((y - model.mu) / (1 - h))[:, None]
     np.testing.assert_allclose(result.bse, np.sqrt(np.diag(bread @ scores.T @ scores @ bread)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1.0, 2.0**-40])
+def test_sigma_has_units(unit):
+    """The scale of residuals in units of sigma, whatever these are, also within jit."""
+    rng = np.random.default_rng(6)
+    x, sigma = np.linspace(0, 1, N), rng.uniform(0.01, 0.04, N)
+    y = 1 + 2 * x + sigma * rng.standard_t(2, N)
+    weights = 1 / sigma**2
+    expected = sm.RLM(np.sqrt(weights) * y, np.sqrt(weights)[:, None] * sm.add_constant(x)).fit(
+        scale_est="mad", tol=1e-12, maxiter=200
+    )
+    with jax.enable_x64(True):
+
+        def of_sigma(sigma):
+            return fit(x, y * unit, cost=Huber(), sigma=sigma)
+
+        for function in (of_sigma, jax.jit(of_sigma)):
+            result = function(sigma * unit)
+            np.testing.assert_allclose(result.scale, expected.scale, rtol=1e-6)
+            np.testing.assert_allclose(result.bse, expected.bse * unit, rtol=1e-5)

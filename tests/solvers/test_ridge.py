@@ -137,7 +137,7 @@ def test_lines_float32_and_blocks(data):
     double = fit(x, y, ansatz=Linear(), cost=Ridge(1.0))
     assert single.params.dtype == np.float32
     np.testing.assert_allclose(single.params, double.params, rtol=1e-4)
-    blocks = fit(x, y, ansatz=Linear(), cost=Ridge(np.arange(1.0, M + 1)), block_size=4)
+    blocks = fit(x, y, ansatz=Linear(), cost=Ridge([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), block_size=4)
     whole = fit(x, y, ansatz=Linear(), cost=Ridge(np.arange(1.0, M + 1)))
     np.testing.assert_allclose(blocks.params, whole.params, rtol=1e-12)
     assert float(mean_squared_error(line.params[:, 0], x[:, 0], y[:, 0])) <= float(line.cost[0]) * (1 + 1e-5)
@@ -145,9 +145,10 @@ def test_lines_float32_and_blocks(data):
 
 def test_mistakes_have_messages(data):
     x, y, _ = data
-    with pytest.raises(ValueError, match="0 or more"):
-        Ridge(-1.0)
-    for alphas in ([], [1, 0], 3.0):
+    for alpha in (-1.0, "a"):
+        with pytest.raises(ValueError, match="0 or more"):
+            Ridge(alpha)
+    for alphas in ([], [1, 0], 3.0, "12"):
         with pytest.raises(ValueError, match="positive numbers"):
             Ridge.choose(alphas)
     with pytest.raises(ValueError, match='"loo" or "gcv"'):
