@@ -288,7 +288,8 @@ def guessed_start(curve: CompiledCurve, x: Array, y: Array, weights: Array) -> A
 
     def one(x: Array, y: Array, weights: Array) -> Array:
         start = guess(x, y, weights)
-        if jnp.shape(start)[:1] != (curve.p,):
+        has_length = isinstance(start, list | tuple) or jnp.ndim(start) == 1
+        if not has_length or len(start) != curve.p:
             raise ValueError(f"the start function of {curve} returns {curve.p} numbers; got {start!r}")
         return jnp.stack([jnp.asarray(a, y.dtype) for a in start])
 

@@ -162,23 +162,25 @@ def _sine_in(params: Any, c: Any) -> Any:
     return offset, amplitude, frequency, phase - 2 * jnp.pi * jnp.round(phase / (2 * jnp.pi))
 
 
-exponential_decay = Curve(
+exponential_decay: Curve = Curve(
     _exponential_decay, ("offset", "amplitude", "rate"), start=_start_of_decay, shift=_decay_in
 )
 """y = offset + amplitude · e^(−rate · x); growth has a negative rate."""
 
-gaussian_peak = Curve(
+gaussian_peak: Curve = Curve(
     _gaussian_peak, ("background", "height", "center", "width"), start=_start_of_peak, shift=_peak_in
 )
 """y = background + height · e^(−(x − center)² / (2 width²)); a dip has a negative height."""
 
-logistic_growth = Curve(
+logistic_growth: Curve = Curve(
     _logistic_growth, ("capacity", "rate", "midpoint"), start=_start_of_growth, shift=_growth_in
 )
 """y = capacity / (1 + e^(−rate (x − midpoint))), of positive y."""
 
-power_law = Curve(_power_law, ("amplitude", "exponent"), start=_start_of_power_law)
+power_law: Curve = Curve(_power_law, ("amplitude", "exponent"), start=_start_of_power_law)
 """y = amplitude · x^exponent, of positive x."""
 
-sine = Curve(_sine, ("offset", "amplitude", "frequency", "phase"), start=_start_of_sine, shift=_sine_in)
+sine: Curve = Curve(
+    _sine, ("offset", "amplitude", "frequency", "phase"), start=_start_of_sine, shift=_sine_in
+)
 """y = offset + amplitude · sin(2π frequency · x + phase)."""

@@ -19,7 +19,17 @@ from jaxreg._typing import Array, not_none
 from jaxreg.engine.loss_sums import Local
 from jaxreg.engine.normal_equations import solve
 from jaxreg.engine.scores import outer
-from jaxreg.numerics.vectors import Symmetric, Vector, all_true, dot, elementwise, largest, vector
+from jaxreg.numerics.vectors import (
+    Symmetric,
+    Vector,
+    all_true,
+    as_array,
+    as_list,
+    dot,
+    elementwise,
+    largest,
+    vector,
+)
 from jaxreg.status import Status
 
 RUNNING = -1  # the status of a data set that is not finished
@@ -27,6 +37,7 @@ RUNNING = -1  # the status of a data set that is not finished
 FIRST_DAMPING, EASED, RAISED = 1e-3, 0.1, 10.0  # λ after the first step that was refused, and its factors
 MAX_EASED = 2.0  # the factor of λ after a step that improved the point less than predicted
 MAX_DAMPING = 1e12  # above it no step improves the point
+MAX_WRITTEN_OUT = 5  # params up to which the solution is written out, half the time of the loop
 NEAR = 1e-3  # a step of this size, in the unit of f, leads to where undamped ones converge
 MIN_GAIN = 2.0**-48  # a relative change of S that is rounding
 ROUNDING = 4  # in units of the last digit of the coefs: a step that small is rounding
@@ -247,6 +258,9 @@ def newton_step(local: Local, damping: Array) -> tuple[Vector, Array]:
         top = jnp.concatenate([H, g[:, None]], axis=1)
         bottom = jnp.concatenate([g, zero[None]])[None]
         bordered = Symmetric(jnp.concatenate([top, bottom]), k + 1)
+        if k <= MAX_WRITTEN_OUT:
+            solution = solve(as_list(bordered), as_list(diagonal), MIN_PIVOT)
+            return as_array(solution.coefs), solution.smallest_pivot
     solution = solve(bordered, diagonal, MIN_PIVOT)
     return solution.coefs, solution.smallest_pivot
 
