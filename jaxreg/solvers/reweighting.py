@@ -194,8 +194,7 @@ def _reweight(ansatz: Ansatz, certified: bool, operands: Operands) -> Result:
         problem = Problem(operands.cost, estimate, exact, data, *extra)
         function = partial(solve_and_estimate, ansatz, solver.steps, dtype)
         result, median = by_platform(function, problem)
-        guess = median.astype(dtype) if operands.cost.has_scale else None
-        return Result(result, guess, estimate)
+        return Result(result, None if median is None else median.astype(dtype), estimate)
 
 
 def _near_data(

@@ -159,7 +159,7 @@ def _times(a: Array, b: Array) -> Array:
     return jnp.sum(a * b[None], axis=1)
 
 
-def chosen_alpha(ansatz: Ansatz, cost: Ridge, system: System, data: tuple | None) -> Array:
+def chosen_alpha(ansatz: Ansatz, cost: Ridge, system: System, data: tuple[Any, ...] | None) -> Array:
     """α of each data set: given, or the best candidate."""
     if cost.alphas is None:
         return jnp.asarray(cost.alpha, system.total.dtype) + jnp.zeros_like(system.total)
@@ -216,7 +216,7 @@ def ridge_estimate(
     cost: Ridge,
     parts: Parts,
     eigen: tuple[Array, Array] | None,
-    data: tuple | None,
+    data: tuple[Any, ...] | None,
 ) -> Estimate:
     """The estimate of each data set."""
     system = system_of(parts, eigen)
