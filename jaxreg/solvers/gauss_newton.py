@@ -42,7 +42,7 @@ class GaussNewton:
     ends_at_turning_point = True
     precision = "fast"
 
-    steps: int = static(default=200)
+    steps: int = static(default=400)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
