@@ -81,10 +81,10 @@ def fit(
             curve that is not linear in its params, `Curve(function, names, start)` or one of
             `exponential_decay`, `gaussian_peak`, `logistic_growth`, `power_law`, `sine`.
         cost: `mean_squared_error`; a mean of a loss, such as `Huber()`, `Logistic()`, `Poisson()` or
-            `mean_loss(rho)`; or any function with the signature of the first, which is called with x and
-            params in the units of the data. Numbers that change between calls or are differentiated, such as
-            the strength of a penalty, belong in the leaves of a callable pytree, such as
-            `jax.tree_util.Partial(ridge, strength=0.1)`.
+            `mean_loss(rho)`; `Ridge(alpha)` or `Ridge.choose(alphas)`; or any function with the signature of
+            the first, which is called with x and params in the units of the data. Numbers that change between
+            calls or are differentiated, such as the strength of a penalty, belong in the leaves of a callable
+            pytree, such as `jax.tree_util.Partial(penalized, strength=0.1)`.
         solver: if omitted, that of the cost: `ClosedForm()` for the mean squared error, `Reweighted()` for a
             mean of a loss, `GaussNewton()` for a curve. `GradientDescent(...)` minimizes any cost; a function
             needs it.

