@@ -283,14 +283,16 @@ def estimate_of(
     status = jnp.where(status == Status.ok, at_end, status)
     is_stuck = (status == Status.not_converged) & (at_end == Status.undetermined)
     status = jnp.where(is_stuck, Status.undetermined, status)
+    squares, size = _sum_of_squares(mean, sums), jnp.abs(not_none(mean.y_mean)) + mean.residual
+    is_out_of_range = (squares == jnp.inf) | ((squares == 0) & (size > 0))
+    status = jnp.where((status == Status.undetermined) & is_out_of_range, Status.out_of_range, status)
     status = jnp.where((status == Status.ok) & (mean.nobs == curve.p), Status.exact_fit, status)
     status = jnp.where((mean.nobs < curve.p) & (mean.nobs > 0), Status.too_few_observations, status)
-    has_errors = (status != Status.at_bound) & (status != Status.exact_fit)
     estimate = with_status(estimate, mean, status)
-    estimate = replace(
+    if covariance is not None:
+        estimate = with_sandwich(sums, covariance, estimate, params)
+    has_errors = (estimate.status != Status.at_bound) & (estimate.status != Status.exact_fit)
+    return replace(
         estimate,
         **{name: jnp.where(has_errors, getattr(estimate, name), jnp.nan) for name in ("bse", "unit_cov")},
     )
-    if covariance is None:
-        return estimate
-    return with_sandwich(sums, covariance, estimate, params)

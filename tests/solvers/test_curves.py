@@ -241,6 +241,8 @@ def test_hopeless_data_sets_have_a_status_and_leave_the_others_alone():
     y[4, 4] = np.inf
     y[:, 5] = 0
     y[:, 6] = 2
+    for power in (200, -200):  # squares overflow or underflow
+        assert fit(X, y[:, 0] * 10.0**power, ansatz=DECAY).status == Status.out_of_range
     fits = fit(X, y, ansatz=DECAY)
     names = [Status(int(s)).name for s in fits.status]
     assert names[:6] == [
@@ -279,6 +281,8 @@ def test_bounds():
     assert narrow.status.tolist() == np.where(is_beyond, Status.at_bound, Status.ok).tolist()
     assert is_beyond.any()
     assert np.isnan(narrow.bse[:, is_beyond]).all()
+    robust = fit(X, y, ansatz=replace(DECAY, bounds={"rate": (None, limit)}), cov_type="HC1")
+    np.testing.assert_array_equal(np.isnan(robust.bse), np.isnan(narrow.bse))
     for i in np.flatnonzero(is_beyond):
         best, _ = curve_fit(
             lambda x, a, b: a * np.exp(-b * x), X, y[:, i], (1, limit / 2), bounds=([0, 0], [99, limit])
