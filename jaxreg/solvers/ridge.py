@@ -21,6 +21,7 @@ from jaxreg.costs.ridge import Ridge
 from jaxreg.data.source import Columns
 from jaxreg.engine.cascade import BlockResult, Task
 from jaxreg.engine.estimate import Estimate
+from jaxreg.engine.normal_equations import solve
 from jaxreg.engine.operation import Operands, SumsAndPoint, result_of
 from jaxreg.engine.products import TILE_COLUMNS, product
 from jaxreg.engine.scores import observed_response
@@ -168,7 +169,10 @@ def chosen_alpha(ansatz: Ansatz, cost: Ridge, system: System, data: tuple[Any, .
         scores = _gcv(ansatz, system, alphas)
     else:
         scores = lax.map(partial(_left_out, ansatz, system, *not_none(data)), alphas)
-    return alphas[jnp.argmin(jnp.where(jnp.isnan(scores), jnp.inf, scores), axis=0)]
+    best = jnp.argmin(jnp.where(jnp.isnan(scores), jnp.inf, scores), axis=0)
+    column = (-1, *(1,) * best.ndim)  # a mask in place of an index, which an Explicit mesh refuses
+    is_best = jnp.arange(len(alphas)).reshape(column) == best
+    return jnp.sum(jnp.where(is_best, alphas.reshape(column), 0), axis=0)
 
 
 def _gcv(ansatz: Ansatz, system: System, alphas: Array) -> Array:
@@ -311,12 +315,14 @@ def traced(ansatz: Ansatz, columns: Columns) -> Estimate:
     k = len(parts.gram)
     identity = jnp.eye(k, dtype=alpha.dtype).reshape(k, k, *(1,) * alpha.ndim)
     a = alpha / weight
-    K = jnp.moveaxis(parts.gram + a * identity, (0, 1), (-2, -1))
-    s = jnp.linalg.eigvalsh(lax.stop_gradient(K))
+    K = parts.gram + a * identity
+    s = jnp.linalg.eigvalsh(jnp.moveaxis(lax.stop_gradient(K), (0, 1), (-2, -1)))
     is_regular = s[..., 0] > RANK_OF[alpha.dtype.name] * k * s[..., -1]
-    inverse = jnp.moveaxis(
-        jnp.linalg.inv(jnp.where(is_regular[..., None, None], K, jnp.eye(k, dtype=K.dtype))), (-2, -1), (0, 1)
-    )
+    K = jnp.where(is_regular, K, identity)
+    # By sweeps: XLA's inverse is not partitioned over the data sets of an Explicit mesh.
+    right, bottom = parts.cross[:, None], jnp.concatenate([parts.cross, parts.total[None]])[None]
+    G = jnp.concatenate([jnp.concatenate([K, right], axis=1), bottom])
+    inverse = solve(Symmetric(G, k + 1), jnp.stack([K[i, i] for i in range(k)]), 0.0).inverse.entries
     beta = jnp.sum(inverse * parts.cross[None], axis=1)
     fitted = jnp.sum(parts.gram * beta[None], axis=1)
     mean_square = parts.total - jnp.sum(beta * (2 * parts.cross - fitted), axis=0)
