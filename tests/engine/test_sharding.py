@@ -12,7 +12,7 @@ import re
 from functools import partial
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from jaxreg import ClosedForm, GradientDescent, Linear, Polynomial, fit
+from jaxreg import ClosedForm, GradientDescent, Linear, Polynomial, Ridge, exponential_decay, fit
 
 COLLECTIVE = re.compile("all-gather|all-reduce|all-to-all|collective-[a-z]+|reduce-scatter")
 rng = np.random.default_rng(0)
@@ -30,6 +30,15 @@ def of_a_cost(y):
         return jnp.mean(jnp.sqrt(1 + (y - ansatz.predict(params, x)) ** 2))
 
     return fit(x, jnp.nan_to_num(y), cost=smooth, solver=GradientDescent(steps=50)).params
+
+
+def of_a_curve(y):
+    decays = 3 * jnp.exp(-3 * jnp.asarray(x))[:, None, None] + y / 50
+    return fit(x, decays, ansatz=exponential_decay).params
+
+
+def of_a_ridge(y):
+    return fit(X, y, ansatz=Linear(), cost=Ridge.choose([0.1, 1.0, 10.0])).params
 
 
 def mesh_of(kind):
@@ -89,7 +98,8 @@ stays(of_other_kinds, at, spec)
 for other in (P(None, None, ("a",)), P(None, ("a", "b"), None)):
     stays(named, jax.device_put(y, NamedSharding(mesh, other)), other)
 # Of loops that go on as long as one data set does, and of a Hessian.
-for function in (certified, jax.grad(lambda y: of_a_cost(y).sum())):
+ridge_gradient = jax.grad(lambda y: of_a_ridge(y).sum())
+for function in (certified, jax.grad(lambda y: of_a_cost(y).sum()), of_a_curve, of_a_ridge, ridge_gradient):
     found = jax.jit(function)(at)
     assert found.sharding.is_equivalent_to(at.sharding, 3), found.sharding
     np.testing.assert_allclose(found, jax.jit(function)(y), rtol=1e-4, atol=1e-5)
