@@ -116,7 +116,7 @@ def evaluate(
     local = sums.local(u, None, with_value=True)
     value, squares = jnp.abs(not_none(local.value)), _sum_of_squares(mean, sums)
     unit = _dispersion(sums.cost, mean, len(u), not_none(local.value))
-    rounding = jnp.square(ROUNDING * jnp.finfo(value.dtype).eps) * squares
+    rounding = _rounding(mean, sums)
     noise = MIN_GAIN * (value + jnp.sqrt(value) * jnp.sqrt(squares))
     size = elementwise(jnp.abs, from_free_params(curve, u))
     measure = Measure(
@@ -161,6 +161,12 @@ def _sum_of_squares(mean: Estimate, sums: LossSums) -> Array:
     weight = mean.nobs if mean.root_weight is None else jnp.square(mean.root_weight.astype(dtype))
     mean_square = jnp.square(not_none(mean.y_mean).astype(dtype)) + jnp.square(mean.residual.astype(dtype))
     return weight * mean_square
+
+
+def _rounding(mean: Estimate, sums: LossSums) -> Array:
+    """Σ w δ² of rounding errors δ of f."""
+    eps = jnp.finfo(sums.scale[0].dtype).eps
+    return jnp.square(ROUNDING * eps) * _sum_of_squares(mean, sums)
 
 
 def finish(
@@ -213,11 +219,8 @@ def finish(
             summary.dispersion / weight,
         )
     if reach is not None:
-        rounding_of_f = jnp.square(ROUNDING * jnp.finfo(weight.dtype).eps) * _sum_of_squares(mean, sums)
-        unit_variance = 1 if cost.is_likelihood else 1 / weight
-        is_noise = [
-            rounding_of_f * unit_variance * V[k, k] > jnp.square(MAX_ROUNDING * reach[k]) for k in range(p)
-        ]
+        error = _rounding(mean, sums) / (1 if cost.is_likelihood else weight)
+        is_noise = [error * V[k, k] > jnp.square(MAX_ROUNDING * reach[k]) for k in range(p)]
         status = jnp.where(all_true([~a for a in is_noise]), status, Status.undetermined)
     theta = as_array(params)
     bse = jnp.stack([jnp.sqrt(V[k, k] * dispersion) for k in range(p)])
@@ -243,11 +246,6 @@ def finish(
         **{name: None if a is None else a.astype(dtype) for name, a in changes.items()},
     )
     return estimate, status
-
-
-def _rounding(mean: Estimate, sums: LossSums) -> Array:
-    """The square of the rounding error of f, summed over the observations."""
-    return jnp.square(2.0**-26) ** 2 * _sum_of_squares(mean, sums)
 
 
 def _gram(sums: LossSums, params: Vector, H: Any) -> Any:

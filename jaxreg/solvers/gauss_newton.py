@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from jaxreg._typing import Array
-from jaxreg.ansatz import Ansatz
-from jaxreg.engine.sums import Origin
-from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.numerics.pytrees import pytree, static
-from jaxreg.solvers.descent import check_steps
-from jaxreg.status import Status
+from jaxreg.solvers.steps import StepsOverData
 
 
 @pytree
-class GaussNewton:
+class GaussNewton(StepsOverData):
     """The Gauss–Newton method with Levenberg–Marquardt damping, the solver of `Curve`.
 
     Each step is one pass over the data, in which S, its slope and the sums of JᵀWJ are made, J = ∂f/∂θ. A
@@ -32,6 +25,7 @@ class GaussNewton:
 
     Source: D. W. Marquardt, J. SIAM 11 (1963) 431; damping of H. B. Nielsen (1999).
 
+    >>> import numpy as np
     >>> from jaxreg import exponential_decay, fit
     >>> x = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
     >>> y = np.array([5.02, 3.85, 3.08, 2.69, 2.40])
@@ -39,16 +33,4 @@ class GaussNewton:
     [1.99 3.03 0.5 ]
     """
 
-    ends_at_turning_point = True
-    precision = "fast"
-
     steps: int = static(default=400)
-
-    def __post_init__(self) -> None:
-        check_steps(self.steps)
-
-    def on_moments(
-        self, ansatz: Ansatz, origin: Origin, point: TurningPoint, dtype: np.dtype
-    ) -> tuple[TurningPoint, Array | Status]:
-        """The turning point itself: least squares takes one step."""
-        return point, Status.ok

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from jaxreg._typing import Array
-from jaxreg.ansatz import Ansatz
-from jaxreg.engine.sums import Origin
-from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.numerics.pytrees import pytree, static
-from jaxreg.solvers.descent import check_steps
-from jaxreg.status import Status
+from jaxreg.solvers.steps import StepsOverData
 
 
 @pytree
-class Reweighted:
+class Reweighted(StepsOverData):
     """Iteratively reweighted least squares, the solver of `Huber`, `Logistic` and other means of a loss.
 
     Each step is one pass over the data, in which weights are computed from the present params and the moments
@@ -40,16 +33,4 @@ class Reweighted:
     [-0.325  0.532]
     """
 
-    ends_at_turning_point = True
-    precision = "fast"
-
     steps: int = static(default=300)
-
-    def __post_init__(self) -> None:
-        check_steps(self.steps)
-
-    def on_moments(
-        self, ansatz: Ansatz, origin: Origin, point: TurningPoint, dtype: np.dtype
-    ) -> tuple[TurningPoint, Array | Status]:
-        """The turning point itself: least squares takes one step."""
-        return point, Status.ok

@@ -139,9 +139,11 @@ class InTiles:
         key = (self.ansatz, jax.tree.structure(problem))
         turns = problem.turns(self.ansatz, task.solver.steps)
         state = in_tiles(begin_tile, arrays, 0, m, program=("begin", key))
-        for stage in pairwise([0, *_pauses(turns), turns]):
+        is_small = m <= MIN_TILE  # then another program takes longer than turns without effect
+        pauses = [] if is_small else _pauses(turns)
+        for stage in pairwise([0, *pauses, turns]):
             ids = np.flatnonzero(state.status == RUNNING)
-            if len(ids) == m:
+            if len(ids) == m or (is_small and len(ids)):
                 state = advance_tiles(stage, state, arrays, m)
             elif len(ids):
                 some = advance_tiles(stage, *select_columns((state, arrays), ids), max(len(ids), 2))
