@@ -42,6 +42,7 @@ from jaxreg.solvers.gauss_newton import GaussNewton
 from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.solvers.minimization import AtOnce, InTiles, least_squares_start, minimize, with_batch_axes
 from jaxreg.solvers.reweighted import Reweighted
+from jaxreg.solvers.ridge_in_transformation import ridge_in_transformation
 from jaxreg.solvers.solver import Solver
 
 
@@ -277,7 +278,7 @@ def _ridge(task: Task, source: Source, block_size: Any, progress: bool) -> Estim
             f"Ridge penalizes coefficients of columns, of Linear, Features or Line; got {source.ansatz}"
         )
     if not _has_values(source):
-        return ridge.traced(source.ansatz, source.whole())
+        return ridge_in_transformation(source.ansatz, source.whole())
     place, postprocess = (host, ridge.InTiles()) if source.is_on_host else (device, ridge.AtOnce())
     task = replace(task, precision="fast", finish=ridge.parts_of, postprocess=postprocess)
     return in_blocks(partial(place.compute, task), source, block_size, progress)
