@@ -9,11 +9,10 @@ from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz
 from jaxreg.data.source import Columns
 from jaxreg.engine.estimate import Estimate
-from jaxreg.engine.normal_equations import solve
 from jaxreg.engine.scores import observed_response
 from jaxreg.engine.sums import columns_of
 from jaxreg.gaps import is_valid
-from jaxreg.numerics.vectors import Symmetric
+from jaxreg.numerics import small
 from jaxreg.solvers.minimization import without_errors
 from jaxreg.solvers.ridge import Solution, estimate_at, root
 from jaxreg.solvers.ridge_system import Parts, chosen_alpha, system_of
@@ -24,24 +23,24 @@ MIN_EIGENVALUE = {"float32": 2.0**-20, "float64": 2.0**-48}  # relative to the l
 def ridge_in_transformation(ansatz: Ansatz, columns: Columns) -> Estimate:
     """The estimate of each data set."""
     parts = _parts_of_arrays(ansatz, *columns[:4])
-    constant = lax.stop_gradient(parts)
+    system = system_of(lax.stop_gradient(parts), None)
     alpha = jnp.asarray(columns.cost.alpha, parts.total.dtype) + jnp.zeros_like(parts.total)
     if columns.cost.alphas is not None:
-        alpha = lax.stop_gradient(chosen_alpha(ansatz, columns.cost, system_of(constant, None), columns[:3]))
+        alpha = lax.stop_gradient(chosen_alpha(ansatz, columns.cost, system, columns[:3]))
     weight = jnp.where(parts.weight > 0, parts.weight, 1)
     k = len(parts.gram)
     identity = jnp.eye(k, dtype=alpha.dtype).reshape(k, k, *(1,) * alpha.ndim)
     a = alpha / weight
-    K = parts.gram + a * identity
-    s = jnp.linalg.eigvalsh(jnp.moveaxis(lax.stop_gradient(K), (0, 1), (-2, -1)))
-    is_regular = s[..., 0] > MIN_EIGENVALUE[alpha.dtype.name] * k * s[..., -1]
-    K = jnp.where(is_regular, K, identity)
-    # By sweeps: XLA's inverse is not partitioned over the data sets of an Explicit mesh.
-    right, bottom = parts.cross[:, None], jnp.concatenate([parts.cross, parts.total[None]])[None]
-    G = jnp.concatenate([jnp.concatenate([K, right], axis=1), bottom])
-    inverse = solve(Symmetric(G, k + 1), jnp.stack([K[i, i] for i in range(k)]), 0.0).inverse.entries
-    beta = jnp.sum(inverse * parts.cross[None], axis=1)
-    fitted = jnp.sum(parts.gram * beta[None], axis=1)
+    s = system.eigenvalues + lax.stop_gradient(a)
+    is_regular = s[0] > MIN_EIGENVALUE[alpha.dtype.name] * k * s[-1]
+    V, s = system.vectors, jnp.where(is_regular, s, 1)
+    K = jnp.where(is_regular, parts.gram + a * identity, identity)
+    # Two of Newton's steps from the constant K⁻¹ have its first three derivatives.
+    inverse = small.matmul(V / s, jnp.swapaxes(V, 0, 1))
+    for _ in range(2):
+        inverse = 2 * inverse - small.matmul(inverse, small.matmul(K, inverse))
+    beta = small.matvec(inverse, parts.cross)
+    fitted = small.matvec(parts.gram, beta)
     mean_square = parts.total - jnp.sum(beta * (2 * parts.cross - fitted), axis=0)
     dof = k - a * jnp.trace(inverse) + ansatz.has_intercept
     solution = Solution(alpha, beta, jnp.maximum(mean_square, 0), dof)
