@@ -267,7 +267,7 @@ def with_sandwich(sums: LossSums, covariance: Covariance, estimate: Estimate, co
     dtype, scale = sums.scale[0].dtype, estimate.error_scale
     solved = jnp.isfinite(estimate.params).all(axis=0) & (estimate.nobs > len(coefs))
     scale = None if scale is None else jnp.where(solved, scale, 1).astype(dtype)
-    coefs = elementwise(lambda c: jnp.where(solved, c, 0), coefs)
+    coefs = vector([jnp.where(solved, c, 0) for c in coefs])
 
     def terms(row: Observation, f: Array) -> Terms:
         return Terms(row.weight, None, sums.cost.terms(row.y, f, row.weight, scale).curvature)

@@ -422,3 +422,37 @@ def test_units_of_sigma_do_not_matter():
         np.testing.assert_array_equal(found.status, expected.status)
         np.testing.assert_allclose(found.params, expected.params, rtol=1e-9)
         np.testing.assert_allclose(found.bse, expected.bse, rtol=1e-8)
+
+
+@SLOW
+def test_derivatives_of_robust_errors():
+    """Of a curve and of a robust cost, against differences."""
+    y = decays(np.random.default_rng(12), 1)[:, 0]
+    with jax.enable_x64(True):
+        for options in ({"ansatz": DECAY, "cov_type": "HC3"}, {"cost": Huber(), "cov_type": "HC1"}):
+
+            def total(y, options=options):
+                return jnp.sum(fit(X, y, **options).bse)
+
+            step = np.zeros(len(X))
+            step[6] = 1e-5
+            difference = (total(y + step) - total(y - step)) / 2e-5
+            np.testing.assert_allclose(jax.grad(total)(jnp.asarray(y))[6], difference, rtol=1e-5)
+
+
+@SLOW
+def test_the_cost_of_a_likelihood_has_derivatives_within_bounds():
+    rng = np.random.default_rng(13)
+    curve = Curve(lambda p, x: jnp.log(p[0] + p[1] * jnp.exp(-x)), ("a", "b"), (1.0, 1.0), {"a": (0, None)})
+    y, offset = rng.poisson(2 + 30 * np.exp(-X)) * 1.0, 0.1 * rng.normal(size=len(X))
+
+    def total(y, offset):
+        return jnp.sum(fit(X, y, ansatz=curve, cost=Poisson(), offset=offset).params ** 2)
+
+    with jax.enable_x64(True):
+        gradients = jax.grad(total, (0, 1))(jnp.asarray(y), jnp.asarray(offset))
+        step = np.zeros(len(X))
+        step[5] = 1e-4
+        for gradient, moves in zip(gradients, ((step, 0), (0, step)), strict=True):
+            difference = total(y + moves[0], offset + moves[1]) - total(y - moves[0], offset - moves[1])
+            np.testing.assert_allclose(gradient[5], difference / 2e-4, rtol=1e-5)

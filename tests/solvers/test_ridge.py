@@ -126,6 +126,10 @@ def test_transformations_and_derivatives(data):
                 moved[which][index] += h
                 ends.append(float(total(*moved)))
             np.testing.assert_allclose(gradients[which][index], (ends[0] - ends[1]) / 2e-4, rtol=1e-5)
+        slope = jax.grad(total, 2)
+        second = jax.hessian(total, 2)(x, y[:, 0], 2.0)
+        difference = (slope(x, y[:, 0], 2.001) - slope(x, y[:, 0], 1.999)) / 0.002
+        np.testing.assert_allclose(second, difference, rtol=1e-5)
 
 
 def test_lines_float32_and_blocks(data):
