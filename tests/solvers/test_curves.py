@@ -281,6 +281,9 @@ def test_bounds():
     assert narrow.status.tolist() == np.where(is_beyond, Status.at_bound, Status.ok).tolist()
     assert is_beyond.any()
     assert np.isnan(narrow.bse[:, is_beyond]).all()
+    from_below = fit(X, y, ansatz=replace(DECAY, bounds={"rate": (limit, None)}))
+    is_below = np.asarray(free.params[1]) < limit
+    assert from_below.status.tolist() == np.where(is_below, Status.at_bound, Status.ok).tolist()
     robust = fit(X, y, ansatz=replace(DECAY, bounds={"rate": (None, limit)}), cov_type="HC1")
     np.testing.assert_array_equal(np.isnan(robust.bse), np.isnan(narrow.bse))
     for i in np.flatnonzero(is_beyond):
