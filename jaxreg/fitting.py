@@ -19,7 +19,7 @@ from jax.core import Tracer
 from jaxreg.ansatz import Ansatz, Features, Line, Linear, compiled_ansatz
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.costs.mean_loss import MeanLoss
-from jaxreg.costs.ridge import Ridge
+from jaxreg.costs.ridge import Penalized, Ridge
 from jaxreg.costs.squares import SquaredError
 from jaxreg.curves.curve import Curve, check_function, checked_start
 from jaxreg.data import checks
@@ -160,6 +160,8 @@ def fit(
     elif cost is mean_squared_error:
         estimate = _least_squares(task, source, block_size, progress)
     elif isinstance(solver, Reweighted):
+        if isinstance(cost, Penalized):
+            _check_columns(compiled)
         checks.check_numbers(cost, source.y)
         source = replace(source, integers_keep_origin=False, cost=cost, offset=offset)
         estimate = _solve_iteratively(task, source, block_size, progress)
@@ -168,7 +170,7 @@ def fit(
         estimate = _minimize_cost(task, cost, source, block_size, progress)
         estimate = estimate if link == "identity" else without_squares(estimate)
     name = "nonrobust" if covariance is None else covariance.name
-    is_normal = covariance is None and (not isinstance(cost, MeanLoss) or isinstance(cost, SquaredError))
+    is_normal = covariance is None and (isinstance(cost, SquaredError) or not _is_mean_of_loss(cost))
     constant = "implicit" if is_curve else constant_column(source)
     options = (name, is_normal if use_t is None else use_t, constant, link)
     return Fit(Fitted(estimate, compiled, *options), ansatz, labels)
@@ -178,7 +180,12 @@ def _default_solver(ansatz: Any, cost: Any) -> Solver:
     """The solver for an ansatz and a cost."""
     if isinstance(ansatz, Curve):
         return GaussNewton()
-    return Reweighted() if isinstance(cost, MeanLoss) else ClosedForm()
+    return Reweighted() if _is_mean_of_loss(cost) else ClosedForm()
+
+
+def _is_mean_of_loss(cost: Any) -> bool:
+    """Whether `Reweighted` minimizes the cost."""
+    return isinstance(cost, MeanLoss | Penalized)
 
 
 def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_curve: bool) -> None:
@@ -202,12 +209,14 @@ def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_cu
                 "solver and cov_type"
             )
         return
-    if isinstance(cost, MeanLoss) and not isinstance(solver, Reweighted | GradientDescent):
+    if isinstance(cost, Penalized) and covariance is not None:
+        raise ValueError("penalized params are biased and have no standard errors; omit cov_type")
+    if _is_mean_of_loss(cost) and not isinstance(solver, Reweighted | GradientDescent):
         raise ValueError(
             f"{type(solver).__name__} does not minimize {type(cost).__name__}; omit solver, or pass "
             "Reweighted()"
         )
-    if not isinstance(cost, MeanLoss) and not isinstance(solver, GradientDescent):
+    if not _is_mean_of_loss(cost) and not isinstance(solver, GradientDescent):
         raise ValueError(
             "only GradientDescent minimizes a cost other than mean_squared_error and those of MeanLoss; pass "
             "solver=GradientDescent(), such as GradientDescent(optax.adam, steps=1000), or write the cost as "
@@ -215,6 +224,14 @@ def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_cu
         )
     if offset is not None and isinstance(solver, GradientDescent):
         raise ValueError("GradientDescent takes no offset or exposure; omit solver")
+
+
+def _check_columns(ansatz: Ansatz) -> None:
+    """Raise unless params are slopes of columns, which a penalty takes."""
+    if not ansatz.basis_is_x:
+        raise ValueError(
+            f"Ridge penalizes coefficients of columns, of Linear, Features or Line; got {ansatz}"
+        )
 
 
 def _check_cost_of_curve(cost: Any) -> None:
@@ -273,10 +290,7 @@ def _solve_iteratively(task: Task, source: Source, block_size: Any, progress: bo
 @in_own_precision
 def _ridge(task: Task, source: Source, block_size: Any, progress: bool) -> Estimate:
     """Ridge regressions: block by block for concrete values, otherwise as plain JAX."""
-    if not source.ansatz.basis_is_x:
-        raise ValueError(
-            f"Ridge penalizes coefficients of columns, of Linear, Features or Line; got {source.ansatz}"
-        )
+    _check_columns(source.ansatz)
     if not _has_values(source):
         return ridge_in_transformation(source.ansatz, source.whole())
     place, postprocess = (host, ridge.InTiles()) if source.is_on_host else (device, ridge.AtOnce())

@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxreg._typing import Array, Float
 from jaxreg.ansatz import Ansatz, Features, Line, compiled_ansatz
 from jaxreg.cost import observations
+from jaxreg.costs.mean_loss import MeanLoss
 from jaxreg.curves.curve import Curve
 from jaxreg.numerics.pytrees import pytree, static
 
@@ -21,6 +22,9 @@ RULES = ("gcv", "loo")
 @pytree
 class Ridge:
     """Ridge regression, S(θ) = (Σ w ε² + α Σ β²) / Σ w, with β all params but the intercept.
+
+    Added to another cost, as in `Logistic() + Ridge(0.5)`, it penalizes that: S(θ) = (Σ w ρ + α Σ β²) / Σ w;
+    for a likelihood α = 1/(2C) of scikit-learn's `LogisticRegression`.
 
     α has the units and the meaning of scikit-learn's. Params carry the units of the data, so that columns
     with large values are penalized less: standardize x if they should not be. α > 0 determines the params
@@ -61,6 +65,17 @@ class Ridge:
         return (
             f"Ridge({self.alpha})" if self.alphas is None else f"Ridge.choose({self.alphas}, by={self.by!r})"
         )
+
+    def __radd__(self, cost: Any) -> Penalized:
+        """The penalty added to a mean of a loss."""
+        if not isinstance(cost, MeanLoss):
+            raise TypeError(
+                f"Ridge adds to costs such as Huber() and Logistic(), got {cost!r}; alone it is the mean "
+                "squared error with its penalty"
+            )
+        if self.alphas is not None:
+            raise TypeError("Ridge.choose is for the mean squared error; pass Ridge(alpha) to add to a cost")
+        return Penalized(cost, self.alpha)
 
     @classmethod
     def choose(cls, alphas: Any, by: str = "loo") -> Ridge:
@@ -113,5 +128,42 @@ class Ridge:
             ansatz: f(θ, x).
         """
         y, f, w = observations(params, x, y, weights, ansatz)
-        slopes = jnp.asarray(params)[int(compiled_ansatz(ansatz).has_intercept) :]
-        return (jnp.sum(w * (y - f) ** 2) + self.alpha * jnp.sum(slopes**2)) / jnp.sum(w)
+        return (jnp.sum(w * (y - f) ** 2) + self.alpha * _sum_of_squares(params, ansatz)) / jnp.sum(w)
+
+
+@pytree
+class Penalized:
+    """A mean of a loss with the penalty α Σ β² / Σ w of `Ridge`, to which `+` adds it.
+
+    >>> from jaxreg import Logistic, fit
+    >>> x, y = np.arange(6.0), np.array([0, 0, 1, 0, 1, 1.0])
+    >>> print(fit(x, y, cost=Logistic() + Ridge(0.5)).params.round(3))
+    [-1.918  0.767]
+    """
+
+    cost: MeanLoss
+    alpha: Any
+
+    @property
+    def link(self) -> str:
+        """That of the cost."""
+        return self.cost.link
+
+    def __call__(
+        self,
+        params: Any,
+        x: Any,
+        y: Any,
+        weights: Any = None,
+        *,
+        ansatz: Ansatz | Features | Curve = Line(),
+    ) -> Float[Array, ""]:
+        """S(θ) over the valid observations, see `Ridge`."""
+        _, _, w = observations(params, x, y, weights, ansatz, self.cost.safe_y)
+        penalty = self.alpha * _sum_of_squares(params, ansatz) / jnp.sum(w)
+        return self.cost(params, x, y, weights, ansatz=ansatz) + penalty
+
+
+def _sum_of_squares(params: Any, ansatz: Ansatz | Features | Curve) -> Array:
+    """Σ β² over all params but the intercept."""
+    return jnp.sum(jnp.asarray(params)[int(compiled_ansatz(ansatz).has_intercept) :] ** 2)

@@ -27,7 +27,16 @@ from jaxreg.engine.rows import Rows
 from jaxreg.engine.scores import Observation, observation, observed_response, outer
 from jaxreg.engine.sums import columns_of
 from jaxreg.numerics.precision import power_of_two
-from jaxreg.numerics.vectors import Symmetric, Vector, as_array, elementwise, max_listed, triangle, vector
+from jaxreg.numerics.vectors import (
+    Symmetric,
+    Vector,
+    as_array,
+    dot,
+    elementwise,
+    max_listed,
+    triangle,
+    vector,
+)
 
 MIN_PRODUCTS = 3  # params from which the sums of a shared design are matrix products
 MAX_FRACTION = 0.9  # of the interval around a median by which one pass shortens it at most
@@ -78,6 +87,7 @@ class LossSums:
         data: x, y, weights and offset.
         rows: how many at once; None for sums of whole arrays, which can be differentiated.
         by_products: whether sums are matrix products; then all data sets share x, center and scale.
+        alpha: strength of the penalty α Σ β² on the slopes of columns, or None.
     """
 
     ansatz: Ansatz
@@ -87,6 +97,30 @@ class LossSums:
     data: Data
     rows: Rows | None
     by_products: bool = False
+    alpha: Array | None = None
+
+    @property
+    def penalty(self) -> Vector:
+        """α / scale², times the squares of the coefs, the penalty; 0 for the constant."""
+        slopes = [not_none(self.alpha) / jnp.square(scale) for scale in self.scale]
+        first = [jnp.zeros_like(slopes[0])] * self.ansatz.has_intercept
+        return vector([*first, *slopes])
+
+    def penalized(self, local: Local, coefs: Vector) -> Local:
+        """Σ w ρ with the penalty, near these coefs."""
+        if self.alpha is None:
+            return local
+        d = elementwise(lambda a, c: a + jnp.zeros_like(c), self.penalty, coefs)
+        value = None if local.value is None else local.value + dot(d, elementwise(jnp.square, coefs))
+        gradient = elementwise(lambda g, d, c: g + 2 * d * c, local.gradient, d, coefs)
+        H, k = local.curvature, local.curvature.k
+        if H.is_list:
+            index = [(i, j) for i in range(k) for j in range(i + 1)]
+            entries = [a + 2 * d[i] if i == j else a for (i, j), a in zip(index, H.entries, strict=True)]
+        else:
+            diagonal = jnp.eye(k).reshape(k, k, *(1,) * (H.entries.ndim - 2))
+            entries = H.entries + diagonal * (2 * d)[:, None]
+        return Local(value, gradient, Symmetric(entries, k))
 
     def total(self, terms: TermsOf, coefs: Vector) -> tuple[Any, Vector | None, Symmetric | None]:
         """Σ terms(observation, f), with its slope times ψ and its curvature times ψψᵀ."""
@@ -162,7 +196,7 @@ class LossSums:
             return Terms(t.value if with_value else None, t.slope, curvature)
 
         value, gradient, curvature = self.total(terms, coefs)
-        return Local(value, gradient, not_none(curvature))
+        return self.penalized(Local(value, not_none(gradient), not_none(curvature)), coefs)
 
     def first_local(self, zeros: Vector, y_mean: Array) -> Local:
         """The same about coefs of 0, with derivatives near the y of each observation."""
@@ -173,7 +207,7 @@ class LossSums:
             return Terms(None, t.slope - t.working_curvature * (f - offset), t.working_curvature)
 
         _, gradient, curvature = self.total(terms, zeros)
-        return Local(None, gradient, not_none(curvature))
+        return self.penalized(Local(None, not_none(gradient), not_none(curvature)), zeros)
 
     def median_size(self, coefs: Vector, nobs: Array, guess: Array) -> Array:
         """The median of √w |ε|, by counting how many are below a value that approaches it.

@@ -190,8 +190,8 @@ def f_of(fitted: Fitted, C: Any, value: Any) -> tuple[Array, Array]:
         )
         unit_cov = jnp.asarray(fitted.estimate.unit_cov)[triangle(p)].astype(jnp.float64)
         min_pivot = MIN_PIVOT[fitted.estimate.params.dtype.name]
-        scaled = difference / jnp.where(unit > 0, unit, 1)
-        fvalue = _mahalanobis(scaled, dense, jnp.where(unit > 0, unit_cov, 0 * unit_cov), min_pivot)
+        scaled = difference / jnp.where(unit == 0, 1, unit)
+        fvalue = _mahalanobis(scaled, dense, jnp.where(unit == 0, 0 * unit_cov, unit_cov), min_pivot)
         fvalue = (fvalue / C.shape[0]).astype(fitted.estimate.params.dtype)
     return fvalue, _tail_of_f(fitted, fvalue, C.shape[0])
 

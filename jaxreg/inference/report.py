@@ -40,13 +40,16 @@ def summary_of_one(fitted: Fitted, ansatz: str, names: tuple[str, ...], alpha: f
         ("Ansatz", ansatz),
         ("Status", status.Status(int(e.status)).name),
         ("No. observations", int(e.nobs)),
-        ("Df residuals", int(fitted.df_resid)),
+        ("Df residuals", int(fitted.df_resid) if e.alpha is None else _short(fitted.df_resid)),
         ("Df model", fitted.regressors),
         ("Covariance", fitted.cov_type),
     ]
     if fitted.is_least_squares:
         left.append(("Digits", int(e.digits)))
     right = [(name, _short(statistic(fitted))) for name, statistic in _goodness_of_fit(fitted)]
+    if e.alpha is not None:
+        left.append(("Effective dof", _short(e.effective_dof)))
+        right.append(("Ridge alpha", _short(e.alpha)))
     half = WIDTH // 2 - 1
     head = [
         f"{a + ':':<18}{b:>{half - 18}}  {c + ':':<24}{d:>{half - 24}}"
@@ -230,7 +233,7 @@ def short_repr(fitted: Fitted, ansatz: str, names: tuple[str, ...]) -> str:
         return f"<Fit of {ansatz} to data sets {e.status.shape}, traced>"
     if e.status.shape == ():
         head = f"Fit of {ansatz} to {int(e.nobs)} observations, {status.Status(int(e.status)).name}"
-        has_errors = fitted.is_least_squares or e.dispersion is not None
+        has_errors = (fitted.is_least_squares or e.dispersion is not None) and e.alpha is None
         if not has_errors:
             head += "; this cost has no standard errors"
         errors = [f" ± {error:.2g}" if has_errors else "" for error in np.asarray(e.bse)]

@@ -206,13 +206,13 @@ def _of_likelihood(fitted: Fitted, a: Array | None) -> Array:
 @differentiable
 def aic(fitted: Fitted) -> Float[Array, "*batch"]:
     """−2 llf + 2p."""
-    return -2 * _log_likelihood(fitted) + 2 * fitted.p
+    return -2 * _log_likelihood(fitted) + 2 * fitted.dof
 
 
 @differentiable
 def bic(fitted: Fitted) -> Float[Array, "*batch"]:
     """−2 llf + p log nobs."""
-    return -2 * _log_likelihood(fitted) + fitted.p * jnp.log(fitted.as_float(fitted.estimate.nobs))
+    return -2 * _log_likelihood(fitted) + fitted.dof * jnp.log(fitted.as_float(fitted.estimate.nobs))
 
 
 def _log_likelihood(fitted: Fitted) -> Array:

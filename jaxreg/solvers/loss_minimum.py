@@ -17,6 +17,7 @@ import numpy as np
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.costs.mean_loss import MeanLoss
+from jaxreg.costs.ridge import Penalized
 from jaxreg.costs.robust import MEDIAN_OF_NORMAL
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.features import deviation, feature_rows, params_of
@@ -34,7 +35,7 @@ from jaxreg.engine.rows import ROWS, Rows
 from jaxreg.engine.sandwich import Covariance, with_errors_of
 from jaxreg.engine.scores import Model, Observation, Scores
 from jaxreg.engine.sums import columns_of
-from jaxreg.numerics.vectors import Symmetric, Vector, as_array, elementwise, vector
+from jaxreg.numerics.vectors import Symmetric, Vector, as_array, dot, elementwise, vector
 from jaxreg.solvers.damped_steps import (
     MIN_GAIN,
     MIN_PIVOT,
@@ -54,27 +55,33 @@ LINEAR = {"float32": 2.0**-24, "float64": 2.0**-38}
 MIN_SCALE = 2.0**-40  # of residuals, relative to those of least squares
 RESULTS = (
     *("params", "bse", "coefs", "unit_cov", "residual", "explained", "cost", "dispersion"),
-    *("deviance", "pearson_chi2", "llf", "error_scale"),
+    *("deviance", "pearson_chi2", "llf", "error_scale", "alpha", "effective_dof"),
 )  # fields of an estimate that a data set without params does not have
 CAREFUL_AFTER = 20  # turns: long steps and the scale may follow each other around
 
 
 def loss_sums(
-    ansatz: Ansatz, cost: MeanLoss, least_squares: Estimate, data: Data, rows: Rows | None, dtype: Any
+    ansatz: Ansatz,
+    cost: MeanLoss | Penalized,
+    least_squares: Estimate,
+    data: Data,
+    rows: Rows | None,
+    dtype: Any,
 ) -> LossSums:
     """The sums of a cost in the basis of least squares."""
     x, axes = data[0], data[1].ndim - 1
     x_is_shared = math.prod(x.shape[x.ndim - axes :]) == 1
     p = len(least_squares.params)
-    by_products = rows is not None and uses_products(cost, p, x_is_shared)
     cost = jax.tree.map(lambda a: jnp.asarray(a, dtype), cost)
+    cost, alpha = (cost.cost, cost.alpha) if isinstance(cost, Penalized) else (cost, None)
+    by_products = rows is not None and uses_products(cost, p, x_is_shared)
     if by_products:
         center, scale = shared_scaling(ansatz, x.astype(dtype))
     else:
         center, scale = (
             columns_of(ansatz, a.astype(dtype), 0) for a in (least_squares.x_center, least_squares.x_scale)
         )
-    return LossSums(ansatz, cost, center, scale, data, rows, by_products)
+    return LossSums(ansatz, cost, center, scale, data, rows, by_products, alpha)
 
 
 def uses_products(cost: MeanLoss, p: int, x_is_shared: bool) -> bool:
@@ -106,7 +113,7 @@ def begin(rule: Rule, sums: LossSums, least_squares: Estimate, exact: Exact) -> 
     passes_through_y = least_squares.status == Status.exact_fit
     is_solved = (least_squares.status == Status.ok) | passes_through_y
     if not cost.is_likelihood:
-        coefs = vector(list(jnp.where(is_solved, exact.coefs, 0)))
+        coefs = vector(list(jnp.where(is_solved & jnp.isfinite(exact.coefs), exact.coefs, 0)))
         guess = _first_guess(least_squares, exact.coefs.dtype) if cost.has_scale else None
         return start(rule, coefs, is_solved & ~passes_through_y, guess)
     zeros = elementwise(jnp.zeros_like, vector(list(exact.coefs)))
@@ -196,6 +203,10 @@ def finish(
         V, dispersion = symmetric_from_lower(unit_cov, p), summary.dispersion / weight
     else:
         V, dispersion = inverse(curvature), summary.dispersion
+    penalty, dof = jnp.zeros_like(weight), None
+    if sums.alpha is not None:
+        penalty, dof = _penalty(sums, coefs, scale)
+        V = V.map(lambda a: a + jnp.nan)  # params are biased: they have no standard errors
     rows = feature_rows(ansatz, sums.center, sums.scale)
     params = params_of(rows, list(coefs))
     bse = [deviation(row, V) * jnp.sqrt(dispersion) for row in rows]
@@ -210,8 +221,10 @@ def finish(
             )
             for name, a in (("x_center", sums.center), ("x_scale", sums.scale))
         },
-        "cost": totals["value"] / weight,
+        "cost": (totals["value"] + penalty) / weight,
         "dispersion": dispersion,
+        "alpha": None if sums.alpha is None else sums.alpha + jnp.zeros_like(weight),
+        "effective_dof": dof,
         **{name: getattr(summary, name) for name in ("deviance", "pearson_chi2", "llf")},
         "error_scale": scale,
         **_squares(least_squares, totals.get("square", jnp.nan) / weight),
@@ -221,6 +234,14 @@ def finish(
         digits=jnp.zeros_like(least_squares.digits),
         **{name: None if a is None else a.astype(dtype) for name, a in changes.items()},
     )
+
+
+def _penalty(sums: LossSums, coefs: Vector, scale: Array | None) -> tuple[Array, Array]:
+    """α Σ β², and the trace of (H + 2D)⁻¹H with the second derivatives H of Σ w ρ and D of the penalty."""
+    d = elementwise(lambda a, c: a + jnp.zeros_like(c), sums.penalty, coefs)
+    V = inverse(sums.local(coefs, scale, with_value=False).curvature)
+    lost = dot(elementwise(lambda a: 2 * a, d), V.diagonal)
+    return dot(d, elementwise(jnp.square, coefs)), len(coefs) - lost
 
 
 def _squares(least_squares: Estimate, mean_square: Array) -> dict[str, Array]:

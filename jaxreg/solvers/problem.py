@@ -12,6 +12,7 @@ import numpy as np
 from jaxreg._typing import Array, not_none
 from jaxreg.ansatz import Ansatz
 from jaxreg.costs.mean_loss import MeanLoss
+from jaxreg.costs.ridge import Penalized
 from jaxreg.curves.curve import CompiledCurve
 from jaxreg.engine.estimate import Estimate, Exact
 from jaxreg.engine.loss_sums import Data, LossSums
@@ -19,6 +20,7 @@ from jaxreg.engine.rows import Rows
 from jaxreg.engine.sandwich import Covariance
 from jaxreg.solvers import curve_minimum, loss_minimum
 from jaxreg.solvers.damped_steps import Rule, State, advance
+from jaxreg.status import Status
 
 
 class Problem(NamedTuple):
@@ -34,7 +36,7 @@ class Problem(NamedTuple):
         start: params of a curve, (p, *batch), or None.
     """
 
-    cost: MeanLoss
+    cost: MeanLoss | Penalized
     least_squares: Estimate
     exact: Exact
     data: Data
@@ -43,12 +45,19 @@ class Problem(NamedTuple):
     start: Array | None = None
 
     @property
+    def loss(self) -> MeanLoss:
+        """The cost without its penalty."""
+        return self.cost.cost if isinstance(self.cost, Penalized) else self.cost
+
+    @property
     def base(self) -> Estimate:
         """The estimate of least squares in the unit of the weights."""
-        root_weight = self.least_squares.root_weight
-        if self.sigma_unit is None or root_weight is None:
-            return self.least_squares
-        return replace(self.least_squares, root_weight=root_weight * self.sigma_unit)
+        base = self.least_squares
+        if isinstance(self.cost, Penalized):
+            base = _solvable(base, self.cost.alpha, self.data[1])
+        if self.sigma_unit is None or base.root_weight is None:
+            return base
+        return replace(base, root_weight=base.root_weight * self.sigma_unit)
 
     def in_units_of_data(self, estimate: Estimate) -> Estimate:
         """An estimate made from `base`, without the unit of the weights."""
@@ -65,7 +74,7 @@ class Problem(NamedTuple):
         dtype = self.least_squares.params.dtype
         if isinstance(ansatz, CompiledCurve):
             return curve_minimum.curve_rule(ansatz, dtype)
-        return loss_minimum.rule_of(self.cost, self.data[3], dtype)
+        return loss_minimum.rule_of(self.loss, self.data[3], dtype)
 
     def sums(self, ansatz: Ansatz, rows: Rows | None, dtype: Any = jnp.float64) -> LossSums:
         """The sums of the cost."""
@@ -74,11 +83,24 @@ class Problem(NamedTuple):
 
     def search_sums(self, curve: CompiledCurve, rows: Rows) -> LossSums:
         """The sums of the cost of a curve in the variables of its search."""
-        return curve_minimum.search_sums(curve, self.cost, self.base, self.data, rows, jnp.float64)
+        return curve_minimum.search_sums(curve, self.loss, self.base, self.data, rows, jnp.float64)
 
     def turns(self, ansatz: Ansatz, steps: int) -> int:
         """The number of turns: unless the first step comes from y, the first turn evaluates the start."""
         return steps if self.rule(ansatz).starts_from_y else steps + 1
+
+
+def _solvable(least_squares: Estimate, alpha: Array, y: Array) -> Estimate:
+    """The estimate where a penalty determines what least squares does not, with the size of y as residual."""
+    status = least_squares.status
+    unsolved = (Status.exact_fit, Status.too_few_observations, Status.rank_deficient)
+    is_new = (alpha > 0) & sum((status == s for s in unsolved), jnp.zeros_like(status, bool))
+    size = jnp.sqrt(jnp.nanmean(jnp.square(jnp.where(is_new, y, 0)), axis=0))
+    return replace(
+        least_squares,
+        status=jnp.where(is_new, Status.ok, status).astype(status.dtype),
+        residual=jnp.where(is_new, size, least_squares.residual).astype(least_squares.residual.dtype),
+    )
 
 
 def begin_problem(ansatz: Ansatz, problem: Problem, *, rows: Rows) -> State:
@@ -116,5 +138,5 @@ def solve_and_estimate(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Pro
     """The estimate, and the median of √w |ε| of a robust cost or None, of all data sets at once."""
     state = begin_problem(ansatz, problem, rows=rows)
     state = advance_problem(ansatz, 0, problem.turns(ansatz, steps), state, problem, rows=rows)
-    median = state.extra if problem.cost.has_scale else None  # platforms must return one structure
+    median = state.extra if problem.loss.has_scale else None  # platforms must return one structure
     return estimate_of(ansatz, dtype, state, problem, rows=rows), median

@@ -119,7 +119,7 @@ class InTiles:
 
         is_curve = isinstance(self.ansatz, CompiledCurve)
         p = len(result.estimate.params)
-        by_products = not is_curve and uses_products(problem.cost, p, columns.x.shape[-1] == 1)
+        by_products = not is_curve and uses_products(problem.loss, p, columns.x.shape[-1] == 1)
         width = TILE_COLUMNS if by_products else tile_width(len(columns.y))
         in_tiles = partial(map_tiles, width=width, fixed_width=by_products)
 
