@@ -13,6 +13,7 @@ from jaxreg.ansatz import Ansatz, Features, Line, Linear, Polynomial
 from jaxreg.cost import Cost, mean_squared_error, residuals
 from jaxreg.costs.likelihoods import Gamma, Logistic, NegativeBinomial, Poisson
 from jaxreg.costs.mean_loss import MeanLoss, mean_loss
+from jaxreg.costs.quantile import Quantile
 from jaxreg.costs.ridge import Ridge
 from jaxreg.costs.robust import Bisquare, Huber, PseudoHuber
 from jaxreg.curves.curve import Curve
@@ -31,6 +32,7 @@ from jaxreg.solvers.closed_form import ClosedForm, closed_form
 from jaxreg.solvers.descent import Descent, descend
 from jaxreg.solvers.gauss_newton import GaussNewton
 from jaxreg.solvers.gradient_descent import GradientDescent
+from jaxreg.solvers.interior_point import InteriorPoint
 from jaxreg.solvers.reweighted import Reweighted
 from jaxreg.solvers.solver import Solver
 from jaxreg.status import FitError, Status, describe
@@ -61,7 +63,9 @@ __all__ = [  # noqa: RUF022 in reading order
     "mean_squared_error",
     "residuals",
     "Huber",
+    "InteriorPoint",
     "PseudoHuber",
+    "Quantile",
     "Bisquare",
     "Logistic",
     "Poisson",

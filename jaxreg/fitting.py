@@ -19,6 +19,7 @@ from jax.core import Tracer
 from jaxreg.ansatz import Ansatz, Features, Line, Linear, compiled_ansatz
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.costs.mean_loss import MeanLoss
+from jaxreg.costs.quantile import Quantile
 from jaxreg.costs.ridge import Penalized, Ridge
 from jaxreg.costs.squares import SquaredError
 from jaxreg.curves.curve import Curve, check_function, checked_start
@@ -40,6 +41,7 @@ from jaxreg.solvers import reweighting, ridge, user_cost
 from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.gauss_newton import GaussNewton
 from jaxreg.solvers.gradient_descent import GradientDescent
+from jaxreg.solvers.interior_point import InteriorPoint
 from jaxreg.solvers.minimization import AtOnce, InTiles, least_squares_start, minimize, with_batch_axes
 from jaxreg.solvers.reweighted import Reweighted
 from jaxreg.solvers.ridge_in_transformation import ridge_in_transformation
@@ -159,7 +161,7 @@ def fit(
         estimate = _ridge(task, source, block_size, progress)
     elif cost is mean_squared_error:
         estimate = _least_squares(task, source, block_size, progress)
-    elif isinstance(solver, Reweighted):
+    elif isinstance(solver, Reweighted | InteriorPoint):
         if isinstance(cost, Penalized):
             _check_columns(compiled)
         checks.check_numbers(cost, source.y)
@@ -170,7 +172,8 @@ def fit(
         estimate = _minimize_cost(task, cost, source, block_size, progress)
         estimate = estimate if link == "identity" else without_squares(estimate)
     name = "nonrobust" if covariance is None else covariance.name
-    is_normal = covariance is None and (isinstance(cost, SquaredError) or not _is_mean_of_loss(cost))
+    has_df = isinstance(cost, SquaredError | Quantile) or not _is_mean_of_loss(cost)
+    is_normal = covariance is None and has_df
     constant = "implicit" if is_curve else constant_column(source)
     options = (name, is_normal if use_t is None else use_t, constant, link)
     return Fit(Fitted(estimate, compiled, *options), ansatz, labels)
@@ -180,6 +183,8 @@ def _default_solver(ansatz: Any, cost: Any) -> Solver:
     """The solver for an ansatz and a cost."""
     if isinstance(ansatz, Curve):
         return GaussNewton()
+    if isinstance(cost, Quantile):
+        return InteriorPoint()
     return Reweighted() if _is_mean_of_loss(cost) else ClosedForm()
 
 
@@ -200,6 +205,8 @@ def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_cu
     if is_curve:
         _check_cost_of_curve(cost)
         return
+    if isinstance(solver, InteriorPoint) and not isinstance(cost, Quantile):
+        raise ValueError("InteriorPoint minimizes Quantile(q) alone; omit solver")
     if cost is mean_squared_error:
         return
     if isinstance(cost, Ridge):
@@ -211,10 +218,13 @@ def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_cu
         return
     if isinstance(cost, Penalized) and covariance is not None:
         raise ValueError("penalized params are biased and have no standard errors; omit cov_type")
-    if _is_mean_of_loss(cost) and not isinstance(solver, Reweighted | GradientDescent):
+    if isinstance(cost, Quantile) and covariance is not None:
+        raise ValueError("Quantile has standard errors of its own, which may depend on x; omit cov_type")
+    own = InteriorPoint if isinstance(cost, Quantile) else Reweighted
+    if _is_mean_of_loss(cost) and not isinstance(solver, own | GradientDescent):
         raise ValueError(
             f"{type(solver).__name__} does not minimize {type(cost).__name__}; omit solver, or pass "
-            "Reweighted()"
+            f"{own.__name__}()"
         )
     if not _is_mean_of_loss(cost) and not isinstance(solver, GradientDescent):
         raise ValueError(
@@ -238,7 +248,7 @@ def _check_cost_of_curve(cost: Any) -> None:
     """Raise unless curves can be fitted with the cost."""
     if cost is mean_squared_error:
         return
-    if not isinstance(cost, MeanLoss) or cost.has_scale:
+    if not isinstance(cost, MeanLoss) or cost.has_scale or cost.is_piecewise_linear:
         raise ValueError(
             "curves are fitted with mean_squared_error, a likelihood such as Poisson(), or mean_loss(rho); "
             f"got {cost!r}"

@@ -51,6 +51,7 @@ class MeanLoss(ABC):
         converges_quadratically: whether `working_curvature` is that of Newton's method.
         is_likelihood: whether the covariance of the params is the inverse of Σ w ∂²ρ/∂f² ψψᵀ, with the
             working curvature, times the dispersion; otherwise that of Σ w ψψᵀ times the dispersion.
+        is_piecewise_linear: whether ρ is, so that it is minimized by a linear program.
         starts_from_y: whether the first step uses the derivatives at f = `first_f` of each observation, as it
             does with an offset; other likelihoods start from params 0, and other costs from least squares.
         safe_y: a y at which ρ and its derivatives are finite, in place of missing ones.
@@ -61,6 +62,7 @@ class MeanLoss(ABC):
     is_convex = False
     converges_quadratically = True
     is_likelihood = False
+    is_piecewise_linear = False
     starts_from_y = False
     safe_y: ClassVar[float] = 0.0
 

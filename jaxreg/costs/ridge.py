@@ -68,7 +68,7 @@ class Ridge:
 
     def __radd__(self, cost: Any) -> Penalized:
         """The penalty added to a mean of a loss."""
-        if not isinstance(cost, MeanLoss):
+        if not isinstance(cost, MeanLoss) or cost.is_piecewise_linear:
             raise TypeError(
                 f"Ridge adds to costs such as Huber() and Logistic(), got {cost!r}; alone it is the mean "
                 "squared error with its penalty"

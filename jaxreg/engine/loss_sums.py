@@ -125,7 +125,7 @@ class LossSums:
     def total(self, terms: TermsOf, coefs: Vector) -> tuple[Any, Vector | None, Symmetric | None]:
         """Σ terms(observation, f), with its slope times ψ and its curvature times ψψᵀ."""
         if self.rows is None:
-            every = _with_psi(terms, *self._rows(coefs, *self.data, axis=1))
+            every = _with_psi(terms, *self.all_rows(coefs))
             axes = self.data[1].ndim  # of the observations and the data sets, which come last
             return jax.tree.map(lambda a: jnp.sum(a, axis=a.ndim - axes), every)
         if self.by_products:
@@ -263,6 +263,10 @@ class LossSums:
         upper = jnp.where((nobs == 2 * target) & (high.number == target), high.above, high.below)
         return (high.below + upper) / 2
 
+    def all_rows(self, coefs: Vector) -> tuple[Observation, Array]:
+        """All observations at once, (n, *batch), and f."""
+        return self._rows(coefs, *self.data, axis=1)
+
     def _rows(
         self,
         coefs: Vector,
@@ -290,15 +294,26 @@ def _differentiable_median(a: Array, count: Array) -> Array:
     """
     constant = lax.stop_gradient(a)
     ordered = jnp.sort(constant, axis=0)  # NaN last
-    rank = jnp.arange(len(a), dtype=count.dtype).reshape(-1, *(1,) * (a.ndim - 1))
     share = jnp.zeros_like(a)
     median = jnp.zeros_like(a[0])
     for position in (jnp.floor((count - 1) / 2), jnp.floor(count / 2)):
-        middle = jnp.sum(jnp.where(rank == position, ordered, 0), axis=0)
+        middle = _at(ordered, position)
         is_middle = constant == middle
         share += jnp.where(is_middle, 0.5 / jnp.maximum(jnp.sum(is_middle, axis=0), 1), 0)
         median += middle / 2
     return median + jnp.sum(jnp.where(share > 0, share * (a - constant), 0), axis=0)
+
+
+def quantile_of_sorted(ordered: Array, position: Array) -> Array:
+    """Of sorted numbers (n, *batch) that at a position, interpolated between two."""
+    low = jnp.floor(position)
+    return _at(ordered, low) + (position - low) * (_at(ordered, jnp.ceil(position)) - _at(ordered, low))
+
+
+def _at(ordered: Array, position: Array) -> Array:
+    """The number at an integer position of each data set."""
+    rank = jnp.arange(len(ordered), dtype=position.dtype).reshape(-1, *(1,) * (ordered.ndim - 1))
+    return jnp.sum(jnp.where(rank == position, ordered, 0), axis=0)
 
 
 class _Count(NamedTuple):

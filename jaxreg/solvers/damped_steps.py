@@ -240,7 +240,7 @@ def _improves(rule: Rule, state: State, local: Local, noise: Array | None) -> Ar
     return after <= STEEPER * jnp.abs(before)
 
 
-def newton_step(local: Local, damping: Array) -> tuple[Vector, Array]:
+def newton_step(local: Local, damping: Array, min_pivot: float = MIN_PIVOT) -> tuple[Vector, Array]:
     """d, and the smallest pivot of H."""
     k = len(local.gradient)
     diagonal = elementwise(jnp.abs, local.curvature.diagonal)
@@ -259,9 +259,9 @@ def newton_step(local: Local, damping: Array) -> tuple[Vector, Array]:
         bottom = jnp.concatenate([g, zero[None]])[None]
         bordered = Symmetric(jnp.concatenate([top, bottom]), k + 1)
         if k <= MAX_WRITTEN_OUT:
-            solution = solve(as_list(bordered), as_list(diagonal), MIN_PIVOT)
+            solution = solve(as_list(bordered), as_list(diagonal), min_pivot)
             return as_array(solution.coefs), solution.smallest_pivot
-    solution = solve(bordered, diagonal, MIN_PIVOT)
+    solution = solve(bordered, diagonal, min_pivot)
     return solution.coefs, solution.smallest_pivot
 
 

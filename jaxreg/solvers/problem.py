@@ -86,7 +86,12 @@ class Problem(NamedTuple):
         return curve_minimum.search_sums(curve, self.loss, self.base, self.data, rows, jnp.float64)
 
     def turns(self, ansatz: Ansatz, steps: int) -> int:
-        """The number of turns: unless the first step comes from y, the first turn evaluates the start."""
+        """The number of turns: unless the first step comes from y, the first turn evaluates the start.
+
+        A quantile regression takes none: it begins at its minimum.
+        """
+        if self.loss.is_piecewise_linear:
+            return 0
         return steps if self.rule(ansatz).starts_from_y else steps + 1
 
 
@@ -137,6 +142,7 @@ def estimate_of(ansatz: Ansatz, dtype: np.dtype, state: State, problem: Problem,
 def solve_and_estimate(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Problem, *, rows: Rows) -> Any:
     """The estimate, and the median of √w |ε| of a robust cost or None, of all data sets at once."""
     state = begin_problem(ansatz, problem, rows=rows)
-    state = advance_problem(ansatz, 0, problem.turns(ansatz, steps), state, problem, rows=rows)
+    turns = problem.turns(ansatz, steps)
+    state = advance_problem(ansatz, 0, turns, state, problem, rows=rows) if turns else state
     median = state.extra if problem.loss.has_scale else None  # platforms must return one structure
     return estimate_of(ansatz, dtype, state, problem, rows=rows), median

@@ -55,6 +55,7 @@ from jaxreg.solvers.loss_minimum import (
 from jaxreg.solvers.problem import Problem, advance_problem, begin_problem, estimate_of, solve_and_estimate
 
 MIN_TILE, MAX_TILE, TILE_ELEMENTS = 256, 2048, 2**17  # data sets of a tile, and observations of all of them
+ON_LINE = 8.0  # in units of the last digit of f: residuals that small are rounding
 FIRST_TURNS, MORE_TURNS = 9, 1.35  # after which, and times which, the finished leave the others
 
 
@@ -120,7 +121,8 @@ class InTiles:
         is_curve = isinstance(self.ansatz, CompiledCurve)
         p = len(result.estimate.params)
         by_products = not is_curve and uses_products(problem.loss, p, columns.x.shape[-1] == 1)
-        width = TILE_COLUMNS if by_products else tile_width(len(columns.y))
+        is_program = problem.loss.is_piecewise_linear
+        width = TILE_COLUMNS if by_products else tile_width(len(columns.y), is_program)
         in_tiles = partial(map_tiles, width=width, fixed_width=by_products)
 
         def begin_tile(tile: Tile) -> State:
@@ -173,9 +175,15 @@ def _pauses(turns: int) -> list[int]:
     return list(takewhile(lambda pause: pause < turns, pauses))
 
 
-def tile_width(n: int) -> int:
-    """Data sets of a tile, whose n observations stay in cache for all turns."""
-    return max(MIN_TILE, min(MAX_TILE, 1 << (TILE_ELEMENTS // n).bit_length()))
+def tile_width(n: int, is_program: bool = False) -> int:
+    """Data sets of a tile, whose n observations stay in cache for all turns.
+
+    Args:
+        n: number of observations.
+        is_program: whether each has the dozen numbers of a linear program.
+    """
+    smallest, elements = (MIN_TILE // 16, TILE_ELEMENTS // 16) if is_program else (MIN_TILE, TILE_ELEMENTS)
+    return max(smallest, min(MAX_TILE, 1 << (elements // n).bit_length()))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -227,6 +235,8 @@ def _near_data(
     def gradient(sums: LossSums, coefs: Array) -> Array:
         size = median(sums, coefs)
         scale = None if size is None else size / MEDIAN_OF_NORMAL
+        if sums.cost.is_piecewise_linear:
+            scale = _on_line(coefs)
         return as_array(sums.local(coefs, scale, with_value=False).gradient)
 
     sums, coefs = sums_of(operands), estimate.coefs
@@ -242,6 +252,12 @@ def _near_data(
     if operands.sigma_unit is not None and new.error_scale is not None:
         new = replace(new, error_scale=new.error_scale / operands.sigma_unit)
     return result._replace(estimate=new)
+
+
+def _on_line(coefs: Array) -> Array:
+    """The largest distance from f of observations through which a quantile regression passes."""
+    rounding = ON_LINE * jnp.finfo(coefs.dtype).eps * jnp.abs(coefs).max(axis=0)
+    return jax.lax.stop_gradient(jnp.where(rounding > 0, rounding, 1))
 
 
 def _finish_curve(

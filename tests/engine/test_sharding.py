@@ -12,7 +12,9 @@ import re
 from functools import partial
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from jaxreg import ClosedForm, GradientDescent, Linear, Polynomial, Ridge, exponential_decay, fit
+from jaxreg import (
+    ClosedForm, GradientDescent, Linear, Polynomial, Quantile, Ridge, exponential_decay, fit
+)
 
 COLLECTIVE = re.compile("all-gather|all-reduce|all-to-all|collective-[a-z]+|reduce-scatter")
 rng = np.random.default_rng(0)
@@ -39,6 +41,11 @@ def of_a_curve(y):
 
 def of_a_ridge(y):
     return fit(X, y, ansatz=Linear(), cost=Ridge.choose([0.1, 1.0, 10.0])).params
+
+
+def of_a_quantile(y):
+    found = fit(x, y, cost=Quantile(0.3))
+    return found.params, found.bse
 
 
 def mesh_of(kind):
@@ -99,7 +106,9 @@ for other in (P(None, None, ("a",)), P(None, ("a", "b"), None)):
     stays(named, jax.device_put(y, NamedSharding(mesh, other)), other)
 # Of loops that go on as long as one data set does, and of a Hessian.
 ridge_gradient = jax.grad(lambda y: of_a_ridge(y).sum())
-for function in (certified, jax.grad(lambda y: of_a_cost(y).sum()), of_a_curve, of_a_ridge, ridge_gradient):
+for function in (
+    certified, jax.grad(lambda y: of_a_cost(y).sum()), of_a_curve, of_a_ridge, ridge_gradient, of_a_quantile
+):
     found = jax.jit(function)(at)
     assert found.sharding.is_equivalent_to(at.sharding, 3), found.sharding
     np.testing.assert_allclose(found, jax.jit(function)(y), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,87 @@
+"""Standard errors of quantile regressions: those of statsmodels' QuantReg with its defaults.
+
+The covariance is G⁻¹ Σ w² d ψψᵀ G⁻¹, G = Σ w ψψᵀ, with the density φ of residuals at 0, d = (q/φ)² above f
+and ((1 − q)/φ)² below. Observations on f, which are above or below there by rounding, have q (1 − q)/φ².
+
+Source: W. H. Greene, Econometric Analysis, 6th ed. (2008), p. 407; P. Hall and S. Sheather, J. Roy. Stat.
+Soc. B 50 (1988) 381.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxreg._typing import Array, not_none
+from jaxreg.engine.loss_sums import LossSums, Terms, quantile_of_sorted
+from jaxreg.engine.scores import Observation
+from jaxreg.numerics.vectors import Symmetric, Vector, vector
+
+NORMAL_IQR = 1.34  # the interquartile range of the normal distribution, rounded as by Silverman
+CONFIDENCE = 0.95  # of Hall and Sheather's bandwidth
+ON_F = 2.0**-26  # of the interquartile range: observations that near are those the fit passes through
+
+
+def quantile_covariance(sums: LossSums, coefs: Vector, unit_cov: Symmetric, nobs: Array) -> Symmetric:
+    """The covariance of the coefs.
+
+    Args:
+        sums: of the cost.
+        coefs: c.
+        unit_cov: ⟨ψψᵀ⟩⁻¹.
+        nobs: number of valid observations.
+    """
+    q = sums.cost.q  # pyright: ignore
+    row, f = sums.all_rows(coefs)
+    valid, n = row.weight > 0, jnp.maximum(nobs, 1)
+    error = jnp.where(valid, row.y - f, jnp.nan)
+    ordered = jnp.sort(error, axis=0)
+    upper, lower = (quantile_of_sorted(ordered, share * (n - 1)) for share in (0.75, 0.25))
+    spread = jnp.minimum(_standard_deviation(row.y, valid, n), (upper - lower) / NORMAL_IQR)
+    share = hall_sheather(n, q)
+    bandwidth = spread * (_normal_quantile(q + share) - _normal_quantile(q - share))
+    u = error / bandwidth
+    kernel = jnp.where(jnp.abs(u) <= 1, 0.75 * (1 - u * u), 0)
+    weight = jnp.sum(row.weight, axis=0)
+    density = jnp.sum(row.weight * kernel, axis=0) / (bandwidth * weight)
+    on_f = ON_F * (upper - lower)
+
+    def terms(row: Observation, f: Array) -> Terms:
+        error = row.y - f
+        square = jnp.where(jnp.abs(error) <= on_f, q * (1 - q), jnp.square(jnp.where(error > 0, q, 1 - q)))
+        return Terms(None, None, jnp.square(row.weight / density) * square)
+
+    M = not_none(sums.total(terms, coefs)[2])
+    k = M.k
+    V = _dense(unit_cov) / weight
+    cov = jnp.einsum("ij...,jk...,kl...->il...", V, _dense(M), V)
+    lower_triangle = [cov[i, j] for i in range(k) for j in range(i + 1)]
+    return Symmetric.from_lower(vector(lower_triangle), k)
+
+
+def hall_sheather(n: Array, q: Array) -> Array:
+    """The bandwidth as a difference of quantiles, (z² 1.5 φ(Φ⁻¹(q))² / (2 Φ⁻¹(q)² + 1) / n)^(1/3)."""
+    z = _normal_quantile(q)
+    density2 = jnp.exp(-z * z) / (2 * jnp.pi)
+    two_sided = _normal_quantile((1 + CONFIDENCE) / 2)
+    return jnp.cbrt(jnp.square(two_sided) * 1.5 * density2 / (2 * z * z + 1) / n)
+
+
+def _normal_quantile(p: Any) -> Array:
+    """Φ⁻¹(p); `jax.scipy.special.ndtri` fails on Explicit meshes."""
+    return math.sqrt(2) * lax.erf_inv(2 * jnp.asarray(p) - 1.0)
+
+
+def _standard_deviation(y: Array, valid: Array, n: Array) -> Array:
+    """√⟨(y − ⟨y⟩)²⟩ over the valid observations."""
+    mean = jnp.sum(jnp.where(valid, y, 0), axis=0) / n
+    return jnp.sqrt(jnp.sum(jnp.where(valid, jnp.square(y - mean), 0), axis=0) / n)
+
+
+def _dense(S: Symmetric) -> Array:
+    if not S.is_list:
+        return S.entries
+    return jnp.stack([jnp.stack([S[i, j] for j in range(S.k)]) for i in range(S.k)])
