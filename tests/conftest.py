@@ -25,16 +25,35 @@ gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """What sets the 64-bit switch by itself, or does not depend on it, runs once: with it off."""
     for item in items:
         slow_in = item.get_closest_marker("slow_in")
         if slow_in and "dtype" in item.fixturenames and str(item.callspec.params["dtype"]) in slow_in.args:
             item.add_marker(pytest.mark.slow)
+    kept = _dtypes_in_turn(items)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
     if os.environ.get("JAX_ENABLE_X64") == "1":
         for item in items:
             if item.get_closest_marker("either_mode"):
                 item.add_marker(pytest.mark.skip(reason="the same with 64 bits off, where it runs"))
+
+
+def _dtypes_in_turn(items):
+    """Slow tests with other parameters than the dtype take the dtypes in turn, which halves their time."""
+    kept, orders = set(), {}
+    for item in items:
+        params = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+        dtype = params.pop("dtype", None)
+        if dtype is None or not params or not item.get_closest_marker("slow"):
+            kept.add(item)
+            continue
+        order = orders.setdefault(item.function, {})
+        index = order.setdefault(item.callspec.id.replace(str(dtype), ""), len(order))
+        if index % 2 == (np.dtype(dtype) == np.float64):
+            kept.add(item)
+    return kept
 
 
 TESTS = itertools.count()

@@ -84,8 +84,7 @@ def test_polynomials_under_jit(rng, degree):
 @pytest.mark.parametrize(
     ("k", "weighted", "cov_type"),
     [
-        *[(1, False, "HC3"), (1, True, "nonrobust"), (3, False, "nonrobust"), (3, True, "HC3")],
-        *[(5, False, "HC3"), (5, True, "nonrobust"), (7, False, "nonrobust"), (7, True, "HC3")],
+        *[(1, True, "nonrobust"), (3, False, "nonrobust"), (5, False, "HC3"), (7, True, "HC3")],
     ],
 )
 def test_own_designs_and_weights(rng, k, weighted, cov_type):
@@ -139,8 +138,7 @@ def test_robust_fits(rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("cost", [Logistic(), Poisson()])
+@pytest.mark.parametrize(("cost", "k"), [(Poisson(), 1), (Logistic(), 3)])
 def test_likelihoods(rng, cost, k):
     x = rng.normal(size=(N, k))
     X = sm.add_constant(x)
