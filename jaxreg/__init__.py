@@ -33,6 +33,7 @@ from jaxreg.solvers.descent import Descent, descend
 from jaxreg.solvers.gauss_newton import GaussNewton
 from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.solvers.interior_point import InteriorPoint
+from jaxreg.solvers.newtons_method import Newton
 from jaxreg.solvers.reweighted import Reweighted
 from jaxreg.solvers.solver import Solver
 from jaxreg.status import FitError, Status, describe
@@ -78,6 +79,7 @@ __all__ = [  # noqa: RUF022 in reading order
     "Solver",
     "ClosedForm",
     "GradientDescent",
+    "Newton",
     "Reweighted",
     "GaussNewton",
     # the fit and its inference

@@ -43,6 +43,7 @@ from jaxreg.solvers.gauss_newton import GaussNewton
 from jaxreg.solvers.gradient_descent import GradientDescent
 from jaxreg.solvers.interior_point import InteriorPoint
 from jaxreg.solvers.minimization import AtOnce, InTiles, least_squares_start, minimize, with_batch_axes
+from jaxreg.solvers.newtons_method import Newton
 from jaxreg.solvers.reweighted import Reweighted
 from jaxreg.solvers.ridge_in_transformation import ridge_in_transformation
 from jaxreg.solvers.solver import Solver
@@ -83,14 +84,15 @@ def fit(
         ansatz: `Line()`, `Polynomial(degree)`, `Linear(intercept=True)` or `Features(function, names)`; or a
             curve that is not linear in its params, `Curve(function, names, start)` or one of
             `exponential_decay`, `gaussian_peak`, `logistic_growth`, `power_law`, `sine`.
-        cost: `mean_squared_error`; a mean of a loss, such as `Huber()`, `Logistic()`, `Poisson()` or
-            `mean_loss(rho)`; `Ridge(alpha)` or `Ridge.choose(alphas)`; or any function with the signature of
-            the first, which is called with x and params in the units of the data. Numbers that change between
-            calls or are differentiated, such as the strength of a penalty, belong in the leaves of a callable
-            pytree, such as `jax.tree_util.Partial(penalized, strength=0.1)`.
+        cost: `mean_squared_error`; a mean of a loss, such as `Huber()`, `Quantile(q)`, `Logistic()`,
+            `Poisson()` or `mean_loss(rho)`; `Ridge(alpha)`, also added to one of these, or
+            `Ridge.choose(alphas)`; or any function with the signature of the first, which is called with x
+            and params in the units of the data. Numbers that change between calls or are differentiated, such
+            as the strength of a penalty, belong in the leaves of a callable pytree, such as
+            `jax.tree_util.Partial(penalized, strength=0.1)`.
         solver: if omitted, that of the cost: `ClosedForm()` for the mean squared error, `Reweighted()` for a
-            mean of a loss, `GaussNewton()` for a curve. `GradientDescent(...)` minimizes any cost; a function
-            needs it.
+            mean of a loss, `InteriorPoint()` for a quantile, `GaussNewton()` for a curve, and `Newton()` for
+            a function of your own. `GradientDescent(...)` minimizes any cost.
         weights: inverse variances of the observations, (n,) or (n, *batch); for likelihoods and `mean_loss`
             factors of the loss. An observation of weight 0 (or of a subnormal weight) is a gap.
         sigma: standard deviations of the observations, in place of weights = 1/sigma².
@@ -185,7 +187,9 @@ def _default_solver(ansatz: Any, cost: Any) -> Solver:
         return GaussNewton()
     if isinstance(cost, Quantile):
         return InteriorPoint()
-    return Reweighted() if _is_mean_of_loss(cost) else ClosedForm()
+    if _is_mean_of_loss(cost):
+        return Reweighted()
+    return ClosedForm() if cost is mean_squared_error or isinstance(cost, Ridge) else Newton()
 
 
 def _is_mean_of_loss(cost: Any) -> bool:
@@ -221,19 +225,18 @@ def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_cu
     if isinstance(cost, Quantile) and covariance is not None:
         raise ValueError("Quantile has standard errors of its own, which may depend on x; omit cov_type")
     own = InteriorPoint if isinstance(cost, Quantile) else Reweighted
-    if _is_mean_of_loss(cost) and not isinstance(solver, own | GradientDescent):
+    if _is_mean_of_loss(cost) and not isinstance(solver, own | GradientDescent | Newton):
         raise ValueError(
             f"{type(solver).__name__} does not minimize {type(cost).__name__}; omit solver, or pass "
             f"{own.__name__}()"
         )
-    if not _is_mean_of_loss(cost) and not isinstance(solver, GradientDescent):
+    if not _is_mean_of_loss(cost) and not isinstance(solver, GradientDescent | Newton):
         raise ValueError(
-            "only GradientDescent minimizes a cost other than mean_squared_error and those of MeanLoss; pass "
-            "solver=GradientDescent(), such as GradientDescent(optax.adam, steps=1000), or write the cost as "
-            "mean_loss(rho)"
+            f"{type(solver).__name__} does not minimize a function of your own; omit solver, or pass "
+            "Newton() or GradientDescent(), such as GradientDescent(optax.adam, steps=1000)"
         )
-    if offset is not None and isinstance(solver, GradientDescent):
-        raise ValueError("GradientDescent takes no offset or exposure; omit solver")
+    if offset is not None and isinstance(solver, GradientDescent | Newton):
+        raise ValueError(f"{type(solver).__name__} takes no offset or exposure; omit solver")
 
 
 def _check_columns(ansatz: Ansatz) -> None:

@@ -71,8 +71,9 @@ _ADVICE = {
     Status.cost_increased: "the descent ended at a higher cost than it started from and its last params "
     "are returned; take a smaller learning rate.",
     Status.no_minimum: "the cost falls without end as params grow: classes are separated by a combination of "
-    "columns, or all counts of a group are 0; drop the column, or join the group with another.",
-    Status.undetermined: "the curve does not depend on a param, or on a combination of params, where the "
+    "columns, or all counts of a group are 0; drop the column, join the group with another, or add a "
+    "penalty, such as + Ridge(alpha).",
+    Status.undetermined: "the cost does not depend on a param, or on a combination of params, where the "
     "search ended or started (a plateau, or too many params); start nearer to the data, or use fewer params.",
     Status.at_bound: "the minimum is at a bound of a param, where standard errors do not exist; make this "
     "param a constant of the function, or widen its bounds.",

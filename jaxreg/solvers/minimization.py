@@ -1,4 +1,4 @@
-"""Gradient descent on any cost of (params, x, y, weights), from the least-squares solution of each data set.
+"""Descent on any cost of (params, x, y, weights), from the least-squares solution of each data set.
 
 It descends in standardized coordinates a with θ = B a + θ₀, in which every feature and y have mean 0 and
 variance 1. The cost is called with params and data in their own units.
@@ -38,9 +38,11 @@ from jaxreg.numerics.vectors import over_batch
 from jaxreg.solvers.closed_form import ClosedForm
 from jaxreg.solvers.descent import Descent, in_slots, loop
 from jaxreg.solvers.gradient_descent import GradientDescent
+from jaxreg.solvers.newtons_method import Newton
 from jaxreg.status import Status
 
 TILE = 4096  # data sets in a tile
+NEWTON_TILE = 256  # the same where all take the steps of the slowest
 MAX_OFFSET = 2.0**6  # in standard deviations of x and y: up to it, a cost in float32 keeps five digits
 
 
@@ -193,10 +195,18 @@ def _minimize(ansatz: Ansatz, certified: bool, operands: Operands) -> Minimum:
 
 @partial(jax.jit, static_argnums=0)
 def _descend(
-    ansatz: Ansatz, solver: GradientDescent, cost: Partial, data: tuple, standardization: Standardization
+    ansatz: Ansatz,
+    solver: GradientDescent | Newton,
+    cost: Partial,
+    data: tuple,
+    standardization: Standardization,
 ) -> tuple[Array, Array, Array]:
     """The end point a, S(a) in units of the variance of y, and the status."""
     cost_of_a = partial(standardized_cost, ansatz)
+    axes = data[1].ndim - 1
+    if isinstance(solver, Newton):
+        arguments = (standardization.best, cost, *data, standardization)
+        return over_batch(partial(solver.search, cost_of_a), arguments, axes)
 
     def descend_one(
         cost: Partial,
@@ -212,7 +222,7 @@ def _descend(
         return loop(cost_of_a, standardization.best, data, optimizer, solver.steps, tol, history=False)
 
     arguments = (cost, *data, standardization, solver.rate, solver.tol)
-    descent = over_batch(descend_one, arguments, data[1].ndim - 1)
+    descent = over_batch(descend_one, arguments, axes)
     return descent.params, descent.cost, solver.status_of(descent)
 
 
@@ -370,11 +380,16 @@ class InTiles:
         def descend_tile(tile: Tile) -> tuple:
             x, y, w, standardization = jax.tree.map(lambda a: a.astype(dtype), views(tile))
             with jax.enable_x64(x64):
-                minimum = _descend_tile(task.ansatz, task.solver, self.cost, x, y, w, standardization)
+                if isinstance(task.solver, Newton):
+                    cost = with_batch_axes(self.cost, 1)
+                    minimum = _descend(task.ansatz, task.solver, cost, (x, y, w), standardization)
+                else:
+                    minimum = _descend_tile(task.ansatz, task.solver, self.cost, x, y, w, standardization)
             return jax.tree.map(np.asarray, minimum)
 
         program = ("descent", task.ansatz, dtype, jax.tree.structure((task.solver, self.cost)))
-        return map_tiles(descend_tile, operands, 0, count, TILE, program=program)
+        width = NEWTON_TILE if isinstance(task.solver, Newton) else TILE
+        return map_tiles(descend_tile, operands, 0, count, width, program=program)
 
 
 @partial(jax.jit, static_argnums=0)

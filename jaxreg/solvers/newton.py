@@ -25,24 +25,25 @@ FIRST_DAMPING, EASED, RAISED = 1e-3, 0.1, 4.0  # in units of the largest |λ|, a
 Cost = Callable[[Array], Array]
 
 
-def minimum(cost: Cost, theta: Array) -> Array:
+def minimum(cost: Cost, theta: Array, steps: int = MAX_STEPS) -> Array:
     """A minimum of S, by Newton's method with |λ| in place of λ, which always descends.
 
     Comparing values of S determines θ to half the digits; a search for ∇S = 0 adds the other half.
     """
-    end = _descend(cost, lambda _: cost, lambda rate, damping: 1 / (jnp.abs(rate) + damping), theta)
-    return turning_point(cost, end)
+    end = _descend(cost, lambda _: cost, lambda rate, damping: 1 / (jnp.abs(rate) + damping), theta, steps)
+    return turning_point(cost, end, steps)
 
 
-def turning_point(cost: Cost, theta: Array) -> Array:
+def turning_point(cost: Cost, theta: Array, steps: int = MAX_STEPS) -> Array:
     """A point with ∇S = 0 of any kind near θ, by least squares on ∇S; `examine` says whether it is one."""
 
     def squared_gradient(d: Array) -> Cost:
         return lambda theta: jnp.sum(jnp.square(d * jax.grad(cost)(theta)))
 
-    return _descend(
-        cost, squared_gradient, lambda rate, damping: rate / (jnp.square(rate) + jnp.square(damping)), theta
-    )
+    def factor(rate: Array, damping: Array) -> Array:
+        return rate / (jnp.square(rate) + jnp.square(damping))
+
+    return _descend(cost, squared_gradient, factor, theta, steps)
 
 
 class Diagnosis(NamedTuple):
@@ -129,14 +130,18 @@ def _units(H: Array) -> Array:
 
 
 def _descend(
-    cost: Cost, merit: Callable[[Array], Cost], factor: Callable[[Array, Array], Array], theta: Array
+    cost: Cost,
+    merit: Callable[[Array], Cost],
+    factor: Callable[[Array, Array], Array],
+    theta: Array,
+    steps: int,
 ) -> Array:
     """Damped steps until they are below rounding; the merit of a step is in the units d at its beginning."""
     eps = float(jnp.finfo(theta.dtype).eps)
 
     def continues(state: tuple[Any, ...]) -> Array:
         count, theta, _, move = state
-        return (count < MAX_STEPS) & jnp.any(jnp.abs(move) > eps * jnp.abs(theta))
+        return (count < steps) & jnp.any(jnp.abs(move) > eps * jnp.abs(theta))
 
     def damped_step(state: tuple[Any, ...]) -> tuple[Any, ...]:
         count, theta, damping, _ = state

@@ -7,7 +7,7 @@ import optax
 import pytest
 from scipy import optimize
 
-from jaxreg import GradientDescent, Line, Linear, Polynomial, Status, fit, residuals
+from jaxreg import GradientDescent, Line, Linear, Logistic, Newton, Polynomial, Status, fit, residuals
 from jaxreg.gaps import observed
 
 pytestmark = pytest.mark.slow
@@ -297,3 +297,54 @@ def test_the_mean_squared_error_with_weights_has_its_minimum(rng, dtype):
     for i in range(200):
         expected = np.polyfit(x.astype("f8"), y[:, i].astype("f8"), 1, w=np.sqrt(w[:, i].astype("f8")))[::-1]
         np.testing.assert_allclose(found.params[:, i], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_newtons_method_is_what_a_function_gets(data, dtype):
+    """In float32 too to the last digits, since the search ends where the gradient is 0."""
+    x, y, w = (a.astype(dtype) for a in data)
+    y[:, 1] = np.nan
+    y[5, 2] = np.inf
+    found = fit(x, y, weights=w, cost=robust_cost())
+    assert found.status.tolist() == [Status.ok, Status.no_observations, Status.invalid_data, *[0] * (M - 3)]
+    assert np.isnan(found.params[:, 1:3]).all()
+    keep = [i for i in range(M) if i not in (1, 2)]
+    near = 1e-8 if dtype == "f8" else 1e-5
+    assert_is_minimum(found[keep], x, y[:, keep], w[:, keep], near=near)
+    alone = fit(x, y[:, :1], weights=w[:, :1], cost=robust_cost())
+    np.testing.assert_array_equal(found.params[:, 0], alone.params[:, 0])
+
+
+def test_newtons_method_says_where_there_is_no_minimum(data):
+    x, y, _ = data
+
+    def flat(params, x, y, weights=None, *, ansatz):
+        return jnp.square(params[1] - 1)
+
+    def falling(params, x, y, weights=None, *, ansatz):
+        return jnp.exp(-params[0]) + jnp.square(params[1])
+
+    def broken(params, x, y, weights=None, *, ansatz):
+        return jnp.log(-1 - jnp.sum(params**2))
+
+    statuses = [int(fit(x, y[:, 0], cost=cost).status) for cost in (flat, falling, broken)]
+    assert statuses == [Status.undetermined, Status.no_minimum, Status.diverged]
+    few = fit(x, y[:, 0], cost=robust_cost(), solver=Newton(steps=1))
+    assert few.status == Status.not_converged
+    with pytest.raises(ValueError, match="takes no offset"):
+        fit(x, (y[:, 0] > 0) * 1.0, cost=Logistic(), solver=Newton(), offset=x)
+
+
+@pytest.mark.slow
+def test_derivatives_of_newtons_method(data):
+    x, y, w = data
+    x, y, w = jnp.asarray(x), jnp.asarray(np.nan_to_num(y[:, :3], nan=1.0)), jnp.asarray(w[:, :3])
+
+    def params(y, solver):
+        return fit(x, y, weights=w, cost=robust_cost(), solver=solver).params.sum()
+
+    newton, descent = (
+        jax.jit(jax.grad(params), static_argnums=1)(y, solver)
+        for solver in (Newton(), GradientDescent(steps=3000))
+    )
+    np.testing.assert_allclose(newton, descent, rtol=1e-3, atol=1e-4)
