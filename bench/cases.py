@@ -18,7 +18,18 @@ from bench import peers
 from bench.compilation import Compiled, compilation
 from bench.devices import Launched, can_compile
 from bench.measure import Ratio, Row, Runner, at_most, compare, last_line_of, lines_of
-from jaxreg import HAC, ClosedForm, GradientDescent, Huber, Linear, Logistic, Ridge, fit, gaussian_peak
+from jaxreg import (
+    HAC,
+    ClosedForm,
+    GradientDescent,
+    Huber,
+    Linear,
+    Logistic,
+    Quantile,
+    Ridge,
+    fit,
+    gaussian_peak,
+)
 
 CHECKED = 300  # data sets whose params are compared with those of float64
 GAPS = 0.1
@@ -267,6 +278,28 @@ def logistic(scale: float, on_cpu: bool) -> list[Row | Ratio]:
     rows = compare("logistic, p = 4", runners, reference)
     targets = [("jaxreg", "statsmodels Logit loop", 1 / 200), ("jaxreg", "scikit-learn loop", 1 / 20)]
     return at_most(rows, *targets)
+
+
+def quantile(scale: float, on_cpu: bool) -> list[Row | Ratio]:
+    """The median of y about a line, with gaps: ≤ 1/50 × a loop of statsmodels' QuantReg."""
+    n, m = 100, int(20_000 * scale)
+    rng = np.random.default_rng(0)
+    x = np.linspace(-1, 2, n)
+    y = 1 + x[:, None] + rng.standard_t(2, size=(n, m))
+    y[rng.random(y.shape) < GAPS] = np.nan
+    with jax.enable_x64(True):
+        on_device = jnp.asarray(y)
+        runners = [limit(m, on_device), ours(m, jnp.asarray(x), on_device, cost=Quantile(0.5))]
+        reference = None
+        if on_cpu:
+            runners.append(
+                peer("statsmodels QuantReg loop", peers.looped(peers.statsmodels_median, x, y), peers.LOOP)
+            )
+            loop = peers.looped(peers.scipy_median, x, y)
+            runners.append(peer("scipy linprog loop", loop, peers.LOOP))
+            reference = loop()
+        rows = compare("median, gaps", runners, reference)
+    return at_most(rows, ("jaxreg", "statsmodels QuantReg loop", 1 / 50))
 
 
 def peaks(scale: float, on_cpu: bool) -> list[Row | Ratio]:
@@ -569,6 +602,7 @@ CASES: dict[str, Callable[[float, bool], list[Row | Ratio] | list[Compiled] | li
     "user_cost": user_cost,
     "robust": robust,
     "logistic": logistic,
+    "quantile": quantile,
     "peaks": peaks,
     "ridge": ridge,
     "design_shared": design_shared,

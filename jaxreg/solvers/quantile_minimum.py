@@ -10,8 +10,9 @@ Source: S. Portnoy and R. Koenker, Statistical Science 12 (1997) 279; S. Mehrotr
 
 from __future__ import annotations
 
-from functools import reduce
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,9 @@ from jax import lax
 from jaxreg._typing import Array, not_none
 from jaxreg.engine.loss_sums import Local, LossSums
 from jaxreg.engine.row_sums import over_rows
+from jaxreg.engine.rows import Rows
 from jaxreg.engine.scores import outer
-from jaxreg.numerics.vectors import Vector, elementwise, vector
+from jaxreg.numerics.vectors import Vector, elementwise, largest, vector
 from jaxreg.solvers.damped_steps import newton_step
 
 MAX_STEPS = 100
@@ -34,13 +36,13 @@ MIN_PIVOT = 1e-16
 
 
 class Point(NamedTuple):
-    """A feasible point of both programs, all (n, *batch) but the coefs.
+    """A feasible point of both programs, or a step: arrays (n, *batch), but the coefs.
 
     Attributes:
         coefs: c.
         dual: a.
         rest: w − a.
-        above: with ε = above − below.
+        above: with y − f = above − below.
         below: the same.
     """
 
@@ -60,55 +62,74 @@ def quantile_minimum(sums: LossSums, coefs: Vector, residual: Array, runs: Array
         residual: √(Σ w ε² / Σ w) of least squares.
         runs: which data sets are to be solved.
     """
-    q = sums.cost.q  # pyright: ignore
-    row, f = sums.all_rows(coefs)
-    w = row.weight
-    size = reduce(jnp.maximum, [jnp.abs(c) for c in coefs]) if isinstance(coefs, list) else abs(coefs).max(0)
-    unit = jnp.maximum(residual, ROUNDING * size)
+    row, _ = sums.all_rows(coefs)
+    unit = jnp.maximum(residual, ROUNDING * largest(elementwise(jnp.abs, coefs)))
     unit = jnp.where(runs & (unit > 0), unit, 1)
-    offset = f - sum(c * a for c, a in zip(coefs, row.psi, strict=True))
-    y = (row.y - offset) / unit
-    coefs = elementwise(lambda c: c / unit, coefs)
-    valid = w > 0
+    programs = Programs(row.y / unit, row.weight, row.psi, not_none(sums.rows))
+    enough = MAX_GAP * jnp.sum(row.weight, axis=0)
 
-    def positive(a: Array) -> Array:
-        return jnp.where(valid, a, 1)
+    def is_open(p: Point) -> Array:
+        return runs & (programs.gap(p) > enough)
 
-    def fitted(coefs: Vector) -> Array:
-        return sum((c * a for c, a in zip(coefs, row.psi, strict=True)), jnp.zeros_like(y))
+    def step(loop: tuple[Array, Point]) -> tuple[Array, Point]:
+        count, p = loop
+        new = programs.after_step(p)
+        return count + 1, jax.tree.map(partial(jnp.where, is_open(p)), new, p)
 
-    error = y - fitted(coefs)
-    above, below = (positive(jnp.maximum(sign * error, 0) + FIRST_SLACK) for sign in (1, -1))
-    start = Point(coefs, positive((1 - q) * w), positive(q * w), above, below)
+    start = programs.start(elementwise(lambda c: c / unit, coefs), sums.cost.q)  # pyright: ignore
+    _, end = lax.while_loop(
+        lambda loop: (loop[0] < MAX_STEPS) & jnp.any(is_open(loop[1])), step, (jnp.int32(0), start)
+    )
+    return elementwise(lambda c: c * unit, end.coefs), is_open(end)
 
-    def newton(metric: Array, target: Array) -> Vector:
-        """The change of coefs by least squares of the target with the metric as weights."""
-        arrays = (None, metric, None, target, *row.psi)
 
-        def terms(_: None, metric: Array, __: None, target: Array, *psi: Array) -> Local:
-            v = vector([jnp.broadcast_to(a, metric.shape) for a in psi])
-            return Local(None, elementwise(lambda a: -metric * target * a, v), outer(v, metric))
+@dataclass(frozen=True)
+class Programs:
+    """The linear programs of all data sets.
 
-        def add(total: Local, observations: list[tuple]) -> Local:
-            some = [terms(*row) for row in observations]
-            return jax.tree.map(lambda a, *b: a + reduce(jnp.add, b), total, *some)
+    Attributes:
+        y: in units of the residuals.
+        w: weights, 0 where an observation is missing.
+        psi: the basis, p arrays.
+        rows: how many are summed at once.
+    """
 
-        zeros = jax.tree.map(jnp.zeros_like, terms(*(None if a is None else a[0] for a in arrays)))  # type: ignore
-        total = over_rows(arrays, not_none(sums.rows), len(row.psi) + 1, None, add, zeros)
-        return newton_step(total, jnp.full_like(unit, DAMPING), MIN_PIVOT)[0]
+    y: Array
+    w: Array
+    psi: list[Array]
+    rows: Rows
 
-    def longest(*pairs: tuple[Array, Array]) -> Array:
-        """The length of a step with which all numbers remain positive."""
-        ratios = [jnp.where(d < 0, a / jnp.where(d < 0, -d, 1), jnp.inf) for a, d in pairs]
-        return jnp.minimum(1, SHORTER * jnp.min(reduce(jnp.minimum, ratios), axis=0))
+    def start(self, coefs: Vector, q: Any) -> Point:
+        """A point in the interior, with the coefs of least squares."""
+        error = self.y - self.fitted(coefs)
+        above, below = (jnp.maximum(sign * error, 0) + FIRST_SLACK for sign in (1, -1))
+        return Point(coefs, *(self.or_1(a) for a in ((1 - q) * self.w, q * self.w, above, below)))
 
-    def products(p: Point) -> Array:
-        """The difference of the primal and the dual."""
-        return jnp.sum(jnp.where(valid, p.dual * p.below + p.rest * p.above, 0), axis=0)
+    def after_step(self, p: Point) -> Point:
+        """The point after a step to where all products are equal, as small as the affine step promises."""
+        zero = jnp.zeros_like(self.y)
+        affine = self.direction(p, zero, zero)
+        gap = self.gap(p)
+        number = 2 * jnp.sum(self.w > 0, axis=0)
+        product = gap * (self.gap(self.moved(p, affine)) / gap) ** 3 / number
+        second_order = affine.dual * affine.below, affine.dual * affine.above
+        return self.moved(p, self.direction(p, product - second_order[0], product + second_order[1]))
 
-    def moved(p: Point, d: Point) -> Point:
-        of_dual = longest((p.dual, d.dual), (p.rest, d.rest))
-        of_primal = longest((p.above, d.above), (p.below, d.below))
+    def direction(self, p: Point, to_below: Array, to_above: Array) -> Point:
+        """The step after which, to first order, a below and (w − a) above are these products."""
+        valid = self.w > 0
+        metric = jnp.where(valid, 1 / (p.above / p.rest + p.below / p.dual), 0)
+        target = to_below / p.dual - to_above / p.rest + p.above - p.below
+        coefs = self.least_squares(metric, target)
+        dual = metric * (target - self.fitted(coefs))
+        above = (to_above + p.above * dual) / p.rest - p.above
+        below = (to_below - p.below * dual) / p.dual - p.below
+        return Point(coefs, dual, -dual, jnp.where(valid, above, 0), jnp.where(valid, below, 0))
+
+    def moved(self, p: Point, d: Point) -> Point:
+        """The point after the step, or a part of it where a number would become negative."""
+        of_dual = _longest((p.dual, d.dual), (p.rest, d.rest))
+        of_primal = _longest((p.above, d.above), (p.below, d.below))
         return Point(
             elementwise(lambda a, b: a + of_primal * b, p.coefs, d.coefs),
             p.dual + of_dual * d.dual,
@@ -117,33 +138,37 @@ def quantile_minimum(sums: LossSums, coefs: Vector, residual: Array, runs: Array
             p.below + of_primal * d.below,
         )
 
-    def direction(p: Point, metric: Array, to_below: Array, to_above: Array) -> Point:
-        """The step to products a below and (w − a) above that are these, to first order."""
-        target = to_below / p.dual - to_above / p.rest + p.above - p.below
-        coefs = newton(metric, target)
-        dual = metric * (target - fitted(coefs))
-        above = jnp.where(valid, to_above / p.rest - p.above + p.above * dual / p.rest, 0)
-        below = jnp.where(valid, to_below / p.dual - p.below - p.below * dual / p.dual, 0)
-        return Point(coefs, dual, -dual, above, below)
+    def gap(self, p: Point) -> Array:
+        """The difference of the primal and the dual."""
+        return jnp.sum(jnp.where(self.w > 0, p.dual * p.below + p.rest * p.above, 0), axis=0)
 
-    def step(loop: tuple[Array, Point, Array]) -> tuple[Array, Point, Array]:
-        count, p, gap = loop
-        metric = jnp.where(valid, 1 / (p.above / p.rest + p.below / p.dual), 0)
-        zero = jnp.zeros_like(y)
-        d = direction(p, metric, zero, zero)
-        before = products(p)
-        centered = before * (products(moved(p, d)) / before) ** 3 / (2 * jnp.sum(valid, axis=0))
-        d = direction(p, metric, centered - d.dual * d.below, centered + d.dual * d.above)
-        new = moved(p, d)
-        p = jax.tree.map(lambda a, b: jnp.where(is_open(gap), a, b), new, p)
-        return count + 1, p, products(p)
+    def fitted(self, coefs: Vector) -> Array:
+        """f."""
+        return sum((c * a for c, a in zip(coefs, self.psi, strict=True)), jnp.zeros_like(self.y))
 
-    def is_open(gap: Array) -> Array:
-        return runs & (gap > MAX_GAP * jnp.sum(w, axis=0))
+    def least_squares(self, weights: Array, target: Array) -> Vector:
+        """The coefs of Σ weights (target − Σ c ψ)² → min, in one pass."""
+        arrays = (None, weights, None, target, *self.psi)
 
-    def goes_on(loop: tuple[Array, Point, Array]) -> Array:
-        return (loop[0] < MAX_STEPS) & jnp.any(is_open(loop[2]))
+        def terms(_: None, w: Array, __: None, target: Array, *psi: Array) -> Local:
+            v = vector([jnp.broadcast_to(a, w.shape) for a in psi])
+            return Local(None, elementwise(lambda a: -w * target * a, v), outer(v, w))
 
-    first = (jnp.zeros((), jnp.int32), start, products(start))
-    _, point, gap = lax.while_loop(goes_on, step, first)
-    return elementwise(lambda c: c * unit, point.coefs), is_open(gap)
+        def add(total: Local, observations: list[tuple]) -> Local:
+            some = [terms(*row) for row in observations]
+            return jax.tree.map(lambda a, *b: a + reduce(jnp.add, b), total, *some)
+
+        first: Any = jax.tree.map(lambda a: a[0], arrays)
+        zeros = jax.tree.map(jnp.zeros_like, terms(*first))
+        total = over_rows(arrays, self.rows, len(self.psi) + 1, None, add, zeros)
+        return newton_step(total, jnp.full_like(total.gradient[0], DAMPING), MIN_PIVOT)[0]
+
+    def or_1(self, a: Array) -> Array:
+        """1 in place of numbers of missing observations."""
+        return jnp.where(self.w > 0, a, 1)
+
+
+def _longest(*pairs: tuple[Array, Array]) -> Array:
+    """The length of a step with which all numbers remain positive, at most 1."""
+    ratios = [jnp.where(d < 0, a / jnp.where(d < 0, -d, 1), jnp.inf) for a, d in pairs]
+    return jnp.minimum(1, SHORTER * jnp.min(reduce(jnp.minimum, ratios), axis=0))
