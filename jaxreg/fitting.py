@@ -173,7 +173,10 @@ def fit(
         source = replace(source, integers_keep_origin=False)
         estimate = _minimize_cost(task, cost, source, block_size, progress)
         estimate = estimate if link == "identity" else without_squares(estimate)
-    name = "nonrobust" if covariance is None else covariance.name
+    if isinstance(cost, Quantile):
+        estimate = without_squares(estimate)
+    own_name = "robust" if isinstance(cost, Quantile) else "nonrobust"
+    name = own_name if covariance is None else covariance.name
     has_df = isinstance(cost, SquaredError | Quantile) or not _is_mean_of_loss(cost)
     is_normal = covariance is None and has_df
     constant = "implicit" if is_curve else constant_column(source)
@@ -225,7 +228,8 @@ def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_cu
     if isinstance(cost, Quantile) and covariance is not None:
         raise ValueError("Quantile has standard errors of its own, which may depend on x; omit cov_type")
     own = InteriorPoint if isinstance(cost, Quantile) else Reweighted
-    if _is_mean_of_loss(cost) and not isinstance(solver, own | GradientDescent | Newton):
+    others = GradientDescent if isinstance(cost, Quantile) else GradientDescent | Newton
+    if _is_mean_of_loss(cost) and not isinstance(solver, own | others):
         raise ValueError(
             f"{type(solver).__name__} does not minimize {type(cost).__name__}; omit solver, or pass "
             f"{own.__name__}()"

@@ -64,15 +64,16 @@ _ADVICE = {
     Status.not_converged: "the search ran out of steps above its tolerance and its last params are returned; "
     "take more steps, a start nearer to the minimum, or for a descent a larger learning rate if the cost "
     "falls and a smaller one if it rises.",
-    Status.diverged: "the descent diverged to infinity or NaN; take a smaller learning rate: in fit() any "
-    "below 1/p converges for p params, in descend() any below jaxreg.learning_rates(...).largest.",
+    Status.diverged: "the search ended at infinity or NaN. For Newton() the cost needs two derivatives. For "
+    "a descent take a smaller learning rate: in fit() any below 1/p converges for p params, in descend() any "
+    "below jaxreg.learning_rates(...).largest.",
     Status.out_of_range: "a param or its standard error overflows or underflows the dtype; use other units "
     "of x or y, or float64.",
     Status.cost_increased: "the descent ended at a higher cost than it started from and its last params "
     "are returned; take a smaller learning rate.",
     Status.no_minimum: "the cost falls without end as params grow: classes are separated by a combination of "
-    "columns, or all counts of a group are 0; drop the column, join the group with another, or add a "
-    "penalty, such as + Ridge(alpha).",
+    "columns, or all y of a group are equal; drop the column, penalize its slope with + Ridge(alpha), or "
+    "join the group with another.",
     Status.undetermined: "the cost does not depend on a param, or on a combination of params, where the "
     "search ended or started (a plateau, or too many params); start nearer to the data, or use fewer params.",
     Status.at_bound: "the minimum is at a bound of a param, where standard errors do not exist; make this "

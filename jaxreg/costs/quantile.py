@@ -10,7 +10,7 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxreg._typing import Array
-from jaxreg.costs.mean_loss import MeanLoss, Summary, Terms, check_positive
+from jaxreg.costs.mean_loss import MeanLoss, Summary, Terms
 from jaxreg.numerics.pytrees import pytree
 
 
@@ -24,7 +24,8 @@ class Quantile(MeanLoss):
 
     The standard errors are those of statsmodels' QuantReg: the density of residuals at 0 is estimated with
     Epanechnikov's kernel and the bandwidth of Hall and Sheather, and errors may depend on x. They are NaN
-    where the bandwidth does not exist: for few observations and a q near 0 or 1.
+    where the bandwidth does not exist: for few observations and a q near 0 or 1, and where half of the
+    residuals are 0, as of counts with many zeros.
 
     Args:
         q: the quantile, between 0 and 1, one number or one per data set.
@@ -43,8 +44,9 @@ class Quantile(MeanLoss):
     is_piecewise_linear = True
 
     def __post_init__(self) -> None:
-        check_positive(self, "q")
-        if not isinstance(self.q, Tracer) and not np.all(np.asarray(self.q) < 1):
+        if isinstance(self.q, list | tuple):
+            object.__setattr__(self, "q", np.asarray(self.q))
+        if not isinstance(self.q, Tracer) and not np.all((np.asarray(self.q) > 0) & (np.asarray(self.q) < 1)):
             raise ValueError(f"q is between 0 and 1, one number or one per data set; got {self.q}")
 
     def loss(self, y: Array, f: Array) -> Array:

@@ -66,8 +66,12 @@ class Ridge:
             f"Ridge({self.alpha})" if self.alphas is None else f"Ridge.choose({self.alphas}, by={self.by!r})"
         )
 
-    def __radd__(self, cost: Any) -> Penalized:
+    def __add__(self, cost: Any) -> Penalized:
         """The penalty added to a mean of a loss."""
+        return self.__radd__(cost)
+
+    def __radd__(self, cost: Any) -> Penalized:
+        """The same."""
         if not isinstance(cost, MeanLoss) or cost.is_piecewise_linear:
             raise TypeError(
                 f"Ridge adds to costs such as Huber() and Logistic(), got {cost!r}; alone it is the mean "

@@ -35,7 +35,7 @@ from jaxreg.engine.rows import ROWS, Rows
 from jaxreg.engine.sandwich import Covariance, with_errors_of
 from jaxreg.engine.scores import Model, Observation, Scores
 from jaxreg.engine.sums import columns_of
-from jaxreg.numerics.vectors import Symmetric, Vector, as_array, dot, elementwise, vector
+from jaxreg.numerics.vectors import Symmetric, Vector, as_array, dot, elementwise, largest, vector
 from jaxreg.solvers.damped_steps import (
     MIN_GAIN,
     MIN_PIVOT,
@@ -54,7 +54,7 @@ from jaxreg.status import Status
 # The size of the last step, if errors are squared by a step and if they only shrink by a factor.
 QUADRATIC = {"float32": 2.0**-12, "float64": 2.0**-16}
 LINEAR = {"float32": 2.0**-24, "float64": 2.0**-38}
-MIN_SCALE = 2.0**-40  # of residuals, relative to those of least squares
+MIN_SCALE = 2.0**-40  # of residuals, relative to those of least squares, or to f where these are 0
 RESULTS = (
     *("params", "bse", "coefs", "unit_cov", "residual", "explained", "cost", "dispersion"),
     *("deviance", "pearson_chi2", "llf", "error_scale", "alpha", "effective_dof"),
@@ -150,16 +150,15 @@ def _begin_at_minimum(
 
 def _first_guess(least_squares: Estimate, dtype: Any) -> Array:
     """The median of √w |ε| of least squares, if errors are normal."""
-    guess = MEDIAN_OF_NORMAL * _root_mean_size(least_squares, dtype)
+    guess = MEDIAN_OF_NORMAL * _times_root_weight(least_squares.residual.astype(dtype), least_squares)
     return jnp.where(guess > 0, guess, 1)
 
 
-def _root_mean_size(least_squares: Estimate, dtype: Any) -> Array:
-    """√(Σ w ε² / n)."""
-    residual = least_squares.residual.astype(dtype)
+def _times_root_weight(size: Array, least_squares: Estimate) -> Array:
+    """√w times a size, for the mean weight."""
     if least_squares.root_weight is None:
-        return residual
-    return residual * least_squares.root_weight / jnp.sqrt(jnp.maximum(least_squares.nobs, 1))
+        return size
+    return size * least_squares.root_weight / jnp.sqrt(jnp.maximum(least_squares.nobs, 1))
 
 
 def evaluate(
@@ -182,9 +181,10 @@ def evaluate(
 
 def median_size(sums: LossSums, least_squares: Estimate, coefs: Vector, guess: Array) -> Array:
     """The median of √w |ε|, or a small number in place of 0."""
-    smallest = MIN_SCALE * _root_mean_size(least_squares, guess.dtype)
+    residual, f_size = least_squares.residual.astype(guess.dtype), largest(elementwise(jnp.abs, coefs))
+    size = jnp.where(residual > 0, residual, jnp.where(f_size > 0, f_size, 1))
     median = sums.median_size(coefs, least_squares.nobs.astype(guess.dtype), guess)
-    return jnp.maximum(median, jnp.where(smallest > 0, smallest, 1))
+    return jnp.maximum(median, MIN_SCALE * _times_root_weight(size, least_squares))
 
 
 def finish(

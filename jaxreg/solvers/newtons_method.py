@@ -15,6 +15,8 @@ from jaxreg.solvers.damped_steps import MIN_CURVATURE
 from jaxreg.solvers.steps import StepsOverData
 from jaxreg.status import Status
 
+FAR = 5.0  # in standard deviations of x and y: beyond, S falls without end if its curvature vanishes
+
 
 @pytree
 class Newton(StepsOverData):
@@ -58,7 +60,10 @@ class Newton(StepsOverData):
         status = jnp.where(is_minimum, Status.ok, Status.not_converged)
         status = jnp.where(found.singular, Status.undetermined, status)
         first, last = (jnp.diag(jax.hessian(S)(theta)) for theta in (start, end))
-        vanishes = (first > 0) & (last <= MIN_CURVATURE * first)
-        status = jnp.where(jnp.any(vanishes), Status.no_minimum, status)
+        distance = jnp.max(jnp.abs(end - start))
+        vanishes = jnp.any((first > 0) & (last <= MIN_CURVATURE * first)) & (distance > FAR)
+        status = jnp.where(vanishes, Status.no_minimum, status)
+        is_lost = distance > jnp.finfo(end.dtype).eps ** -0.5  # where S has half of its digits
+        status = jnp.where(is_lost & (status == Status.ok), Status.not_converged, status)
         status = jnp.where(jnp.isfinite(value), status, Status.diverged)
         return end, value, status.astype(jnp.int8)

@@ -96,15 +96,20 @@ class Problem(NamedTuple):
 
 
 def _solvable(least_squares: Estimate, alpha: Array, y: Array) -> Estimate:
-    """The estimate where a penalty determines what least squares does not, with the size of y as residual."""
+    """The estimate where a penalty determines what least squares does not.
+
+    The residual is what penalized ones are smaller than: the deviation of y, or its size.
+    """
     status = least_squares.status
     unsolved = (Status.exact_fit, Status.too_few_observations, Status.rank_deficient)
     is_new = (alpha > 0) & sum((status == s for s in unsolved), jnp.zeros_like(status, bool))
+    deviation = jnp.hypot(least_squares.residual, least_squares.explained)
     size = jnp.sqrt(jnp.nanmean(jnp.square(jnp.where(is_new, y, 0)), axis=0))
     return replace(
         least_squares,
         status=jnp.where(is_new, Status.ok, status).astype(status.dtype),
-        residual=jnp.where(is_new, size, least_squares.residual).astype(least_squares.residual.dtype),
+        residual=jnp.where(is_new, size, deviation).astype(deviation.dtype),
+        explained=jnp.where(is_new, jnp.nan, 0).astype(deviation.dtype),
     )
 
 

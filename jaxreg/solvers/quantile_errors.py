@@ -2,6 +2,7 @@
 
 The covariance is G⁻¹ Σ w² d ψψᵀ G⁻¹, G = Σ w ψψᵀ, with the density φ of residuals at 0, d = (q/φ)² above f
 and ((1 − q)/φ)² below. Observations on f, which are above or below there by rounding, have q (1 − q)/φ².
+Where half of the residuals are 0 to rounding, as of many equal y, the density and the errors are NaN.
 
 Source: W. H. Greene, Econometric Analysis, 6th ed. (2008), p. 407; P. Hall and S. Sheather, J. Roy. Stat.
 Soc. B 50 (1988) 381.
@@ -18,11 +19,11 @@ from jax import lax
 from jaxreg._typing import Array, not_none
 from jaxreg.engine.loss_sums import LossSums, Terms, quantile_of_sorted
 from jaxreg.engine.scores import Observation
-from jaxreg.numerics.vectors import Symmetric, Vector, vector
+from jaxreg.numerics.vectors import Symmetric, Vector
 
 NORMAL_IQR = 1.34  # the interquartile range of the normal distribution, rounded as by Silverman
 CONFIDENCE = 0.95  # of Hall and Sheather's bandwidth
-ON_F = 2.0**-26  # of the interquartile range: observations that near are those the fit passes through
+ROUNDING, INEXACT = 16.0, 2.0**-33  # of residuals: in units of the last digit of y, and of √⟨ε²⟩
 
 
 def quantile_covariance(sums: LossSums, coefs: Vector, unit_cov: Symmetric, nobs: Array) -> Symmetric:
@@ -40,26 +41,29 @@ def quantile_covariance(sums: LossSums, coefs: Vector, unit_cov: Symmetric, nobs
     error = jnp.where(valid, row.y - f, jnp.nan)
     ordered = jnp.sort(error, axis=0)
     upper, lower = (quantile_of_sorted(ordered, share * (n - 1)) for share in (0.75, 0.25))
+    mean_square = jnp.nanmean(jnp.square(error), axis=0)
+    largest_y = jnp.max(jnp.where(valid, jnp.abs(row.y), 0), axis=0)
+    on_f = ROUNDING * jnp.finfo(f.dtype).eps * largest_y + INEXACT * jnp.sqrt(mean_square)
+    upper = jnp.where(upper - lower > on_f, upper, jnp.nan)
     spread = jnp.minimum(_standard_deviation(row.y, valid, n), (upper - lower) / NORMAL_IQR)
     share = hall_sheather(n, q)
     bandwidth = spread * (_normal_quantile(q + share) - _normal_quantile(q - share))
     u = error / bandwidth
     kernel = jnp.where(jnp.abs(u) <= 1, 0.75 * (1 - u * u), 0)
-    weight = jnp.sum(row.weight, axis=0)
-    density = jnp.sum(row.weight * kernel, axis=0) / (bandwidth * weight)
-    on_f = ON_F * (upper - lower)
+    mean_weight = jnp.sum(row.weight, axis=0) / n
+    density = jnp.sum(row.weight / mean_weight * kernel, axis=0) / (bandwidth * n)
 
     def terms(row: Observation, f: Array) -> Terms:
         error = row.y - f
         square = jnp.where(jnp.abs(error) <= on_f, q * (1 - q), jnp.square(jnp.where(error > 0, q, 1 - q)))
-        return Terms(None, None, jnp.square(row.weight / density) * square)
+        return Terms(None, None, jnp.square(row.weight / mean_weight / density) * square)
 
     M = not_none(sums.total(terms, coefs)[2])
-    k = M.k
-    V = _dense(unit_cov) / weight
+    V = _dense(unit_cov) / n
     cov = jnp.einsum("ij...,jk...,kl...->il...", V, _dense(M), V)
-    lower_triangle = [cov[i, j] for i in range(k) for j in range(i + 1)]
-    return Symmetric.from_lower(vector(lower_triangle), k)
+    if not M.is_list:
+        return Symmetric(cov, M.k)
+    return Symmetric([cov[i, j] for i in range(M.k) for j in range(i + 1)], M.k)
 
 
 def hall_sheather(n: Array, q: Array) -> Array:

@@ -23,7 +23,8 @@ from jaxreg.engine.loss_sums import Local, LossSums
 from jaxreg.engine.row_sums import over_rows
 from jaxreg.engine.rows import Rows
 from jaxreg.engine.scores import outer
-from jaxreg.numerics.vectors import Vector, elementwise, largest, vector
+from jaxreg.numerics.small import broadcast_arrays
+from jaxreg.numerics.vectors import Vector, elementwise, largest, max_listed
 from jaxreg.solvers.damped_steps import newton_step
 
 MAX_STEPS = 100
@@ -32,7 +33,7 @@ SHORTER = 0.99995  # than the step to the boundary
 MAX_GAP = 2.0**-46  # of the primal and the dual, in units of the residuals
 ROUNDING = 2.0**-44  # of residuals, relative to coefs
 DAMPING = 1e-14  # of steps, where a range of coefs is optimal
-MIN_PIVOT = 1e-16
+SMALLEST_PIVOT = 1e-16  # relative to the damped curvature: all pivots count
 
 
 class Point(NamedTuple):
@@ -65,8 +66,11 @@ def quantile_minimum(sums: LossSums, coefs: Vector, residual: Array, runs: Array
     row, _ = sums.all_rows(coefs)
     unit = jnp.maximum(residual, ROUNDING * largest(elementwise(jnp.abs, coefs)))
     unit = jnp.where(runs & (unit > 0), unit, 1)
-    programs = Programs(row.y / unit, row.weight, row.psi, not_none(sums.rows))
-    enough = MAX_GAP * jnp.sum(row.weight, axis=0)
+    largest_weight = jnp.max(row.weight, axis=0)
+    w = row.weight / jnp.where(largest_weight > 0, largest_weight, 1)
+    psi = row.psi if len(row.psi) <= max_listed() else jnp.stack(broadcast_arrays(row.psi), axis=1)
+    programs = Programs(row.y / unit, w, psi, not_none(sums.rows))
+    enough = MAX_GAP * jnp.sum(w, axis=0)
 
     def is_open(p: Point) -> Array:
         return runs & (programs.gap(p) > enough)
@@ -90,13 +94,13 @@ class Programs:
     Attributes:
         y: in units of the residuals.
         w: weights, 0 where an observation is missing.
-        psi: the basis, p arrays.
+        psi: the basis, p arrays (n, *batch), or one (n, p, *batch).
         rows: how many are summed at once.
     """
 
     y: Array
     w: Array
-    psi: list[Array]
+    psi: list[Array] | Array
     rows: Rows
 
     def start(self, coefs: Vector, q: Any) -> Point:
@@ -144,14 +148,17 @@ class Programs:
 
     def fitted(self, coefs: Vector) -> Array:
         """f."""
+        if not isinstance(self.psi, list):
+            return jnp.sum(self.psi * coefs, axis=1)
         return sum((c * a for c, a in zip(coefs, self.psi, strict=True)), jnp.zeros_like(self.y))
 
     def least_squares(self, weights: Array, target: Array) -> Vector:
         """The coefs of Σ weights (target − Σ c ψ)² → min, in one pass."""
-        arrays = (None, weights, None, target, *self.psi)
+        is_list = isinstance(self.psi, list)
+        arrays: Any = (None, weights, None, target, *(self.psi if is_list else [self.psi]))
 
         def terms(_: None, w: Array, __: None, target: Array, *psi: Array) -> Local:
-            v = vector([jnp.broadcast_to(a, w.shape) for a in psi])
+            v = [jnp.broadcast_to(a, w.shape) for a in psi] if is_list else psi[0]
             return Local(None, elementwise(lambda a: -w * target * a, v), outer(v, w))
 
         def add(total: Local, observations: list[tuple]) -> Local:
@@ -159,9 +166,9 @@ class Programs:
             return jax.tree.map(lambda a, *b: a + reduce(jnp.add, b), total, *some)
 
         first: Any = jax.tree.map(lambda a: a[0], arrays)
-        zeros = jax.tree.map(jnp.zeros_like, terms(*first))
-        total = over_rows(arrays, self.rows, len(self.psi) + 1, None, add, zeros)
-        return newton_step(total, jnp.full_like(total.gradient[0], DAMPING), MIN_PIVOT)[0]
+        zeros: Local = jax.tree.map(jnp.zeros_like, terms(*first))
+        total = over_rows(arrays, self.rows, len(zeros.gradient) + 1, None, add, zeros)
+        return newton_step(total, jnp.full_like(total.gradient[0], DAMPING), SMALLEST_PIVOT)[0]
 
     def or_1(self, a: Array) -> Array:
         """1 in place of numbers of missing observations."""

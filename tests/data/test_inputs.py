@@ -69,7 +69,12 @@ MISTAKES = {
     "block_size True": (ValueError, "block_size is .*got True", (X, Y), {"block_size": True}),
     "block_size word": (ValueError, "block_size is .*'all'", (X, Y), {"block_size": "all"}),
     "class of ansatz": (TypeError, r"ansatz is an object such as Line\(\)", (X, Y), {"ansatz": Line}),
-    "closed form of a cost": (ValueError, r"pass solver=GradientDescent\(\)", (X, Y), {"cost": other_cost}),
+    "closed form of a cost": (
+        ValueError,
+        r"pass Newton\(\)",
+        (X, Y),
+        {"cost": other_cost, "solver": ClosedForm()},
+    ),
     "NaN": (ValueError, "x has NaN", (np.where(X > 3, np.nan, X), Y), {"nan_policy": "raise"}),
     "NaN weight": (
         ValueError,

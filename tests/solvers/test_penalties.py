@@ -108,6 +108,16 @@ def test_robust_costs(x, n):
         np.testing.assert_allclose(free.params, fit(x, y, ansatz=Linear(), cost=Huber()).params, rtol=1e-5)
 
 
+def test_the_scale_is_that_of_the_residuals_where_least_squares_leaves_none(x):
+    noise = np.random.default_rng(5).normal(size=N)
+    y = (x @ np.array([1, 2, 3]))[:, None] + np.array([0, 1e-9, 1e-5]) * noise[:, None]
+    for cost in (Huber() + Ridge(4.0), Huber()):
+        found = fit(x, y, ansatz=Linear(), cost=cost)
+        residuals = y - np.column_stack([np.ones(N), x]) @ np.asarray(found.params, "f8")
+        scale = np.median(abs(residuals), axis=0) / 0.6744897501960817
+        np.testing.assert_allclose(found.scale, scale, rtol=1e-3, atol=1e-10)
+
+
 @pytest.mark.slow
 def test_transformations(x, classes):
     """`vmap` over strengths, and the derivative of params in them."""

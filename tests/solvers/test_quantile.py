@@ -110,6 +110,28 @@ def test_errors_of_other_quantiles(q):
         np.testing.assert_allclose(fits.bse[:, i], np.sqrt(np.diag(cov)), rtol=1e-4)
 
 
+@pytest.mark.parametrize("offset", [0, 1])
+def test_many_equal_y_have_no_errors(offset):
+    """Residuals of which half are 0 have no density there."""
+    rng = np.random.default_rng(2)
+    y = np.where(rng.random((N, M)) < 0.93, 0, rng.exponential(size=(N, M))) + offset
+    fits = fit(np.arange(N), y, cost=Quantile(0.5))
+    assert (fits.status == Status.ok).all()
+    np.testing.assert_allclose(fits.params, [[offset] * M, [0] * M], atol=1e-6)
+    assert np.isnan(fits.bse).all()
+    assert np.isnan(fits.rsquared).all()
+
+
+@pytest.mark.parametrize("weight", [1e-300, 1e-160, 1e160, 1e300])
+def test_the_unit_of_weights_does_not_matter(weight):
+    x, y = made("heavy tails", 1)
+    y = np.asarray(y, "f8")
+    expected = fit(x[:, 0], y, cost=Quantile(0.3))
+    fits = fit(x[:, 0], y, cost=Quantile(0.3), weights=np.full(y.shape, weight))
+    np.testing.assert_allclose(fits.params, expected.params, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(fits.bse, expected.bse, rtol=1e-6)
+
+
 def test_errors_do_not_depend_on_the_sign_of_y():
     x, y = made("heavy tails", 1)
     fits, mirrored = (fit(x[:, 0], sign * y, cost=Quantile(q)) for sign, q in ((1, 0.7), (-1, 1 - 0.7)))

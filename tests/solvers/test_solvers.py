@@ -329,6 +329,8 @@ def test_newtons_method_says_where_there_is_no_minimum(data):
 
     statuses = [int(fit(x, y[:, 0], cost=cost).status) for cost in (flat, falling, broken)]
     assert statuses == [Status.undetermined, Status.no_minimum, Status.diverged]
+    line = fit(x, 1 + 2 * x, cost=quartic)  # where it starts, without curvature
+    assert line.status == Status.undetermined
     few = fit(x, y[:, 0], cost=robust_cost(), solver=Newton(steps=1))
     assert few.status == Status.not_converged
     with pytest.raises(ValueError, match="takes no offset"):
