@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 LOOP = 300  # data sets in a Python loop
+Q = 0.37  # of quantile regressions
 
 
 def are_installed(*names: str) -> bool:
@@ -172,21 +173,21 @@ def sklearn_ridge(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> Any:
     return np.concatenate([model.intercept_[None], model.coef_.T])
 
 
-def statsmodels_median(x: np.ndarray, y: np.ndarray) -> Any:
+def statsmodels_quantile(x: np.ndarray, y: np.ndarray) -> Any:
     """statsmodels QuantReg with its standard errors, and the steps that its convergence takes."""
     import statsmodels.api as sm
 
-    results = sm.QuantReg(y, sm.add_constant(x)).fit(q=0.5, max_iter=10_000)
+    results = sm.QuantReg(y, sm.add_constant(x)).fit(q=Q, max_iter=10_000)
     _ = results.bse
     return results.params
 
 
-def scipy_median(x: np.ndarray, y: np.ndarray) -> Any:
-    """The line with the least mean absolute error as a linear program of scipy (HiGHS)."""
+def scipy_quantile(x: np.ndarray, y: np.ndarray) -> Any:
+    """A quantile regression as a linear program of scipy (HiGHS)."""
     from scipy.optimize import linprog
 
     psi, one = np.column_stack([np.ones_like(x), x]), np.eye(len(x))
-    costs = np.concatenate([np.zeros(4), np.ones(2 * len(x))])
+    costs = np.concatenate([np.zeros(4), Q * np.ones(len(x)), (1 - Q) * np.ones(len(x))])
     program = linprog(costs, A_eq=np.hstack([psi, -psi, one, -one]), b_eq=y)
     return program.x[:2] - program.x[2:4]
 
