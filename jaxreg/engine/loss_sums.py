@@ -113,14 +113,7 @@ class LossSums:
         d = elementwise(lambda a, c: a + jnp.zeros_like(c), self.penalty, coefs)
         value = None if local.value is None else local.value + dot(d, elementwise(jnp.square, coefs))
         gradient = elementwise(lambda g, d, c: g + 2 * d * c, local.gradient, d, coefs)
-        H, k = local.curvature, local.curvature.k
-        if H.is_list:
-            index = [(i, j) for i in range(k) for j in range(i + 1)]
-            entries = [a + 2 * d[i] if i == j else a for (i, j), a in zip(index, H.entries, strict=True)]
-        else:
-            diagonal = jnp.eye(k).reshape(k, k, *(1,) * (H.entries.ndim - 2))
-            entries = H.entries + diagonal * (2 * d)[:, None]
-        return Local(value, gradient, Symmetric(entries, k))
+        return Local(value, gradient, local.curvature.plus_diagonal(elementwise(lambda a: 2 * a, d)))
 
     def total(self, terms: TermsOf, coefs: Vector) -> tuple[Any, Vector | None, Symmetric | None]:
         """Σ terms(observation, f), with its slope times ψ and its curvature times ψψᵀ."""

@@ -133,6 +133,15 @@ class Symmetric:
             return [a[None] for a in self.entries]
         return [self.entries[i, : i + 1] for i in range(self.k)]
 
+    def plus_diagonal(self, d: Vector) -> Symmetric:
+        """S with d_i added to S_ii."""
+        if self.is_list:
+            index = [(i, j) for i in range(self.k) for j in range(i + 1)]
+            entries = [a + d[i] if i == j else a for (i, j), a in zip(index, self.entries, strict=True)]
+            return Symmetric(entries, self.k)
+        unit = jnp.eye(self.k).reshape(self.k, self.k, *(1,) * (self.entries.ndim - 2))
+        return Symmetric(self.entries + unit * d[:, None], self.k)
+
     def map(self, function: Callable[[Array], Array]) -> Symmetric:
         """f(S_ij)."""
         return Symmetric(elementwise(function, self.entries), self.k)

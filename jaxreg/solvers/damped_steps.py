@@ -244,18 +244,13 @@ def newton_step(local: Local, damping: Array, min_pivot: float = MIN_PIVOT) -> t
     """d, and the smallest pivot of H."""
     k = len(local.gradient)
     diagonal = elementwise(jnp.abs, local.curvature.diagonal)
+    H = local.curvature.plus_diagonal(elementwise(lambda a: damping * a, diagonal))
     zero = jnp.zeros_like(damping)
-    if local.curvature.is_list:
-        rows = [[local.curvature[i, j] for j in range(i + 1)] for i in range(k)]
-        for i in range(k):
-            rows[i][i] = rows[i][i] + damping * diagonal[i]
-        lower = [*(a for row in rows for a in row), *(-g for g in local.gradient), zero]
-        bordered = Symmetric(lower, k + 1)
+    if H.is_list:
+        bordered = Symmetric([*H.entries, *(-g for g in local.gradient), zero], k + 1)
     else:
-        H = local.curvature.entries
-        H = H + jnp.eye(k).reshape(k, k, *(1,) * damping.ndim) * (damping * diagonal)[:, None]
         g = -local.gradient
-        top = jnp.concatenate([H, g[:, None]], axis=1)
+        top = jnp.concatenate([H.entries, g[:, None]], axis=1)
         bottom = jnp.concatenate([g, zero[None]])[None]
         bordered = Symmetric(jnp.concatenate([top, bottom]), k + 1)
         if k <= MAX_WRITTEN_OUT:
@@ -281,16 +276,7 @@ def _limited(local: Local, damping: Array, step: Vector, limits: tuple[float | N
     )
     H = local.curvature.with_outer(lambda a, i, j: jnp.where(i | j, 0, a), is_held, is_held)
     unit = elementwise(lambda flag: jnp.where(flag, 1.0, 0.0).astype(damping.dtype), is_held)
-    if H.is_list:
-        lower = [a + unit[i] if i == j else a for (i, j), a in zip(_lower(H.k), H.entries, strict=True)]
-        H = Symmetric(lower, H.k)
-    else:
-        H = Symmetric(H.entries + jnp.eye(H.k).reshape(H.k, H.k, *(1,) * damping.ndim) * unit[:, None], H.k)
-    return newton_step(Local(None, gradient, H), damping)[0]
-
-
-def _lower(k: int) -> list[tuple[int, int]]:
-    return [(i, j) for i in range(k) for j in range(i + 1)]
+    return newton_step(Local(None, gradient, H.plus_diagonal(unit)), damping)[0]
 
 
 def _choose(condition: Array, a: Any, b: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxreg.numerics.pytrees import pytree
+from jaxreg.numerics.pytrees import pytree, static
 from jaxreg.solvers.steps import StepsOverData
 
 
@@ -11,8 +11,14 @@ class InteriorPoint(StepsOverData):
     """The interior point method of Portnoy and Koenker, the solver of `Quantile`.
 
     A quantile regression and the linear program that is dual to it are solved together, by some ten of
-    Mehrotra's steps; their difference bounds the error of S. A data set that takes a hundred steps gets the
-    status `not_converged`.
+    Mehrotra's steps; their difference bounds the error of S. A data set that takes more steps gets the status
+    `not_converged`.
+
+    Args:
+        steps: the largest number of steps.
+
+    Raises:
+        ValueError: if `steps` is not an integer of 0 or more.
 
     Source: S. Portnoy and R. Koenker, Statistical Science 12 (1997) 279.
 
@@ -23,4 +29,4 @@ class InteriorPoint(StepsOverData):
     [1. 2.]
     """
 
-    steps = 0  # of other costs
+    steps: int = static(default=100)

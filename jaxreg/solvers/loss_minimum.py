@@ -48,7 +48,6 @@ from jaxreg.solvers.damped_steps import (
     start,
 )
 from jaxreg.solvers.quantile_errors import quantile_covariance
-from jaxreg.solvers.quantile_minimum import quantile_minimum
 from jaxreg.status import Status
 
 # The size of the last step, if errors are squared by a step and if they only shrink by a factor.
@@ -114,8 +113,6 @@ def begin(rule: Rule, sums: LossSums, least_squares: Estimate, exact: Exact) -> 
     cost = sums.cost
     passes_through_y = least_squares.status == Status.exact_fit
     is_solved = (least_squares.status == Status.ok) | passes_through_y
-    if cost.is_piecewise_linear:
-        return _begin_at_minimum(rule, sums, least_squares, exact, is_solved & ~passes_through_y)
     if not cost.is_likelihood:
         coefs = vector(list(jnp.where(is_solved & jnp.isfinite(exact.coefs), exact.coefs, 0)))
         guess = _first_guess(least_squares, exact.coefs.dtype) if cost.has_scale else None
@@ -135,17 +132,6 @@ def begin(rule: Rule, sums: LossSums, least_squares: Estimate, exact: Exact) -> 
     status = jnp.where(is_solved & ~has_mean, Status.no_minimum, state.status)
     status = jnp.where(is_solved & (not_admitted > 0), Status.invalid_data, status)
     return state._replace(status=status.astype(jnp.int8))
-
-
-def _begin_at_minimum(
-    rule: Rule, sums: LossSums, least_squares: Estimate, exact: Exact, runs: Array
-) -> State:
-    """The state of a quantile regression, which takes no turns."""
-    coefs = vector(list(jnp.where(jnp.isfinite(exact.coefs), exact.coefs, 0)))
-    residual = least_squares.residual.astype(exact.coefs.dtype)
-    coefs, fails = quantile_minimum(sums, coefs, residual, runs)
-    state = start(rule, coefs, jnp.zeros_like(runs), None)
-    return state._replace(status=jnp.where(fails, Status.not_converged, Status.ok).astype(jnp.int8))
 
 
 def _first_guess(least_squares: Estimate, dtype: Any) -> Array:

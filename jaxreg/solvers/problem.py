@@ -20,6 +20,7 @@ from jaxreg.engine.rows import Rows
 from jaxreg.engine.sandwich import Covariance
 from jaxreg.solvers import curve_minimum, loss_minimum
 from jaxreg.solvers.damped_steps import Rule, State, advance
+from jaxreg.solvers.quantile_minimum import to_minimum
 from jaxreg.status import Status
 
 
@@ -86,12 +87,7 @@ class Problem(NamedTuple):
         return curve_minimum.search_sums(curve, self.loss, self.base, self.data, rows, jnp.float64)
 
     def turns(self, ansatz: Ansatz, steps: int) -> int:
-        """The number of turns: unless the first step comes from y, the first turn evaluates the start.
-
-        A quantile regression takes none: it begins at its minimum.
-        """
-        if self.loss.is_piecewise_linear:
-            return 0
+        """The number of turns: unless the first step comes from y, the first turn evaluates the start."""
         return steps if self.rule(ansatz).starts_from_y else steps + 1
 
 
@@ -126,6 +122,8 @@ def advance_problem(
 ) -> State:
     """The state after the turns first to last."""
     rule, base = problem.rule(ansatz), problem.base
+    if problem.loss.is_piecewise_linear:
+        return to_minimum(problem.sums(ansatz, rows), base, state, last)
     if isinstance(ansatz, CompiledCurve):
         evaluate = partial(curve_minimum.evaluate, problem.search_sums(ansatz, rows), rule, ansatz, base)
     else:
@@ -147,7 +145,6 @@ def estimate_of(ansatz: Ansatz, dtype: np.dtype, state: State, problem: Problem,
 def solve_and_estimate(ansatz: Ansatz, steps: int, dtype: np.dtype, problem: Problem, *, rows: Rows) -> Any:
     """The estimate, and the median of √w |ε| of a robust cost or None, of all data sets at once."""
     state = begin_problem(ansatz, problem, rows=rows)
-    turns = problem.turns(ansatz, steps)
-    state = advance_problem(ansatz, 0, turns, state, problem, rows=rows) if turns else state
+    state = advance_problem(ansatz, 0, problem.turns(ansatz, steps), state, problem, rows=rows)
     median = state.extra if problem.loss.has_scale else None  # platforms must return one structure
     return estimate_of(ansatz, dtype, state, problem, rows=rows), median

@@ -19,15 +19,16 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg._typing import Array, not_none
+from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.loss_sums import Local, LossSums
 from jaxreg.engine.row_sums import over_rows
 from jaxreg.engine.rows import Rows
 from jaxreg.engine.scores import outer
 from jaxreg.numerics.small import broadcast_arrays
 from jaxreg.numerics.vectors import Vector, elementwise, largest, max_listed
-from jaxreg.solvers.damped_steps import newton_step
+from jaxreg.solvers.damped_steps import RUNNING, State, newton_step
+from jaxreg.status import Status
 
-MAX_STEPS = 100
 FIRST_SLACK = 0.3  # of above and below, in units of the residuals of least squares
 SHORTER = 0.99995  # than the step to the boundary
 MAX_GAP = 2.0**-46  # of the primal and the dual, in units of the residuals
@@ -54,16 +55,18 @@ class Point(NamedTuple):
     below: Array
 
 
-def quantile_minimum(sums: LossSums, coefs: Vector, residual: Array, runs: Array) -> tuple[Vector, Array]:
-    """The coefs, and which data sets did not converge.
+def to_minimum(sums: LossSums, least_squares: Estimate, state: State, steps: Any) -> State:
+    """The state at the minimum, from that of least squares.
 
     Args:
         sums: of the cost.
-        coefs: of least squares.
-        residual: √(Σ w ε² / Σ w) of least squares.
-        runs: which data sets are to be solved.
+        least_squares: the estimate.
+        state: at the start.
+        steps: the largest number of steps; data sets that take more still run.
     """
+    coefs, runs = state.coefs, state.status == RUNNING
     row, _ = sums.all_rows(coefs)
+    residual = least_squares.residual.astype(row.weight.dtype)
     unit = jnp.maximum(residual, ROUNDING * largest(elementwise(jnp.abs, coefs)))
     unit = jnp.where(runs & (unit > 0), unit, 1)
     largest_weight = jnp.max(row.weight, axis=0)
@@ -82,9 +85,10 @@ def quantile_minimum(sums: LossSums, coefs: Vector, residual: Array, runs: Array
 
     start = programs.start(elementwise(lambda c: c / unit, coefs), sums.cost.q)  # pyright: ignore
     _, end = lax.while_loop(
-        lambda loop: (loop[0] < MAX_STEPS) & jnp.any(is_open(loop[1])), step, (jnp.int32(0), start)
+        lambda loop: (loop[0] < steps) & jnp.any(is_open(loop[1])), step, (jnp.int32(0), start)
     )
-    return elementwise(lambda c: c * unit, end.coefs), is_open(end)
+    status = jnp.where(runs & ~is_open(end), Status.ok, state.status).astype(state.status.dtype)
+    return state._replace(coefs=elementwise(lambda c: c * unit, end.coefs), status=status)
 
 
 @dataclass(frozen=True)

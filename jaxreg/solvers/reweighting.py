@@ -142,7 +142,7 @@ class InTiles:
         turns = problem.turns(self.ansatz, task.solver.steps)
         state = in_tiles(begin_tile, arrays, 0, m, program=("begin", key))
         is_small = m <= MIN_TILE  # then another program takes longer than turns without effect
-        pauses = [] if is_small else _pauses(turns)
+        pauses = [] if is_small or is_program else _pauses(turns)
         for stage in pairwise([0, *pauses, turns]):
             ids = np.flatnonzero(state.status == RUNNING)
             if len(ids) == m or (is_small and len(ids)):

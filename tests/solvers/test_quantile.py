@@ -153,6 +153,8 @@ def test_hopeless_data_sets_have_a_status_and_do_not_change_others():
     np.testing.assert_array_equal(fits.params[:, 0], alone.params[:, 0])
     np.testing.assert_allclose(fits.params[:, 5], [1, 2], rtol=1e-6)
     assert np.isnan(fits.params[:, 2:5]).all()
+    few = fit(x[:, 0], y, cost=Quantile(0.3), solver=InteriorPoint(steps=2))
+    assert [Status(s).name for s in few.status] == ["not_converged", *expected[1:5], "not_converged"]
     constant = fit(np.ones(N), y[:, 0], cost=Quantile(0.3))
     assert constant.status == Status.rank_deficient
     # The bandwidth reaches beyond 1.
