@@ -17,9 +17,11 @@ from jaxreg import (
     GaussNewton,
     GradientDescent,
     Huber,
+    InteriorPoint,
     Linear,
     Logistic,
     Polynomial,
+    Quantile,
     Reweighted,
     Ridge,
     fit,
@@ -134,6 +136,7 @@ PATHS = {
     "logistic, shared p = 4, a turn": DevicePath(
         partial(LINEAR, cost=Logistic(), solver=Reweighted(1)), (_design(3), Y)
     ),
+    "quantile, a step, gaps": DevicePath(partial(_fit, cost=Quantile(0.5), solver=InteriorPoint(1)), (X, Y)),
     "Gaussian peaks, n = 50, a turn": DevicePath(
         partial(_fit, ansatz=gaussian_peak, solver=GaussNewton(1)), (_array(50), _array(50, M))
     ),

@@ -64,7 +64,6 @@ __all__ = [  # noqa: RUF022 in reading order
     "mean_squared_error",
     "residuals",
     "Huber",
-    "InteriorPoint",
     "PseudoHuber",
     "Quantile",
     "Bisquare",
@@ -81,6 +80,7 @@ __all__ = [  # noqa: RUF022 in reading order
     "GradientDescent",
     "Newton",
     "Reweighted",
+    "InteriorPoint",
     "GaussNewton",
     # the fit and its inference
     "Fit",

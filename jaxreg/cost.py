@@ -6,6 +6,7 @@ They follow JAX's own dtype rules: with the 64-bit switch off they compute in fl
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -73,6 +74,41 @@ def mean_squared_error(
     """
     y, f, w = observations(params, x, y, weights, ansatz)
     return jnp.sum(w * (y - f) ** 2) / jnp.sum(w)
+
+
+class CostOfObservations(ABC):
+    """A cost with the signature of `mean_squared_error`, of the valid observations.
+
+    Attributes:
+        safe_y: a y at which the cost and its derivatives are finite, in place of missing ones.
+    """
+
+    safe_y = 0.0
+
+    @abstractmethod
+    def of_observations(self, params: Array, y: Array, f: Array, w: Array, ansatz: Any) -> Array:
+        """S from y, f(θ, x) and w, which is 0 where an observation is missing."""
+
+    def __call__(
+        self,
+        params: Any,
+        x: Any,
+        y: Any,
+        weights: Any = None,
+        *,
+        ansatz: Ansatz | Features | Curve = Line(),
+    ) -> Float[Array, ""]:
+        """S(θ) over the valid observations.
+
+        Args:
+            params: θ, shape (p,).
+            x: (n,) or, where the ansatz takes vectors, (n, k).
+            y: (n,); NaN is a gap and gets gradient 0.
+            weights: (n,), 0 or positive.
+            ansatz: f(θ, x).
+        """
+        y, f, w = observations(params, x, y, weights, ansatz, self.safe_y)
+        return self.of_observations(jnp.asarray(params), y, f, w, ansatz)
 
 
 def observations(

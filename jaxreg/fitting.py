@@ -136,7 +136,8 @@ def fit(
     [1.7   0.643] [0.173 0.124] [4 3]
     """
     checks.check_retired(retired)
-    solver = _default_solver(ansatz, cost) if solver is None else solver
+    if solver is None:
+        solver = GaussNewton() if isinstance(ansatz, Curve) else _solver_of(cost)()
     checks.check_options(ansatz, cost, solver, nan_policy, block_size)
     if use_t not in (None, True, False):
         raise ValueError(f"use_t is True, False or None, got {use_t!r}")
@@ -173,31 +174,20 @@ def fit(
         source = replace(source, integers_keep_origin=False)
         estimate = _minimize_cost(task, cost, source, block_size, progress)
         estimate = estimate if link == "identity" else without_squares(estimate)
-    if isinstance(cost, Quantile):
-        estimate = without_squares(estimate)
-    own_name = "robust" if isinstance(cost, Quantile) else "nonrobust"
-    name = own_name if covariance is None else covariance.name
-    has_df = isinstance(cost, SquaredError | Quantile) or not _is_mean_of_loss(cost)
-    is_normal = covariance is None and has_df
+    name = getattr(cost, "cov_type", "nonrobust") if covariance is None else covariance.name
+    uses_t = covariance is None and getattr(cost, "uses_t", True) if use_t is None else use_t
     constant = "implicit" if is_curve else constant_column(source)
-    options = (name, is_normal if use_t is None else use_t, constant, link)
+    options = (name, uses_t, constant, link)
     return Fit(Fitted(estimate, compiled, *options), ansatz, labels)
 
 
-def _default_solver(ansatz: Any, cost: Any) -> Solver:
-    """The solver for an ansatz and a cost."""
-    if isinstance(ansatz, Curve):
-        return GaussNewton()
+def _solver_of(cost: Any) -> Any:
+    """The class of the solver of a cost, for ansätze that are linear in their params."""
     if isinstance(cost, Quantile):
-        return InteriorPoint()
-    if _is_mean_of_loss(cost):
-        return Reweighted()
-    return ClosedForm() if cost is mean_squared_error or isinstance(cost, Ridge) else Newton()
-
-
-def _is_mean_of_loss(cost: Any) -> bool:
-    """Whether `Reweighted` minimizes the cost."""
-    return isinstance(cost, MeanLoss | Penalized)
+        return InteriorPoint
+    if isinstance(cost, MeanLoss | Penalized):
+        return Reweighted
+    return ClosedForm if cost is mean_squared_error or isinstance(cost, Ridge) else Newton
 
 
 def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_curve: bool) -> None:
@@ -212,9 +202,7 @@ def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_cu
     if is_curve:
         _check_cost_of_curve(cost)
         return
-    if isinstance(solver, InteriorPoint) and not isinstance(cost, Quantile):
-        raise ValueError("InteriorPoint minimizes Quantile(q) alone; omit solver")
-    if cost is mean_squared_error:
+    if cost is mean_squared_error and not isinstance(solver, InteriorPoint):
         return
     if isinstance(cost, Ridge):
         if not isinstance(solver, ClosedForm) or covariance is not None:
@@ -227,17 +215,12 @@ def _check_solver(cost: Any, solver: Solver, covariance: Any, offset: Any, is_cu
         raise ValueError("penalized params are biased and have no standard errors; omit cov_type")
     if isinstance(cost, Quantile) and covariance is not None:
         raise ValueError("Quantile has standard errors of its own, which may depend on x; omit cov_type")
-    own = InteriorPoint if isinstance(cost, Quantile) else Reweighted
-    others = GradientDescent if isinstance(cost, Quantile) else GradientDescent | Newton
-    if _is_mean_of_loss(cost) and not isinstance(solver, own | others):
+    own = _solver_of(cost)
+    others = (GradientDescent,) if isinstance(cost, Quantile) else (GradientDescent, Newton)
+    if not isinstance(solver, (own, *others)):
+        name = getattr(cost, "__name__", type(cost).__name__)
         raise ValueError(
-            f"{type(solver).__name__} does not minimize {type(cost).__name__}; omit solver, or pass "
-            f"{own.__name__}()"
-        )
-    if not _is_mean_of_loss(cost) and not isinstance(solver, GradientDescent | Newton):
-        raise ValueError(
-            f"{type(solver).__name__} does not minimize a function of your own; omit solver, or pass "
-            "Newton() or GradientDescent(), such as GradientDescent(optax.adam, steps=1000)"
+            f"{type(solver).__name__} does not minimize {name}; omit solver, or pass {own.__name__}()"
         )
     if offset is not None and isinstance(solver, GradientDescent | Newton):
         raise ValueError(f"{type(solver).__name__} takes no offset or exposure; omit solver")

@@ -5,9 +5,9 @@ The solvers read a cost of this kind through the first two derivatives of ρ in 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from jaxreg._typing import Array, Float
-from jaxreg.ansatz import Ansatz, Features, Line
-from jaxreg.cost import observations
-from jaxreg.curves.curve import Curve
+from jaxreg._typing import Array
+from jaxreg.cost import CostOfObservations
 from jaxreg.numerics.pytrees import pytree
 
 
@@ -38,7 +36,7 @@ class Summary(NamedTuple):
     llf: Array | None = None
 
 
-class MeanLoss(ABC):
+class MeanLoss(CostOfObservations):
     """A cost S(θ) = Σ w ρ(y, f) / Σ w, with the signature of `mean_squared_error`.
 
     A subclass is a frozen pytree whose numbers are one for all data sets or one for each. It gives `loss`
@@ -52,9 +50,10 @@ class MeanLoss(ABC):
         is_likelihood: whether the covariance of the params is the inverse of Σ w ∂²ρ/∂f² ψψᵀ, with the
             working curvature, times the dispersion; otherwise that of Σ w ψψᵀ times the dispersion.
         is_piecewise_linear: whether ρ is, so that it is minimized by a linear program.
+        cov_type: the name of the covariance if `fit` is not given one.
+        uses_t: whether params are then tested with Student's t instead of the normal distribution.
         starts_from_y: whether the first step uses the derivatives at f = `first_f` of each observation, as it
             does with an offset; other likelihoods start from params 0, and other costs from least squares.
-        safe_y: a y at which ρ and its derivatives are finite, in place of missing ones.
     """
 
     link = "identity"
@@ -63,8 +62,9 @@ class MeanLoss(ABC):
     converges_quadratically = True
     is_likelihood = False
     is_piecewise_linear = False
+    cov_type = "nonrobust"
+    uses_t = False
     starts_from_y = False
-    safe_y: ClassVar[float] = 0.0
 
     @abstractmethod
     def loss(self, y: Array, f: Array) -> Array:
@@ -82,25 +82,8 @@ class MeanLoss(ABC):
         """What a solver takes for ∂²ρ/∂f²: its expectation, for example, which is positive."""
         return self.curvature(y, f)
 
-    def __call__(
-        self,
-        params: Any,
-        x: Any,
-        y: Any,
-        weights: Any = None,
-        *,
-        ansatz: Ansatz | Features | Curve = Line(),
-    ) -> Float[Array, ""]:
-        """S(θ) over the valid observations.
-
-        Args:
-            params: θ, shape (p,).
-            x: (n,) or, where the ansatz takes vectors, (n, k).
-            y: (n,); NaN is a gap and gets gradient 0.
-            weights: (n,), 0 or positive.
-            ansatz: f(θ, x).
-        """
-        y, f, w = observations(params, x, y, weights, ansatz, self.safe_y)
+    def of_observations(self, params: Array, y: Array, f: Array, w: Array, ansatz: Any) -> Array:
+        """Σ w ρ / Σ w."""
         return jnp.sum(self.terms(y, f, w, self.scale_at(y, f, w)).value) / jnp.sum(w)
 
     def scale_at(self, y: Array, f: Array, w: Array) -> Array | None:

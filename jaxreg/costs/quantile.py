@@ -42,6 +42,8 @@ class Quantile(MeanLoss):
 
     is_convex = True
     is_piecewise_linear = True
+    cov_type = "robust"
+    uses_t = True
 
     def __post_init__(self) -> None:
         if isinstance(self.q, list | tuple):

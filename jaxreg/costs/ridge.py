@@ -9,18 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxreg._typing import Array, Float
-from jaxreg.ansatz import Ansatz, Features, Line, compiled_ansatz
-from jaxreg.cost import observations
+from jaxreg._typing import Array
+from jaxreg.ansatz import compiled_ansatz
+from jaxreg.cost import CostOfObservations
 from jaxreg.costs.mean_loss import MeanLoss
-from jaxreg.curves.curve import Curve
 from jaxreg.numerics.pytrees import pytree, static
 
 RULES = ("gcv", "loo")
 
 
 @pytree
-class Ridge:
+class Ridge(CostOfObservations):
     """Ridge regression, S(θ) = (Σ w ε² + α Σ β²) / Σ w, with β all params but the intercept.
 
     Added to another cost, as in `Logistic() + Ridge(0.5)`, it penalizes that: S(θ) = (Σ w ρ + α Σ β²) / Σ w;
@@ -113,30 +112,13 @@ class Ridge:
             raise ValueError(f'by is "loo" or "gcv", got {by!r}')
         return cls(0.0, candidates, by)
 
-    def __call__(
-        self,
-        params: Any,
-        x: Any,
-        y: Any,
-        weights: Any = None,
-        *,
-        ansatz: Ansatz | Features | Curve = Line(),
-    ) -> Float[Array, ""]:
-        """S(θ) over the valid observations, for one α.
-
-        Args:
-            params: θ, shape (p,).
-            x: (n,) or, where the ansatz takes vectors, (n, k).
-            y: (n,); NaN is a gap and gets gradient 0.
-            weights: (n,), 0 or positive.
-            ansatz: f(θ, x).
-        """
-        y, f, w = observations(params, x, y, weights, ansatz)
+    def of_observations(self, params: Array, y: Array, f: Array, w: Array, ansatz: Any) -> Array:
+        """(Σ w ε² + α Σ β²) / Σ w."""
         return (jnp.sum(w * (y - f) ** 2) + self.alpha * _sum_of_squares(params, ansatz)) / jnp.sum(w)
 
 
 @pytree
-class Penalized:
+class Penalized(CostOfObservations):
     """A mean of a loss with the penalty α Σ β² / Σ w of `Ridge`, to which `+` adds it.
 
     >>> from jaxreg import Logistic, fit
@@ -148,26 +130,24 @@ class Penalized:
     cost: MeanLoss
     alpha: Any
 
+    uses_t = False
+
     @property
     def link(self) -> str:
         """That of the cost."""
         return self.cost.link
 
-    def __call__(
-        self,
-        params: Any,
-        x: Any,
-        y: Any,
-        weights: Any = None,
-        *,
-        ansatz: Ansatz | Features | Curve = Line(),
-    ) -> Float[Array, ""]:
-        """S(θ) over the valid observations, see `Ridge`."""
-        _, _, w = observations(params, x, y, weights, ansatz, self.cost.safe_y)
+    @property
+    def safe_y(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the cost."""
+        return self.cost.safe_y
+
+    def of_observations(self, params: Array, y: Array, f: Array, w: Array, ansatz: Any) -> Array:
+        """Σ w ρ / Σ w + α Σ β² / Σ w."""
         penalty = self.alpha * _sum_of_squares(params, ansatz) / jnp.sum(w)
-        return self.cost(params, x, y, weights, ansatz=ansatz) + penalty
+        return self.cost.of_observations(params, y, f, w, ansatz) + penalty
 
 
-def _sum_of_squares(params: Any, ansatz: Ansatz | Features | Curve) -> Array:
+def _sum_of_squares(params: Array, ansatz: Any) -> Array:
     """Σ β² over all params but the intercept."""
-    return jnp.sum(jnp.asarray(params)[int(compiled_ansatz(ansatz).has_intercept) :] ** 2)
+    return jnp.sum(params[int(compiled_ansatz(ansatz).has_intercept) :] ** 2)

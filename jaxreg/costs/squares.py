@@ -19,6 +19,7 @@ class SquaredError(MeanLoss):
     """
 
     is_convex = True
+    uses_t = True
 
     def loss(self, y: Array, f: Array) -> Array:
         """(y − f)²."""

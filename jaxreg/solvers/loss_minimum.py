@@ -185,13 +185,14 @@ def finish(
     ansatz, cost, p = sums.ansatz, sums.cost, len(coefs)
     scale = None if median is None else median / MEDIAN_OF_NORMAL
     nobs = least_squares.nobs.astype(unit_cov.dtype)
+    f_is_mean = cost.link == "identity" and not cost.is_piecewise_linear
 
     def terms(row: Observation, f: Array) -> Terms:
         t = cost.terms(row.y, f, row.weight, scale)
         totals = {
             "value": t.value,
             **({} if sums.data[2] is None else {"weight": row.weight}),
-            **({"square": row.weight * jnp.square(row.y - f)} if cost.link == "identity" else {}),
+            **({"square": row.weight * jnp.square(row.y - f)} if f_is_mean else {}),
             **cost.statistics(row.y, f, row.weight, scale),
         }
         return Terms(totals, None, t.working_curvature if cost.is_likelihood else None)

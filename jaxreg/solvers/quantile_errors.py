@@ -41,9 +41,7 @@ def quantile_covariance(sums: LossSums, coefs: Vector, unit_cov: Symmetric, nobs
     error = jnp.where(valid, row.y - f, jnp.nan)
     ordered = jnp.sort(error, axis=0)
     upper, lower = (quantile_of_sorted(ordered, share * (n - 1)) for share in (0.75, 0.25))
-    mean_square = jnp.nanmean(jnp.square(error), axis=0)
-    largest_y = jnp.max(jnp.where(valid, jnp.abs(row.y), 0), axis=0)
-    on_f = ROUNDING * jnp.finfo(f.dtype).eps * largest_y + INEXACT * jnp.sqrt(mean_square)
+    on_f = distance_on_f(row, f)
     upper = jnp.where(upper - lower > on_f, upper, jnp.nan)
     spread = jnp.minimum(_standard_deviation(row.y, valid, n), (upper - lower) / NORMAL_IQR)
     share = hall_sheather(n, q)
@@ -64,6 +62,15 @@ def quantile_covariance(sums: LossSums, coefs: Vector, unit_cov: Symmetric, nobs
     if not M.is_list:
         return Symmetric(cov, M.k)
     return Symmetric([cov[i, j] for i in range(M.k) for j in range(i + 1)], M.k)
+
+
+def distance_on_f(row: Observation, f: Array) -> Array:
+    """The distance from f up to which the fit passes through an observation, given the rounding."""
+    valid = row.weight > 0
+    largest_y = jnp.max(jnp.where(valid, jnp.abs(row.y), 0), axis=0)
+    square = jnp.sum(jnp.where(valid, jnp.square(row.y - f), 0), axis=0)
+    mean_square = square / jnp.maximum(jnp.sum(valid, axis=0), 1)
+    return ROUNDING * jnp.finfo(f.dtype).eps * largest_y + INEXACT * jnp.sqrt(mean_square)
 
 
 def hall_sheather(n: Array, q: Array) -> Array:

@@ -53,9 +53,9 @@ from jaxreg.solvers.loss_minimum import (
     with_sandwich,
 )
 from jaxreg.solvers.problem import Problem, advance_problem, begin_problem, estimate_of, solve_and_estimate
+from jaxreg.solvers.quantile_errors import distance_on_f
 
 MIN_TILE, MAX_TILE, TILE_ELEMENTS = 256, 2048, 2**17  # data sets of a tile, and observations of all of them
-ON_LINE = 8.0  # in units of the last digit of f: residuals that small are rounding
 FIRST_TURNS, MORE_TURNS = 9, 1.35  # after which, and times which, the finished leave the others
 
 
@@ -236,7 +236,8 @@ def _near_data(
         size = median(sums, coefs)
         scale = None if size is None else size / MEDIAN_OF_NORMAL
         if sums.cost.is_piecewise_linear:
-            scale = _on_line(coefs)
+            distance = distance_on_f(*sums.all_rows(coefs))
+            scale = jax.lax.stop_gradient(jnp.where(distance > 0, distance, 1))
         return as_array(sums.local(coefs, scale, with_value=False).gradient)
 
     sums, coefs = sums_of(operands), estimate.coefs
@@ -252,12 +253,6 @@ def _near_data(
     if operands.sigma_unit is not None and new.error_scale is not None:
         new = replace(new, error_scale=new.error_scale / operands.sigma_unit)
     return result._replace(estimate=new)
-
-
-def _on_line(coefs: Array) -> Array:
-    """The largest distance from f of observations through which a quantile regression passes."""
-    rounding = ON_LINE * jnp.finfo(coefs.dtype).eps * jnp.abs(coefs).max(axis=0)
-    return jax.lax.stop_gradient(jnp.where(rounding > 0, rounding, 1))
 
 
 def _finish_curve(

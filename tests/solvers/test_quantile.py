@@ -193,7 +193,7 @@ def test_mistakes_have_messages():
         fit(x, y, cost=Quantile(0.5), cov_type="HC0")
     with pytest.raises(ValueError, match=r"pass InteriorPoint\(\)"):
         fit(x, y, ansatz=Line(), cost=Quantile(0.5), solver=Reweighted())
-    with pytest.raises(ValueError, match="Quantile"):
+    with pytest.raises(ValueError, match="does not minimize mean_squared_error"):
         fit(x, y, solver=InteriorPoint())
     with pytest.raises(ValueError, match="curves are fitted with"):
         fit(x, y, ansatz=exponential_decay, cost=Quantile(0.5))
