@@ -136,8 +136,7 @@ def fit(
     [1.7   0.643] [0.173 0.124] [4 3]
     """
     checks.check_retired(retired)
-    if solver is None:
-        solver = GaussNewton() if isinstance(ansatz, Curve) else _solver_of(cost)()
+    solver = _default_solver(ansatz, cost) if solver is None else solver
     checks.check_options(ansatz, cost, solver, nan_policy, block_size)
     if use_t not in (None, True, False):
         raise ValueError(f"use_t is True, False or None, got {use_t!r}")
@@ -179,6 +178,11 @@ def fit(
     constant = "implicit" if is_curve else constant_column(source)
     options = (name, uses_t, constant, link)
     return Fit(Fitted(estimate, compiled, *options), ansatz, labels)
+
+
+def _default_solver(ansatz: Any, cost: Any) -> Solver:
+    """The solver for an ansatz and a cost."""
+    return GaussNewton() if isinstance(ansatz, Curve) else _solver_of(cost)()
 
 
 def _solver_of(cost: Any) -> Any:
