@@ -83,7 +83,7 @@ class CostOfObservations(ABC):
         safe_y: a y at which the cost and its derivatives are finite, in place of missing ones.
     """
 
-    safe_y = 0.0
+    safe_y: float = 0.0
 
     @abstractmethod
     def of_observations(self, params: Array, y: Array, f: Array, w: Array, ansatz: Any) -> Array:

@@ -209,7 +209,7 @@ class LossSums:
         """
         size_of, data = partial(self._size, coefs), self.data
         if self.rows is None:
-            return _differentiable_median(size_of(*data, axis=1), nobs)
+            return differentiable_quantile(size_of(*data, axis=1), (nobs - 1) / 2)
         if self.rows.on_cpu:
             sizes = lax.optimization_barrier(size_of(*data, axis=1))
             size_of, data = (lambda _, size, __: size), (sizes, sizes, None)
@@ -280,27 +280,23 @@ class LossSums:
         return jnp.where(row.valid, root_of_weight(row.weight) * jnp.abs(row.y - f), jnp.nan)
 
 
-def _differentiable_median(a: Array, count: Array) -> Array:
-    """The median of the `count` numbers of (n, *batch) that are not NaN, a function of those in the middle.
+def differentiable_quantile(a: Array, position: Array) -> Array:
+    """Of the sorted numbers (n, *batch) that are not NaN the one at a position, interpolated between two.
 
-    Masks take the place of indices: XLA would gather the data sets of all devices on an Explicit mesh.
+    A function of these two. Masks take the place of indices: XLA would gather the data sets of all devices
+    on an Explicit mesh, as `jnp.sort` does in its derivative.
     """
     constant = lax.stop_gradient(a)
     ordered = jnp.sort(constant, axis=0)  # NaN last
+    fraction = position - jnp.floor(position)
     share = jnp.zeros_like(a)
-    median = jnp.zeros_like(a[0])
-    for position in (jnp.floor((count - 1) / 2), jnp.floor(count / 2)):
-        middle = _at(ordered, position)
-        is_middle = constant == middle
-        share += jnp.where(is_middle, 0.5 / jnp.maximum(jnp.sum(is_middle, axis=0), 1), 0)
-        median += middle / 2
-    return median + jnp.sum(jnp.where(share > 0, share * (a - constant), 0), axis=0)
-
-
-def quantile_of_sorted(ordered: Array, position: Array) -> Array:
-    """Of sorted numbers (n, *batch) that at a position, interpolated between two."""
-    low = jnp.floor(position)
-    return _at(ordered, low) + (position - low) * (_at(ordered, jnp.ceil(position)) - _at(ordered, low))
+    quantile = jnp.zeros_like(a[0])
+    for index, part in ((jnp.floor(position), 1 - fraction), (jnp.ceil(position), fraction)):
+        number = _at(ordered, index)
+        is_number = constant == number
+        share += jnp.where(is_number, part / jnp.maximum(jnp.sum(is_number, axis=0), 1), 0)
+        quantile += part * number
+    return quantile + jnp.sum(jnp.where(share > 0, share * (a - constant), 0), axis=0)
 
 
 def _at(ordered: Array, position: Array) -> Array:

@@ -181,7 +181,7 @@ def _turn(evaluate: Evaluate, rule: Rule, state: State, count: Array) -> State:
         step = _limited(local, damping, step, rule.limits)
     largest_curvature = largest(local.curvature.diagonal)
     curvature = jnp.where(is_first, largest_curvature, state.curvature)
-    raised = jnp.broadcast_to(raised, damping.shape)
+    raised += jnp.zeros_like(damping)  # not broadcast_to: it forgets an Explicit mesh
     decrement = jnp.where(accepted & ~is_first, -dot(state.local.gradient, state.step), state.decrement)
     next_state = State(coefs, local, step, decrement, damping, raised, curvature, state.status, extra)
     is_finished = accepted & is_small & (state.damping == 0)

@@ -220,9 +220,8 @@ def finish(
         "coefs": as_array(coefs),
         "unit_cov": jnp.concatenate(V.lower),
         **{
-            name: jnp.broadcast_to(
-                jnp.stack(a) if ansatz.x_is_vector else a[0], getattr(least_squares, name).shape
-            )
+            name: jnp.zeros_like(getattr(least_squares, name))
+            + (jnp.stack(a) if ansatz.x_is_vector else a[0])
             for name, a in (("x_center", sums.center), ("x_scale", sums.scale))
         },
         "cost": (totals["value"] + penalty) / weight,

@@ -153,7 +153,8 @@ def _descend(
         damping = damping * jnp.where(better, EASED, RAISED)
         return count + 1, jnp.where(better, theta + move, theta), damping, move
 
-    start = (0, theta, jnp.asarray(FIRST_DAMPING, theta.dtype), jnp.full_like(theta, jnp.inf))
+    zero = jnp.zeros_like(theta[0])  # a constant has no mesh, which `vmap` on an Explicit one needs
+    start = (zero.astype(jnp.int32), theta, zero + FIRST_DAMPING, jnp.full_like(theta, jnp.inf))
     return lax.while_loop(continues, damped_step, start)[1]
 
 

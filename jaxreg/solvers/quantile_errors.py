@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg._typing import Array, not_none
-from jaxreg.engine.loss_sums import LossSums, Terms, quantile_of_sorted
+from jaxreg.engine.loss_sums import LossSums, Terms, differentiable_quantile
 from jaxreg.engine.scores import Observation
 from jaxreg.numerics.vectors import Symmetric, Vector
 
@@ -39,8 +39,7 @@ def quantile_covariance(sums: LossSums, coefs: Vector, unit_cov: Symmetric, nobs
     row, f = sums.all_rows(coefs)
     valid, n = row.weight > 0, jnp.maximum(nobs, 1)
     error = jnp.where(valid, row.y - f, jnp.nan)
-    ordered = jnp.sort(error, axis=0)
-    upper, lower = (quantile_of_sorted(ordered, share * (n - 1)) for share in (0.75, 0.25))
+    upper, lower = (differentiable_quantile(error, share * (n - 1)) for share in (0.75, 0.25))
     on_f = distance_on_f(row, f)
     upper = jnp.where(upper - lower > on_f, upper, jnp.nan)
     spread = jnp.minimum(_standard_deviation(row.y, valid, n), (upper - lower) / NORMAL_IQR)

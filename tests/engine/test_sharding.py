@@ -13,7 +13,7 @@ from functools import partial
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from jaxreg import (
-    ClosedForm, GradientDescent, Linear, Polynomial, Quantile, Ridge, exponential_decay, fit
+    ClosedForm, GradientDescent, Linear, Logistic, Polynomial, Quantile, Ridge, exponential_decay, fit
 )
 
 COLLECTIVE = re.compile("all-gather|all-reduce|all-to-all|collective-[a-z]+|reduce-scatter")
@@ -27,11 +27,16 @@ def certified(y):
     return fit(x, y, solver=ClosedForm(precision="certified")).params
 
 
-def of_a_cost(y):
+def of_a_function(y, solver=None):
     def smooth(params, x, y, weights=None, *, ansatz):
         return jnp.mean(jnp.sqrt(1 + (y - ansatz.predict(params, x)) ** 2))
 
-    return fit(x, jnp.nan_to_num(y), cost=smooth, solver=GradientDescent(steps=50)).params
+    return fit(x, jnp.nan_to_num(y), cost=smooth, solver=solver).params
+
+
+def of_classes(y):
+    found = fit(X, jnp.where(y > 0, 1.0, 0.0), ansatz=Linear(), cost=Logistic() + Ridge(1.0))
+    return jax.tree.leaves(found)
 
 
 def of_a_curve(y):
@@ -103,15 +108,24 @@ def of_other_kinds(y):
 stays(of_other_kinds, at, spec)
 for other in (P(None, None, ("a",)), P(None, ("a", "b"), None)):
     stays(named, jax.device_put(y, NamedSharding(mesh, other)), other)
-# Of loops that go on as long as one data set does, and of a Hessian.
-ridge_gradient = jax.grad(lambda y: of_a_ridge(y).sum())
-for function in (
-    certified, jax.grad(lambda y: of_a_cost(y).sum()), of_a_curve, of_a_ridge, ridge_gradient, of_a_quantile
-):
-    found = jax.jit(function)(at)
-    assert found.sharding.is_equivalent_to(at.sharding, 3), found.sharding
-    np.testing.assert_allclose(found, jax.jit(function)(y), rtol=1e-4, atol=1e-5)
 """
+
+# Of loops that go on as long as one data set does, and of a Hessian.
+LOOPS = """
+def gradient(function):
+    return jax.grad(lambda y: function(y).sum())
+
+
+descended = partial(of_a_function, solver=GradientDescent(steps=50))
+for function in ({functions}):
+    results, wants = jax.jit(function)(at), jax.jit(function)(y)
+    for found, want in zip(jax.tree.leaves(results), jax.tree.leaves(wants)):
+        if want.shape[-2:] == y.shape[-2:]:
+            assert tuple(found.sharding.spec)[-2:] == ("a", "b"), found.sharding
+        np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+"""
+FIRST = "certified, gradient(descended), gradient(of_a_ridge)"
+SECOND = "of_a_curve, gradient(of_a_function), gradient(of_a_quantile), of_classes"
 
 SHARD_MAP = """
 want = fit(x, y).params
@@ -161,6 +175,15 @@ PROGRAMS = {
     "mesh with Explicit axes": (MESH.format(kind="Explicit") + RESULTS, SLOW),
     "other fits on a mesh with Auto axes": (MESH.format(kind="Auto") + OTHERS, SLOW),
     "other fits on a mesh with Explicit axes": (MESH.format(kind="Explicit") + OTHERS, SLOW),
+    "loops on a mesh with Auto axes": (MESH.format(kind="Auto") + LOOPS.format(functions=FIRST), SLOW),
+    "loops on a mesh with Explicit axes": (
+        MESH.format(kind="Explicit") + LOOPS.format(functions=FIRST),
+        SLOW,
+    ),
+    "costs on a mesh with Explicit axes": (
+        MESH.format(kind="Explicit") + LOOPS.format(functions=SECOND),
+        SLOW,
+    ),
     "shard_map, vmap, export": (SHARD_MAP.format(meshes=BOTH) + VMAP + EXPORT, ()),
     "shard_map over some axes, certified": (SHARD_MAP.format(meshes=SOME) + CERTIFIED, SLOW),
 }
