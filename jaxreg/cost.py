@@ -7,7 +7,7 @@ They follow JAX's own dtype rules: with the 64-bit switch off they compute in fl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -83,7 +83,7 @@ class CostOfObservations(ABC):
         safe_y: a y at which the cost and its derivatives are finite, in place of missing ones.
     """
 
-    safe_y: float = 0.0
+    safe_y: ClassVar[float] = 0.0
 
     @abstractmethod
     def of_observations(self, params: Array, y: Array, f: Array, w: Array, ansatz: Any) -> Array:

@@ -9,7 +9,7 @@ Source: P. McCullagh and J. A. Nelder, Generalized Linear Models, 2nd ed. (1989)
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import lax
@@ -257,7 +257,7 @@ class Gamma(Likelihood):
     link = "log"
     starts_from_y = True
     converges_quadratically = False
-    safe_y: float = 1.0
+    safe_y: ClassVar[float] = 1.0
 
     def loss(self, y: Array, f: Array) -> Array:
         """y / μ + f."""

@@ -331,6 +331,12 @@ def test_newtons_method_says_where_there_is_no_minimum(data):
     assert statuses == [Status.undetermined, Status.no_minimum, Status.diverged]
     line = fit(x, 1 + 2 * x, cost=quartic)  # where it starts, without curvature
     assert line.status == Status.undetermined
+
+    def far_away(params, x, y, weights=None, *, ansatz):
+        return jnp.square(params[0] / 1e12 - 1) + jnp.square(params[1])
+
+    far = fit(x, y[:, 0], cost=far_away)
+    assert far.status == Status.not_converged
     few = fit(x, y[:, 0], cost=robust_cost(), solver=Newton(steps=1))
     assert few.status == Status.not_converged
     with pytest.raises(ValueError, match="takes no offset"):
