@@ -17,7 +17,7 @@ FLOORS = (
     ("inference",),
     ("mechanics",),
     ("fitting",),
-    ("faces", "plot", "physics", "datasets", "distributions"),
+    ("faces", "plot", "physics", "xarray", "datasets", "distributions"),
     ("",),
 )
 MODULES = {

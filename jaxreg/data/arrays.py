@@ -17,6 +17,7 @@ def as_array(a: Any, name: str) -> Any:
     """The argument as an array of numbers, or unread if it is read by slicing; masked elements become NaN."""
     if hasattr(a, "todense"):
         raise TypeError(f"{name} is a sparse {type(a).__name__}; pass an array with all its elements")
+    dims = getattr(a, "dims", None) if hasattr(a, "coords") else None  # of a DataArray
     if isinstance(a, np.ma.MaskedArray):
         kind = a.dtype if jnp.issubdtype(a.dtype, jnp.floating) else np.float64
         a = np.where(np.ma.getmaskarray(a), np.nan, a.data.astype(kind)).astype(kind)
@@ -26,11 +27,11 @@ def as_array(a: Any, name: str) -> Any:
         except ValueError as error:
             raise ValueError(f"{name} is not an array of numbers: {error}") from None
     if a.dtype == object:
-        raise TypeError(f"{name} holds {_content_and_advice(a)}")
+        raise TypeError(f"{name} holds {_content_and_advice(a, dims)}")
     if np.issubdtype(a.dtype, np.datetime64) or np.issubdtype(a.dtype, np.timedelta64):
         raise TypeError(
-            f"{name} holds times ({a.dtype}); pass numbers in the time unit of the slope, such as days, "
-            f'({name} - {name}[0]) / np.timedelta64(1, "D")'
+            f"{name} holds times ({a.dtype}); {_face_of_xarray(dims)}pass numbers in the time unit of the "
+            f'slope, such as days, ({name} - {name}[0]) / np.timedelta64(1, "D")'
         )
     is_real = jnp.issubdtype(a.dtype, jnp.floating) or jnp.issubdtype(a.dtype, jnp.integer)
     if not is_real and a.dtype != bool:
@@ -51,7 +52,12 @@ def _as_numpy(a: Any) -> np.ndarray:
     return a.to_numpy(np.float64, na_value=np.nan) if is_numeric else array
 
 
-def _content_and_advice(a: Any) -> str:
+def _face_of_xarray(dims: tuple[Any, ...] | None) -> str:
+    """What takes times, for an error message about those of a DataArray."""
+    return f"jaxreg.xarray.fit(y, {dims[0]!r}) takes them, or " if dims else ""
+
+
+def _content_and_advice(a: Any, dims: tuple[Any, ...] | None) -> str:
     """The content of an array of objects, for an error message, and what to pass instead."""
     values = np.asarray(a).ravel()
     others = [value for value in values if not isinstance(value, int | float | np.number)]
@@ -62,9 +68,10 @@ def _content_and_advice(a: Any) -> str:
         return f"{others[0]}; pass NaN for missing values"
     if hasattr(others[0], "strftime") or isinstance(others[0], timedelta):
         return (
-            f"times ({kind}); pass numbers in the time unit of the slope, such as days: for dates "
-            '(t - t[0]) / np.timedelta64(1, "D") with t = np.asarray(times, "datetime64[ns]"), for pandas '
-            'periods the same of their to_timestamp(), for cftime date2num(times, "days since 2000-01-01")'
+            f"times ({kind}); {_face_of_xarray(dims)}pass numbers in the time unit of the slope, such as "
+            'days: for dates (t - t[0]) / np.timedelta64(1, "D") with t = np.asarray(times, "datetime64[ns]")'
+            ", for pandas periods the same of their to_timestamp(), for cftime "
+            'date2num(times, "days since 2000-01-01")'
         )
     return f"objects ({kind}); pass real numbers (float32 or float64)"
 

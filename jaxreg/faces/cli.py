@@ -21,6 +21,7 @@ try:
 
     from jaxreg.data.files import NETCDF_SUFFIXES, read
     from jaxreg.data.output import UserError, check_output, write_whole
+    from jaxreg.data.time_units import units_of, units_of_power
     from jaxreg.data.times import from_nearer_origin, zero_of
 except ModuleNotFoundError as _error:
     sys.exit(f'jaxreg: the command needs {_error.name}: python -m pip install "jaxreg[cli]"')
@@ -242,11 +243,7 @@ def _draw(result: Fit, x: xr.DataArray, y: xr.DataArray, path: Path) -> None:
 def _units(x: xr.DataArray, y: xr.DataArray, power: int) -> str:
     """The units of the coefficient of a power of x; a calendar variable such as "year" is its own unit."""
     numerator = y.attrs.get("units", "")
-    name = x.attrs.get("units", x.name if x.name in ("year", "month", "day", "hour") else "")
-    denominator = str(name).split(" since ")[0]
-    if power == 0 or not numerator or not denominator:
-        return numerator
-    return f"{numerator} {denominator}-{power}"
+    return units_of_power(numerator, units_of(x), power)
 
 
 def _units_of_slope(x: xr.DataArray, y: xr.DataArray) -> tuple[str, int]:

@@ -167,16 +167,20 @@ def to_xarray(
             f"{', '.join(sorted(taken))} is a dimension or coordinate of the data sets and also a variable: "
             "pass other dims and coords, or rename those of y"
         )
-    flags = {
-        "flag_values": np.array([code.value for code in status.Status], np.int8),
-        "flag_meanings": " ".join(code.name for code in status.Status),
-    }
     data = {
-        name: (dims, np.asarray(values), _attributes(name) | (flags if name == "status" else {}))
+        name: (dims, np.asarray(values), _attributes(name) | (flags_of_status() if name == "status" else {}))
         for name, values in variables.items()
     }
     attrs = {"ansatz": ansatz, "cov_type": fitted.cov_type}
     return xr.Dataset(data, coords=coords, attrs=attrs)
+
+
+def flags_of_status() -> dict[str, Any]:
+    """The attributes by which the CF conventions say the meaning of codes."""
+    return {
+        "flag_values": np.array([code.value for code in status.Status], np.int8),
+        "flag_meanings": " ".join(code.name for code in status.Status),
+    }
 
 
 def _coefficient_columns(fitted: Fitted, alpha: float) -> list[np.ndarray]:
