@@ -175,6 +175,11 @@ def test_a_dataset_and_groups(sst):
     found = jx.fit(data, "time")
     np.testing.assert_allclose(found.twice_params, 2 * found.sst_params)
     assert found.twice_units[1] == "mm year-1"
+    at = jx.predict(found, sst.time)
+    xr.testing.assert_allclose(at.sst, jx.predict(jx.fit(sst, "time"), sst.time))
+    assert at.twice.attrs["units"] == "mm"
+    left = data.drop_vars("depth").map(jx.residuals, dim="time")
+    xr.testing.assert_allclose(left.twice, 2 * left.sst)
     assert not any(str(name).startswith("depth") for name in found)
     seasons = sst.groupby("time.season").map(jx.fit, dim="time")
     winter = sst.isel(time=np.isin(sst.time.dt.month, (12, 1, 2)))

@@ -18,17 +18,17 @@ from jaxreg.numerics.precision import in_own_precision
 ANSAETZE = {ansatz.__name__: ansatz for ansatz in (Line, Polynomial, Linear)}
 
 
-def predict(fitted: Any, x: Any) -> xr.DataArray:
+def predict(fitted: Any, x: Any) -> Any:
     """f(θ, x) of a Dataset of `jaxreg.xarray.fit`, at new times or other x.
 
     Args:
-        fitted: the result of `fit` for a DataArray, with `Line`, `Polynomial` or `Linear`.
+        fitted: the result of `fit`, with `Line`, `Polynomial` or `Linear`.
         x: a DataArray of times or numbers, of any dimensions; for several x a mapping from their names.
             Times are converted as in the fit; numbers are in the attribute `x_units`.
 
     Returns:
         A DataArray with the dimensions of x and of the data sets, in units of y; NaN for data sets without
-        params. Dask arrays stay lazy.
+        params. Of the fit of a Dataset, a Dataset with its variables. Dask arrays stay lazy.
 
     Raises:
         ValueError: if the fit has another ansatz, or x lacks a column.
@@ -39,8 +39,16 @@ def predict(fitted: Any, x: Any) -> xr.DataArray:
     >>> print(predict(fit(y, "time"), xr.DataArray(10.0)).values.round(2))
     8.9
     """
-    if "params" not in fitted or "ansatz" not in fitted.attrs:
-        raise ValueError("predict takes the Dataset of jaxreg.xarray.fit, with params and attributes")
+    if not isinstance(fitted, xr.Dataset) or "ansatz" not in fitted.attrs:
+        raise ValueError("predict takes the Dataset of jaxreg.xarray.fit, with its attributes")
+    if "params" in fitted:
+        return _of_variable(fitted, x)
+    names = [str(name).removesuffix("_params") for name in fitted if str(name).endswith("_params")]
+    renamed = {name: fitted.rename({f"{name}_{a}": a for a in ("params", "units")}) for name in names}
+    return xr.Dataset({name: _of_variable(a, x) for name, a in renamed.items()})
+
+
+def _of_variable(fitted: xr.Dataset, x: Any) -> xr.DataArray:
     ansatz = _ansatz_of(fitted.attrs["ansatz"])
     columns = _columns(fitted, ansatz, x)
     found = xr.apply_ufunc(

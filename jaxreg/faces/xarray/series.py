@@ -27,8 +27,10 @@ def residuals(
 ) -> xr.DataArray:
     """Residuals ε = y − f(θ, x) of the fit along a dimension, NaN in gaps.
 
+    Of a Dataset: `data.map(jaxreg.xarray.residuals, dim="time")`.
+
     Args:
-        y: as for `jaxreg.xarray.fit`.
+        y: a DataArray, as for `jaxreg.xarray.fit`.
         dim: the dimension of the observations.
         x: as for `fit`.
         ansatz: as for `fit`.
@@ -62,7 +64,7 @@ def detrend(
     """y without its trend but with its mean: y − f(θ, x) + ⟨f⟩, with ⟨f⟩ over the valid observations.
 
     Args:
-        y: as for `jaxreg.xarray.fit`.
+        y: a DataArray, as for `jaxreg.xarray.fit`.
         dim: the dimension of the observations.
         x: as for `fit`.
         ansatz: as for `fit`.
