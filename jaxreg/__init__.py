@@ -39,12 +39,13 @@ from jaxreg.solvers.solver import Solver
 from jaxreg.status import FitError, Status, describe
 
 if TYPE_CHECKING:
+    from jaxreg import frame as frame
     from jaxreg import physics as physics
     from jaxreg import plot as plot
 
 __version__ = version("jaxreg")
 
-FACES = ("physics", "plot")  # imported when they are used: each needs an extra
+FACES = ("frame", "physics", "plot")  # imported when they are used: each needs an extra
 
 __all__ = [  # noqa: RUF022 in reading order
     # what is fitted

@@ -17,7 +17,7 @@ FLOORS = (
     ("inference",),
     ("mechanics",),
     ("fitting",),
-    ("faces", "plot", "physics", "xarray", "datasets", "distributions"),
+    ("faces", "frame", "plot", "physics", "xarray", "datasets", "distributions"),
     ("",),
 )
 MODULES = {

@@ -128,7 +128,7 @@ def to_pandas(fitted: Fitted, names: tuple[str, ...], labels: Labels, index: Any
         headings = ("coef", "std err", "t" if fitted.use_t else "z", "pvalue", "0.025", "0.975")
         table = dict(zip(headings, _coefficient_columns(fitted, 0.05), strict=True))
         return pd.DataFrame(table, index=list(names) if index is None else index)
-    columns = {name: np.asarray(values).ravel() for name, values in _variables(fitted, names).items()}
+    columns = {name: np.asarray(values).ravel() for name, values in variables(fitted, names).items()}
     count = len(columns["status"])
     if index is not None and len(index) != count:
         raise ValueError(f"index has {len(index)} labels; the fit has {count} data sets")
@@ -160,8 +160,8 @@ def to_xarray(
     dims = tuple(f"dim_{i}" for i in range(len(shape))) if dims is None else tuple(dims)
     if len(dims) != len(shape):
         raise ValueError(f"dims {dims} name {len(dims)} axes, but the data sets have shape {shape}")
-    variables = _variables(fitted, names)
-    taken = variables.keys() & {*dims, *(coords or {})}
+    values_of = variables(fitted, names)
+    taken = values_of.keys() & {*dims, *(coords or {})}
     if taken:
         raise ValueError(
             f"{', '.join(sorted(taken))} is a dimension or coordinate of the data sets and also a variable: "
@@ -169,7 +169,7 @@ def to_xarray(
         )
     data = {
         name: (dims, np.asarray(values), _attributes(name) | (flags_of_status() if name == "status" else {}))
-        for name, values in variables.items()
+        for name, values in values_of.items()
     }
     attrs = {"ansatz": ansatz, "cov_type": fitted.cov_type}
     return xr.Dataset(data, coords=coords, attrs=attrs)
@@ -190,7 +190,7 @@ def _coefficient_columns(fitted: Fitted, alpha: float) -> list[np.ndarray]:
     return [np.asarray(a) for a in (e.params, e.bse, tvalues, pvalues, low, high)]
 
 
-def _variables(fitted: Fitted, names: tuple[str, ...]) -> dict[str, Any]:
+def variables(fitted: Fitted, names: tuple[str, ...]) -> dict[str, Any]:
     """name → values for all data sets."""
     e = fitted.estimate
     per_param = {

@@ -1,0 +1,188 @@
+"""`fit`: a regression per group of the rows of a data frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxreg.ansatz import Linear, Polynomial
+from jaxreg.cost import Cost, mean_squared_error
+from jaxreg.engine.sandwich import Covariance
+from jaxreg.faces.frame import statistics
+from jaxreg.faces.frame.formulas import Model, model_of
+from jaxreg.faces.frame.padding import Piece, clustered_pieces, pieces
+from jaxreg.faces.frame.table import Groups, Table, check_apart, names_of
+from jaxreg.fitting import fit as fit_arrays
+from jaxreg.inference.covariance import Cluster
+from jaxreg.inference.result import Fit
+
+
+def fit(
+    df: Any,
+    y: str | Sequence[str] | None = None,
+    x: str | Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
+    *,
+    formula: str | None = None,
+    intercept: bool = True,
+    weights: str | None = None,
+    groups: str | None = None,
+    cost: Cost = mean_squared_error,
+    cov_type: str | Covariance = "nonrobust",
+    use_t: bool | None = None,
+    tidy: bool = False,
+    alpha: float = 0.05,
+) -> Any:
+    """Fit y = θ₀ + θ₁ x₁ + … + θ_k x_k to every group of the rows of a data frame.
+
+    Groups may have any number of rows: the rows of a group become a data set of `jaxreg.fit`, padded with
+    gaps, which change no result.
+
+    Args:
+        df: a data frame of pandas, polars, pyarrow, or of another kind that narwhals reads. Results are
+            float32 if all columns of y and x are, and float64 otherwise.
+        y: the column of the response, or a list of several, each fitted on its own.
+        x: the column of x, or a list of columns.
+        by: the columns whose values make a group; one group of all rows if omitted.
+        formula: in place of y and x, for formulaic, such as "y ~ x + C(z)". It is evaluated once for all
+            rows: the categories of z, and functions such as `center` or `poly`, are those of the whole frame.
+            A category that a group lacks is a column of zeros, and the group `rank_deficient`.
+        intercept: whether to include θ₀; a formula says so itself.
+        weights: the column of inverse variances.
+        groups: the column of clusters, within which errors correlate. Each group is fitted with its own.
+        cost: as for `jaxreg.fit`, for example `jaxreg.Poisson()`.
+        cov_type: "nonrobust", "HC0" to "HC3", or `HAC(maxlags)` with the rows in the order of time.
+        use_t: whether params are tested with Student's t, as for `jaxreg.fit`.
+        tidy: whether to return a row for each param instead of columns for each.
+        alpha: 1 − the confidence of conf_low and conf_high, with `tidy`.
+
+    Returns:
+        A frame of the same kind, with the columns `by` and a row for each group, sorted by them. If y is a
+        list, the column `y` names the response, and the rows of a group are together. Columns are those of
+        `Fit.to_pandas`: each param, its _bse, _tvalue and _pvalue, then nobs, rsquared and so on, with
+        status as the name of a `Status`. With `tidy` they are term, estimate, std_error, statistic,
+        p_value, conf_low, conf_high, nobs and status.
+
+        Null and NaN in y, x or weights are gaps of that row alone. A group that cannot be fitted has NaN, a
+        status that says why, and does not affect the others. Rows with a null in a column of `by` are a
+        group of their own, as in polars, and left out of a frame of pandas, as its groupby does.
+
+    Raises:
+        ValueError, TypeError: if a column does not exist, is not of numbers, or is in two arguments.
+
+    >>> import pandas as pd
+    >>> df = pd.DataFrame({"site": list("aaaabbb"), "year": [0, 1, 2, 3, 0, 1, 2]})
+    >>> df["gdp"] = [1.0, 3.0, 5.0, 6.0, 0.0, None, 2.0]
+    >>> print(fit(df, y="gdp", x="year", by="site")[["site", "year", "year_bse", "nobs", "status"]].round(3))
+      site  year  year_bse  nobs     status
+    0    a   1.7     0.173     4         ok
+    1    b   1.0       NaN     2  exact_fit
+    >>> print(fit(df, y="gdp", x="year", tidy=True)[["term", "estimate", "std_error", "p_value"]].round(3))
+            term  estimate  std_error  p_value
+    0  intercept     0.571      0.776    0.503
+    1       year     1.614      0.415    0.018
+    """
+    table, by_names = Table.of(df), names_of(by, "by")
+    model, dtype = _model(table, y, x, formula, intercept)
+    weight = None if weights is None else _weights(table, weights)
+    _check_clusters(cov_type, groups)
+    rows = table.groups(by_names)
+    labels = None if groups is None else _labels(table, groups)
+    several = not isinstance(y, str) if formula is None else len(model.y) > 1
+    check_apart(by=by_names, y=model.y_names, x=model.x_names, weights=names_of(weights, "weights"))
+    options = {"cost": cost, "use_t": use_t}
+    fits, ids = [], []
+    for i, response in enumerate(model.y):
+        data = [np.asarray(a[rows.order], dtype) for a in (response, *model.x)]
+        w = None if weight is None else weight[rows.order]
+        for piece in _pieces(rows, labels):
+            covariance = cov_type if piece.clusters is None else Cluster(piece.clusters)
+            fits.append(_fit_piece(piece, data, w, model, {**options, "cov_type": covariance}))
+            unused = np.full(piece.width - len(piece.ids), len(rows) * len(model.y))
+            ids.append(np.append(piece.ids * len(model.y) + i, unused))
+    return _result(table, rows, by_names, model, several, fits, ids, alpha if tidy else None)
+
+
+def _model(table: Table, y: Any, x: Any, formula: str | None, intercept: bool) -> tuple[Model, np.dtype]:
+    """Responses and columns of x, and the dtype of the results."""
+    if formula is not None:
+        used = [name for name, columns in (("y", y), ("x", x)) if columns is not None]
+        return model_of(table, formula, used), np.dtype(np.float64)
+    y_names, x_names = names_of(y, "y"), names_of(x, "x")
+    if not y_names or not x_names:
+        raise ValueError('name the columns y= and x=, or pass formula="y ~ x"')
+    columns = table.numbers(y_names, "y"), table.numbers(x_names, "x")
+    return Model(y_names, columns[0], x_names, columns[1], intercept), table.dtype([*y_names, *x_names])
+
+
+def _weights(table: Table, weights: str) -> np.ndarray:
+    """The weight of each row, 0 where it is missing."""
+    (values,) = table.numbers([weights], "weights")
+    return np.where(np.isnan(values), 0, values)
+
+
+def _check_clusters(cov_type: Any, groups: str | None) -> None:
+    """Raise unless clusters are given as a column."""
+    if isinstance(cov_type, Cluster):
+        raise ValueError('pass the column of clusters, groups="column", in place of cov_type=Cluster(…)')
+    if groups is None:
+        return
+    if not isinstance(groups, str):
+        raise TypeError(
+            f"groups is the name of one column, got {groups!r}; two-way clusters are not supported"
+        )
+    if cov_type not in ("nonrobust", "cluster"):
+        raise ValueError("groups= is a covariance of its own: omit cov_type")
+
+
+def _labels(table: Table, groups: str) -> np.ndarray:
+    """The code of the cluster of each row."""
+    labels = table.codes([groups], "groups")
+    if (labels < 0).any():
+        raise ValueError(
+            f"groups has {(labels < 0).sum()} missing labels in column {groups!r}: give these rows a label, or "
+            "leave them out"
+        )
+    return labels
+
+
+def _pieces(rows: Groups, labels: np.ndarray | None) -> Iterator[Piece]:
+    return pieces(rows.starts) if labels is None else clustered_pieces(rows.starts, labels[rows.order])
+
+
+def _fit_piece(
+    piece: Piece, data: list[np.ndarray], weights: np.ndarray | None, model: Model, options: dict[str, Any]
+) -> Fit:
+    """The fit of the groups of a piece; columns of padding have no observations."""
+    y, *x = (piece.array(values) for values in data)
+    w = None if weights is None else piece.array(weights)
+    if not x:
+        return fit_arrays(np.zeros(len(y)), y, weights=w, ansatz=Polynomial(0), **options)
+    ansatz = Linear(intercept=model.intercept, names=tuple(model.x_names))
+    return fit_arrays(np.stack(x, axis=1), y, weights=w, ansatz=ansatz, **options)
+
+
+def _result(
+    table: Table,
+    rows: Groups,
+    by: list[str],
+    model: Model,
+    several: bool,
+    fits: list[Fit],
+    ids: list[np.ndarray],
+    alpha: float | None,
+) -> Any:
+    """The frame of the results, in the order of the groups."""
+    together = Fit.concatenate(fits)
+    order = np.argsort(np.concatenate(ids), kind="stable")[: len(rows) * len(model.y)]
+    if alpha is None:
+        columns, repeats = statistics.wide(together, order), 1
+    else:
+        columns, repeats = statistics.tidy(together, order, alpha), len(together.names)
+    if several:
+        names = np.tile(np.repeat(np.array(model.y_names), repeats), len(rows))
+        columns = {"y": names, **columns}
+    first = rows.order[rows.starts[:-1]] if by else np.zeros(0, np.int64)
+    return table.result(np.repeat(first, repeats * len(model.y)), by, columns)

@@ -1,0 +1,168 @@
+"""The columns of a data frame as arrays, its rows by group, and the frame of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The rows of a frame sorted by group.
+
+    Attributes:
+        order: row numbers, those of a group together and in the order of the frame, (rows,).
+        starts: where each group begins in `order`, and its length at the end, (groups + 1,).
+    """
+
+    order: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The number of rows of each group."""
+        return np.diff(self.starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data frame whose columns are read by name.
+
+    Attributes:
+        frame: of narwhals.
+    """
+
+    frame: nw.DataFrame[Any]
+
+    @classmethod
+    def of(cls, df: Any) -> Table:
+        """From a data frame of pandas, polars, pyarrow, or another kind that narwhals reads."""
+        if hasattr(df, "collect") and not hasattr(df, "to_native"):
+            raise TypeError("the frame is lazy: pass df.collect()")
+        try:
+            frame = nw.from_native(df, eager_only=True)
+        except TypeError:
+            raise TypeError(
+                f"df is a data frame of pandas, polars or pyarrow; got {type(df).__name__}"
+            ) from None
+        return cls(nw.maybe_reset_index(frame))
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def check(self, names: Sequence[str], argument: str) -> None:
+        """Raise unless all names are columns."""
+        unknown = [name for name in names if name not in self.frame.columns]
+        if unknown:
+            raise ValueError(
+                f"{argument} names {', '.join(map(repr, unknown))}, and the columns of the frame are "
+                f"{', '.join(map(repr, self.frame.columns))}"
+            )
+
+    def numbers(self, names: Sequence[str], argument: str) -> list[np.ndarray]:
+        """Columns as float64, NaN where a value is missing."""
+        self.check(names, argument)
+        return [self._floats(name, argument) for name in names]
+
+    def _floats(self, name: str, argument: str) -> np.ndarray:
+        series = self.frame[name]
+        if not (series.dtype.is_numeric() or series.dtype == nw.Boolean):
+            raise TypeError(
+                f"{argument} needs numbers, and column {name!r} is {series.dtype}: convert it, or pass "
+                "formula= with C(…) for categories"
+            )
+        return np.asarray(series.cast(nw.Float64).to_numpy(), np.float64)
+
+    def dtype(self, names: Sequence[str]) -> np.dtype:
+        """Of the results: float32 if all columns are, else float64."""
+        return np.dtype(
+            np.float32 if all(self.frame[name].dtype == nw.Float32 for name in names) else np.float64
+        )
+
+    def missing(self, names: Sequence[str]) -> np.ndarray:
+        """Whether a value is null or NaN in any of the columns, (rows,)."""
+        missing = np.zeros(len(self), bool)
+        for name in names:
+            series = self.frame[name]
+            missing |= np.asarray(series.is_null().to_numpy(), bool)
+            if series.dtype.is_float():
+                missing |= np.isnan(self._floats(name, "x"))
+        return missing
+
+    def codes(self, names: Sequence[str], argument: str) -> np.ndarray:
+        """A code of each row that sorts as the values of the columns do; −1 where one is null."""
+        self.check(names, argument)
+        codes, missing = np.zeros(len(self), np.int64), np.zeros(len(self), bool)
+        for name in names:
+            own, is_null = self._ranks(name)
+            missing |= is_null
+            codes = np.unique(codes * (own.max(initial=0) + 1) + own, return_inverse=True)[1]
+        return np.where(missing, -1, codes)
+
+    def groups(self, by: Sequence[str]) -> Groups:
+        """The rows by group, sorted by the values of the columns; one group without columns.
+
+        A null key is a group of its own, the last; pandas leaves its rows out, as its groupby does.
+        """
+        self.check(by, "by")
+        keep, codes = np.ones(len(self), bool), np.zeros(len(self), np.int64)
+        for name in by:
+            own, is_null = self._ranks(name)
+            if self.frame.implementation.is_pandas_like():
+                keep &= ~is_null
+            codes = np.unique(codes * (own.max(initial=0) + 2) + own, return_inverse=True)[1]
+        rows = np.flatnonzero(keep)
+        order = rows[np.argsort(codes[rows], kind="stable")]
+        begins = np.flatnonzero(np.append(True, np.diff(codes[order]) != 0)) if len(order) else order
+        starts = np.append(begins, len(order)) if len(order) or by else np.array([0, 0])
+        return Groups(order, starts)
+
+    def _ranks(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Ranks from 0 of the values of a column, null ones last; and whether each is null."""
+        series = self.frame[name]
+        is_null = np.asarray(series.is_null().to_numpy(), bool)
+        if isinstance(series.dtype, nw.Categorical | nw.Enum):
+            series = series.cast(nw.String)
+        ranks = np.asarray(series.rank("dense").to_numpy(), np.float64)
+        count = np.nanmax(ranks, initial=0)
+        return np.where(is_null, count, np.where(is_null, 0, ranks) - 1).astype(np.int64), is_null
+
+    def result(self, rows: np.ndarray, keys: Sequence[str], columns: Mapping[str, Any]) -> Any:
+        """A frame of the same kind: the columns `keys` at these rows, and the arrays `columns`."""
+        taken = sorted(set(keys) & set(columns))
+        if taken:
+            raise ValueError(
+                f"{', '.join(map(repr, taken))} would be a column of the result twice: rename it in df"
+            )
+        selected = {name: nw.maybe_reset_index(self.frame[name][rows]) for name in keys}
+        data = {**selected, **columns}
+        return nw.from_dict(data, backend=self.frame.implementation).to_native()
+
+
+def names_of(columns: str | Sequence[str] | None, argument: str) -> list[str]:
+    """Names as a list."""
+    names = [] if columns is None else [columns] if isinstance(columns, str) else list(columns)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{argument} is the name of a column, or a list of names; got {columns!r}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{argument} names a column twice: {', '.join(names)}")
+    return names
+
+
+def check_apart(**columns: Sequence[str]) -> None:
+    """Raise if two of the arguments name the same column."""
+    arguments = list(columns.items())
+    for i, (argument, names) in enumerate(arguments):
+        for other, others in arguments[i + 1 :]:
+            both = sorted(set(names) & set(others))
+            if both:
+                raise ValueError(
+                    f"{', '.join(map(repr, both))} is in {argument} and in {other}: pass it in one"
+                )

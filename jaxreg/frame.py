@@ -1,0 +1,10 @@
+"""Regressions of the rows of a data frame: per group, and in windows (extra `frame`)."""
+
+try:
+    import narwhals  # noqa: F401
+except ModuleNotFoundError:
+    raise ModuleNotFoundError('jaxreg.frame needs narwhals: python -m pip install "jaxreg[frame]"') from None
+
+from jaxreg.faces.frame.fits import fit
+
+__all__ = ["fit"]
