@@ -6,5 +6,6 @@ except ModuleNotFoundError:
     raise ModuleNotFoundError('jaxreg.frame needs narwhals: python -m pip install "jaxreg[frame]"') from None
 
 from jaxreg.faces.frame.fits import fit
+from jaxreg.faces.frame.windows import expanding, rolling
 
-__all__ = ["fit"]
+__all__ = ["expanding", "fit", "rolling"]

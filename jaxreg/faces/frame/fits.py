@@ -11,7 +11,8 @@ from jaxreg.ansatz import Linear, Polynomial
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.engine.sandwich import Covariance
 from jaxreg.faces.frame import statistics
-from jaxreg.faces.frame.formulas import Model, model_of
+from jaxreg.faces.frame.formulas import Model
+from jaxreg.faces.frame.inputs import model_of_arguments, weights_of
 from jaxreg.faces.frame.padding import Piece, clustered_pieces, pieces
 from jaxreg.faces.frame.table import Groups, Table, check_apart, names_of
 from jaxreg.fitting import fit as fit_arrays
@@ -85,8 +86,8 @@ def fit(
     1       year     1.614      0.415    0.018
     """
     table, by_names = Table.of(df), names_of(by, "by")
-    model, dtype = _model(table, y, x, formula, intercept)
-    weight = None if weights is None else _weights(table, weights)
+    model, dtype = model_of_arguments(table, y, x, formula, intercept)
+    weight = weights_of(table, weights)
     _check_clusters(cov_type, groups)
     rows = table.groups(by_names)
     labels = None if groups is None else _labels(table, groups)
@@ -96,31 +97,13 @@ def fit(
     fits, ids = [], []
     for i, response in enumerate(model.y):
         data = [np.asarray(a[rows.order], dtype) for a in (response, *model.x)]
-        w = None if weight is None else weight[rows.order]
+        w = None if weight is None else np.asarray(weight[rows.order], dtype)
         for piece in _pieces(rows, labels):
             covariance = cov_type if piece.clusters is None else Cluster(piece.clusters)
             fits.append(_fit_piece(piece, data, w, model, {**options, "cov_type": covariance}))
             unused = np.full(piece.width - len(piece.ids), len(rows) * len(model.y))
             ids.append(np.append(piece.ids * len(model.y) + i, unused))
     return _result(table, rows, by_names, model, several, fits, ids, alpha if tidy else None)
-
-
-def _model(table: Table, y: Any, x: Any, formula: str | None, intercept: bool) -> tuple[Model, np.dtype]:
-    """Responses and columns of x, and the dtype of the results."""
-    if formula is not None:
-        used = [name for name, columns in (("y", y), ("x", x)) if columns is not None]
-        return model_of(table, formula, used), np.dtype(np.float64)
-    y_names, x_names = names_of(y, "y"), names_of(x, "x")
-    if not y_names or not x_names:
-        raise ValueError('name the columns y= and x=, or pass formula="y ~ x"')
-    columns = table.numbers(y_names, "y"), table.numbers(x_names, "x")
-    return Model(y_names, columns[0], x_names, columns[1], intercept), table.dtype([*y_names, *x_names])
-
-
-def _weights(table: Table, weights: str) -> np.ndarray:
-    """The weight of each row, 0 where it is missing."""
-    (values,) = table.numbers([weights], "weights")
-    return np.where(np.isnan(values), 0, values)
 
 
 def _check_clusters(cov_type: Any, groups: str | None) -> None:
@@ -139,17 +122,19 @@ def _check_clusters(cov_type: Any, groups: str | None) -> None:
 
 def _labels(table: Table, groups: str) -> np.ndarray:
     """The code of the cluster of each row."""
-    labels = table.codes([groups], "groups")
+    labels = table.codes(groups, "groups")
     if (labels < 0).any():
         raise ValueError(
-            f"groups has {(labels < 0).sum()} missing labels in column {groups!r}: give these rows a label, or "
-            "leave them out"
+            f"groups has {(labels < 0).sum()} missing labels in column {groups!r}: give these rows a label, "
+            "or leave them out"
         )
     return labels
 
 
 def _pieces(rows: Groups, labels: np.ndarray | None) -> Iterator[Piece]:
-    return pieces(rows.starts) if labels is None else clustered_pieces(rows.starts, labels[rows.order])
+    if labels is None:
+        return pieces(rows.starts[:-1], rows.counts)
+    return clustered_pieces(rows.starts[:-1], rows.counts, labels[rows.order])
 
 
 def _fit_piece(

@@ -14,6 +14,7 @@ import numpy as np
 
 MIN_ROWS = 16
 MIN_COLUMNS = 16
+MAX_COLUMNS = 2**14
 ELEMENTS = 2**22  # of an array at most, unless it has MIN_COLUMNS
 
 
@@ -44,29 +45,29 @@ class Piece:
         return padded
 
 
-def pieces(starts: np.ndarray) -> Iterator[Piece]:
+def pieces(starts: np.ndarray, counts: np.ndarray) -> Iterator[Piece]:
     """Pieces of groups with similar numbers of rows.
 
     Args:
-        starts: where each group begins in the sorted rows, and their number at the end, (groups + 1,).
+        starts: where each group begins in the sorted rows, (groups,).
+        counts: its number of rows, (groups,).
     """
-    counts = np.diff(starts)
     for rows, ids in _by_length(counts):
         column, row = _enumerate(counts[ids])
         sources = np.repeat(starts[ids], counts[ids]) + row
         yield Piece(ids, rows, _width(len(ids), rows), sources, (row, column))
 
 
-def clustered_pieces(starts: np.ndarray, labels: np.ndarray) -> Iterator[Piece]:
+def clustered_pieces(starts: np.ndarray, counts: np.ndarray, labels: np.ndarray) -> Iterator[Piece]:
     """Pieces whose groups have their clusters in the same rows: the k-th largest cluster of each.
 
     As the k-th largest cluster of n rows has at most n / k, the arrays are at most 1 + log n times as long.
 
     Args:
-        starts: where each group begins in the sorted rows, and their number at the end, (groups + 1,).
+        starts: where each group begins in the sorted rows, (groups,).
+        counts: its number of rows, (groups,).
         labels: codes of the clusters of the sorted rows, (rows,).
     """
-    counts = np.diff(starts)
     for _, ids in _by_length(counts):
         column, row = _enumerate(counts[ids])
         position = np.repeat(starts[ids], counts[ids]) + row
@@ -94,7 +95,7 @@ def _by_length(counts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     padded = np.maximum(MIN_ROWS, 1 << np.ceil(np.log2(np.maximum(counts, 1))).astype(np.int64))
     for rows in np.unique(padded):
         ids = np.flatnonzero(padded == rows)
-        most = max(MIN_COLUMNS, ELEMENTS // int(rows))
+        most = _most_columns(int(rows))
         for first in range(0, len(ids), most):
             yield int(rows), ids[first : first + most]
 
@@ -104,7 +105,11 @@ def _width(groups: int, rows: int) -> int:
     width = MIN_COLUMNS
     while width < groups:
         width *= 4
-    return max(groups, min(width, max(MIN_COLUMNS, ELEMENTS // rows)))
+    return max(groups, min(width, _most_columns(rows)))
+
+
+def _most_columns(rows: int) -> int:
+    return min(MAX_COLUMNS, max(MIN_COLUMNS, ELEMENTS // rows))
 
 
 def _power_of_two(count: int, least: int) -> int:

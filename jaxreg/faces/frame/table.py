@@ -37,9 +37,11 @@ class Table:
 
     Attributes:
         frame: of narwhals.
+        index: of a frame of pandas, else None.
     """
 
     frame: nw.DataFrame[Any]
+    index: Any
 
     @classmethod
     def of(cls, df: Any) -> Table:
@@ -52,7 +54,7 @@ class Table:
             raise TypeError(
                 f"df is a data frame of pandas, polars or pyarrow; got {type(df).__name__}"
             ) from None
-        return cls(nw.maybe_reset_index(frame))
+        return cls(nw.maybe_reset_index(frame), nw.maybe_get_index(frame))
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -96,33 +98,47 @@ class Table:
                 missing |= np.isnan(self._floats(name, "x"))
         return missing
 
-    def codes(self, names: Sequence[str], argument: str) -> np.ndarray:
-        """A code of each row that sorts as the values of the columns do; −1 where one is null."""
-        self.check(names, argument)
-        codes, missing = np.zeros(len(self), np.int64), np.zeros(len(self), bool)
-        for name in names:
-            own, is_null = self._ranks(name)
-            missing |= is_null
-            codes = np.unique(codes * (own.max(initial=0) + 1) + own, return_inverse=True)[1]
+    def codes(self, name: str, argument: str) -> np.ndarray:
+        """A code for the value of each row of a column; −1 where it is null."""
+        self.check([name], argument)
+        codes, missing = self._ranks(name)
         return np.where(missing, -1, codes)
 
-    def groups(self, by: Sequence[str]) -> Groups:
+    def groups(self, by: Sequence[str], *, keep_null: bool = False) -> Groups:
         """The rows by group, sorted by the values of the columns; one group without columns.
 
-        A null key is a group of its own, the last; pandas leaves its rows out, as its groupby does.
+        Rows with a null key are groups of their own, after the others; a frame of pandas leaves them out, as
+        its groupby does, unless `keep_null`.
         """
         self.check(by, "by")
-        keep, codes = np.ones(len(self), bool), np.zeros(len(self), np.int64)
-        for name in by:
-            own, is_null = self._ranks(name)
-            if self.frame.implementation.is_pandas_like():
-                keep &= ~is_null
-            codes = np.unique(codes * (own.max(initial=0) + 2) + own, return_inverse=True)[1]
-        rows = np.flatnonzero(keep)
-        order = rows[np.argsort(codes[rows], kind="stable")]
-        begins = np.flatnonzero(np.append(True, np.diff(codes[order]) != 0)) if len(order) else order
-        starts = np.append(begins, len(order)) if len(order) or by else np.array([0, 0])
-        return Groups(order, starts)
+        if not by:
+            return Groups(np.arange(len(self)), np.array([0, len(self)]))
+        codes, is_null = self._ranks(by[0])
+        for name in by[1:]:
+            own, own_is_null = self._ranks(name)
+            is_null = is_null | own_is_null
+            codes = np.unique(codes * (own.max(initial=0) + 1) + own, return_inverse=True)[1]
+        leave_out = self.frame.implementation.is_pandas_like() and not keep_null
+        rows = np.flatnonzero(~is_null) if leave_out and is_null.any() else None
+        order = np.argsort(codes if rows is None else codes[rows], kind="stable")
+        order = order if rows is None else rows[order]
+        begins = np.flatnonzero(np.append(True, np.diff(codes[order]) != 0)[: len(order)])
+        return Groups(order, np.append(begins, len(order)))
+
+    def times(self, name: str) -> np.ndarray:
+        """A column of dates or times in nanoseconds, (rows,)."""
+        self.check([name], "on")
+        series = self.frame[name]
+        if not isinstance(series.dtype, nw.Datetime | nw.Date):
+            raise TypeError(f"on needs dates or times, and column {name!r} is {series.dtype}")
+        missing = int(series.is_null().sum())
+        if missing:
+            raise ValueError(f"on has {missing} missing times in column {name!r}: leave these rows out")
+        if isinstance(series.dtype, nw.Date) or series.dtype.time_zone is None:  # pyright: ignore
+            series = series.cast(nw.Datetime("ns"))
+        else:
+            series = series.dt.convert_time_zone("UTC").cast(nw.Datetime("ns", "UTC"))
+        return np.asarray(series.dt.timestamp("ns").to_numpy(), np.int64)
 
     def _ranks(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Ranks from 0 of the values of a column, null ones last; and whether each is null."""
@@ -134,16 +150,21 @@ class Table:
         count = np.nanmax(ranks, initial=0)
         return np.where(is_null, count, np.where(is_null, 0, ranks) - 1).astype(np.int64), is_null
 
-    def result(self, rows: np.ndarray, keys: Sequence[str], columns: Mapping[str, Any]) -> Any:
-        """A frame of the same kind: the columns `keys` at these rows, and the arrays `columns`."""
+    def result(
+        self, rows: np.ndarray, keys: Sequence[str], columns: Mapping[str, Any], *, index: bool = False
+    ) -> Any:
+        """A frame of the same kind: the columns `keys` at these rows, and the arrays `columns`.
+
+        With `index`, a frame of pandas keeps its index; the rows are then all of its rows.
+        """
         taken = sorted(set(keys) & set(columns))
         if taken:
             raise ValueError(
                 f"{', '.join(map(repr, taken))} would be a column of the result twice: rename it in df"
             )
         selected = {name: nw.maybe_reset_index(self.frame[name][rows]) for name in keys}
-        data = {**selected, **columns}
-        return nw.from_dict(data, backend=self.frame.implementation).to_native()
+        result = nw.from_dict({**selected, **columns}, backend=self.frame.implementation).to_native()
+        return result.set_axis(self.index) if index and self.index is not None else result
 
 
 def names_of(columns: str | Sequence[str] | None, argument: str) -> list[str]:
