@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -21,9 +22,10 @@ import jax
 import numpy as np
 
 from jaxreg._typing import not_none
-from jaxreg.ansatz import Ansatz
+from jaxreg.ansatz import Ansatz, compiled_ansatz
 from jaxreg.engine.estimate import Estimate, estimate_of
 from jaxreg.engine.sums import Origin, Sums, SumScaling
+from jaxreg.engine.tiles import THREADS
 from jaxreg.engine.turning_point import turning_point
 from jaxreg.numerics.precision import float64
 from jaxreg.status import Status
@@ -32,7 +34,7 @@ RUN = 256  # rows of a running sum, before these are summed in turn
 ROUNDINGS = 4.0 * RUN  # of a term of a window of up to RUN³ rows, at most
 ELEMENTS = 2**18  # of an array of rows at once, which stays in cache
 SOLVED = 2**16  # windows whose normal equations are solved at once
-MIN_SOLVED = 16
+MIN_SOLVED = 256
 
 
 class Series(NamedTuple):
@@ -54,10 +56,10 @@ class Series(NamedTuple):
     def of(cls, x: list[np.ndarray], y: np.ndarray, weights: np.ndarray | None) -> Series:
         """From columns; NaN in x or y, and a weight of 0, are gaps."""
         z = np.stack([*x, y]).astype(np.float64)
-        valid = ~np.isnan(z).any(axis=0)
+        valid: np.ndarray = ~np.isnan(z).any(axis=0)  # pyright: ignore
         if weights is None:
             return cls(np.where(valid, z, 0), valid.astype(np.float64), valid, None)
-        valid &= weights != 0
+        valid = valid & (weights != 0)
         w = np.where(valid, weights, 0)
         w = np.where((w < 0) | np.isnan(w), np.inf, w)  # an infinite sum makes the window invalid
         with np.errstate(divide="ignore"):
@@ -98,12 +100,13 @@ def estimates_of_windows(
         stops: one past its last row, not decreasing, and larger than the first.
         dtype: of the results.
     """
+    ansatz = compiled_ansatz(ansatz)
     sums, scaling = _sums_of_windows(ansatz, Series.of(*columns), starts, stops)
     solved = []
     for first in range(0, len(starts), SOLVED):
         part = slice(first, min(first + SOLVED, len(starts)))
         width = part.stop - part.start
-        ids = first + np.minimum(np.arange(_padded(width)), width - 1)
+        ids = first + np.minimum(np.arange(padded_number(width)), width - 1)
         selected = jax.tree.map(lambda a, ids=ids: a[ids], (sums, scaling))
         with float64():
             result = _solve(ansatz, dtype, *selected)
@@ -117,10 +120,10 @@ def _solve(ansatz: Ansatz, dtype: np.dtype, sums: Sums, scaling: SumScaling) -> 
     return estimate_of(ansatz, point, sums, Status.ok, dtype)[0], point.accurate
 
 
-def _padded(width: int) -> int:
-    """A power of four: few lengths compile few programs."""
-    padded = MIN_SOLVED
-    while padded < width:
+def padded_number(count: int, least: int = MIN_SOLVED) -> int:
+    """`least` times a power of four, not below `count`: few numbers compile few programs."""
+    padded = least
+    while padded < count:
         padded *= 4
     return padded
 
@@ -133,17 +136,21 @@ def _sums_of_windows(
     has_weights = series.log_weights is not None
     sums = np.zeros((2 + has_weights + size + size * (size + 1) // 2, m))
     center, scale = np.zeros((size, m)), np.ones((size, m))
-    for cut in _cuts(starts, stops):
+
+    def add(cut: Cut) -> None:
         own_center, own_scale = _scaling_at(series, cut, shift_x=ansatz.has_intercept)
         center[:, cut.ids], scale[:, cut.ids] = own_center[:, cut.cut], own_scale[:, cut.cut]
         for rows, lengths in ((_rows_before(cut), cut.left), (_rows_after(cut), cut.right)):
             if rows.size:
                 _add_running_sums(sums, series, own_center, own_scale, cut, rows, lengths)
+
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="jaxreg") as pool:  # a window has one cut
+        list(pool.map(add, _cuts(starts, stops)))
     first = 2 + has_weights
     log_weight = sums[2] if has_weights else None
     z, products = sums[first : first + size], sums[first + size :]
     return (
-        Sums(sums[0], sums[1], log_weight, list(z), list(products)),
+        Sums(sums[0], sums[int(has_weights)], log_weight, list(z), list(products)),
         SumScaling(list(center[:-1]), list(scale[:-1]), center[-1], scale[-1]),
     )
 
@@ -218,6 +225,8 @@ def _add_running_sums(
         whole = bool((lengths > 0).all())
         position = lengths - 1 if whole else np.maximum(lengths - 1, 0)
         for i, term in enumerate((valid.astype(np.float64), weights, *logs, *weighted, *products)):
+            if i == 1 and not logs:
+                continue  # the weight is the number of observations
             values = _running_sums(term)[cut.cut, position]
             sums[i, cut.ids] += values if whole else np.where(lengths > 0, values, 0)
 

@@ -49,7 +49,7 @@ def model_of(table: Table, formula: str, used: Sequence[str]) -> Model:
     if used:
         raise ValueError(f"formula names the columns of y and x; omit {' and '.join(used)}")
     try:
-        parsed: Any = Formula(formula)
+        parsed: Any = Formula(formula)  # pyright: ignore
     except FormulaicError as error:
         raise ValueError(f"formula {formula!r} cannot be read: {error}") from None
     if not hasattr(parsed, "lhs"):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from jaxreg.engine.windows import padded_number
 
 MIN_ROWS = 16
 MIN_COLUMNS = 16
@@ -102,10 +103,7 @@ def _by_length(counts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 def _width(groups: int, rows: int) -> int:
     """A power of four of columns, or the most that an array has."""
-    width = MIN_COLUMNS
-    while width < groups:
-        width *= 4
-    return max(groups, min(width, _most_columns(rows)))
+    return max(groups, min(padded_number(groups, MIN_COLUMNS), _most_columns(rows)))
 
 
 def _most_columns(rows: int) -> int:
@@ -120,11 +118,3 @@ def _enumerate(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of items in runs of these lengths, the number of the run, and the number within the run."""
     run = np.repeat(np.arange(len(counts)), counts)
     return run, np.arange(len(run)) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
-def padded_ids(ids: np.ndarray) -> Any:
-    """Indices, with the last repeated up to a power of four: few lengths compile few programs."""
-    width = MIN_COLUMNS
-    while width < len(ids):
-        width *= 4
-    return np.append(ids, np.repeat(ids[-1:], width - len(ids)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.faces.frame.padding import padded_ids
+from jaxreg.engine.windows import padded_number
 from jaxreg.inference import report
 from jaxreg.inference.result import Fit
 from jaxreg.status import Status
@@ -47,7 +47,8 @@ def _in_parts(fit: Fit, ids: np.ndarray, columns: Any) -> dict[str, np.ndarray]:
     parts = []
     for first in range(0, len(ids), AT_ONCE):
         part = ids[first : first + AT_ONCE]
-        values = columns(fit[padded_ids(part)])
+        padding = np.repeat(part[-1:], padded_number(len(part)) - len(part))
+        values = columns(fit[np.append(part, padding)])
         parts.append({name: np.asarray(a)[..., : len(part)] for name, a in values.items()})
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg.ansatz import Linear
+from jaxreg.ansatz import Linear, compiled_ansatz
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.windows import estimates_of_windows
 from jaxreg.faces.frame import statistics
@@ -215,7 +215,7 @@ class _Rows:
         estimate = _fit_again(ansatz, self.columns, starts, stops, again, estimate)
         positions = np.empty(len(starts), np.int64)
         positions[self.groups.order] = np.arange(len(starts))
-        table = statistics.wide(Fit(Fitted(estimate, ansatz), ansatz), positions)
+        table = statistics.wide(Fit(Fitted(estimate, compiled_ansatz(ansatz)), ansatz), positions)
         is_fitted = fitted[positions] & (table["nobs"] >= (1 if min_nobs is None else min_nobs))
         return self.table.result(np.arange(len(starts)), self.keys, _masked(table, is_fitted), index=True)
 
