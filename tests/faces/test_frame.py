@@ -192,7 +192,7 @@ def test_null_weights_are_gaps_and_negative_ones_are_not(panel):
     panel.loc[panel.index[:10], "w"] = np.nan
     model = smf.wls("y ~ x", panel, weights=panel.w, missing="drop").fit()
     _assert_equal(frame.fit(panel, y="y", x="x", weights="w").iloc[0], model, {"x": "x"})
-    panel.loc[panel.index[20], "w"] = -1
+    panel.loc[panel.index[25], "w"] = -1
     assert frame.fit(panel, y="y", x="x", weights="w").status[0] == "invalid_data"
 
 
@@ -323,6 +323,28 @@ def test_infinite_values_spoil_their_own_windows_only(rng):
     np.testing.assert_allclose(result.x[others], clean.x[others], rtol=1e-10)
 
 
+@pytest.mark.slow
+def test_a_negative_weight_spoils_its_own_windows_only(rng):
+    df = pd.DataFrame({"x": rng.normal(size=60), "y": rng.normal(size=60), "w": 1.0})
+    df.loc[30, "w"] = -1
+    result = frame.rolling(df, y="y", x="x", window=10, weights="w")
+    assert list(np.flatnonzero(result.status == "invalid_data")) == list(range(30, 40))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dates_and_times_with_a_zone_are_times(rng, kind):
+    days = pd.date_range("2024-01-01", periods=40, tz="Europe/Paris")
+    df = pd.DataFrame({"day": days, "x": rng.normal(size=40), "y": rng.normal(size=40)})
+    by_rows = frame.rolling(df, y="y", x="x", window=7, min_nobs=2).x
+    zoned = _pandas(frame.rolling(KINDS[kind](df), y="y", x="x", window="168h", on="day")).x
+    np.testing.assert_allclose(zoned, by_rows, rtol=1e-10)
+    if kind != "pandas":  # which has no dates
+        dates = KINDS[kind](df.assign(day=days.date))
+        np.testing.assert_allclose(
+            _pandas(frame.rolling(dates, y="y", x="x", window="1w", on="day")).x, by_rows
+        )
+
+
 def test_windows_that_are_not_accurate_are_fitted_again():
     x = np.arange(40.0)
     df = pd.DataFrame({"x": x, "y": 1e6 + x / 3})
@@ -404,6 +426,13 @@ def test_other_objects_than_frames_are_refused(panel):
         frame.fit(np.zeros((3, 2)), y="y", x="x")
     with pytest.raises(TypeError, match=r"the frame is lazy: pass df.collect\(\)"):
         frame.fit(KINDS["polars"](panel).lazy(), y="y", x="x")
+
+
+def test_a_frame_without_groups_is_refused(panel):
+    with pytest.raises(ValueError, match="df has no rows with a value in site"):
+        frame.fit(panel[:0], y="y", x="x", by="site")
+    with pytest.raises(ValueError, match="df has no rows"):
+        frame.rolling(panel[:0], y="y", x="x", window=3)
 
 
 def test_without_narwhals_the_extra_is_named(monkeypatch):

@@ -82,14 +82,16 @@ def fit(
     1    b   1.0       NaN     2  exact_fit
     >>> print(fit(df, y="gdp", x="year", tidy=True)[["term", "estimate", "std_error", "p_value"]].round(3))
             term  estimate  std_error  p_value
-    0  intercept     0.571      0.776    0.503
-    1       year     1.614      0.415    0.018
+    0  intercept     0.591      0.789    0.496
+    1       year     1.682      0.456    0.021
     """
     table, by_names = Table.of(df), names_of(by, "by")
     model, dtype = model_of_arguments(table, y, x, formula, intercept)
     weight = weights_of(table, weights)
     _check_clusters(cov_type, groups)
     rows = table.groups(by_names)
+    if not len(rows):
+        raise ValueError(f"df has no rows with a value in {', '.join(by_names)}")
     labels = None if groups is None else _labels(table, groups)
     several = not isinstance(y, str) if formula is None else len(model.y) > 1
     check_apart(by=by_names, y=model.y_names, x=model.x_names, weights=names_of(weights, "weights"))
