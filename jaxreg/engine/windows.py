@@ -140,9 +140,11 @@ def _sums_of_windows(
     def add(cut: Cut) -> None:
         own_center, own_scale = _scaling_at(series, cut, shift_x=ansatz.has_intercept)
         center[:, cut.ids], scale[:, cut.ids] = own_center[:, cut.cut], own_scale[:, cut.cut]
+        part = np.zeros((len(sums), len(cut.ids)))
         for rows, lengths in ((_rows_before(cut), cut.left), (_rows_after(cut), cut.right)):
             if rows.size:
-                _add_running_sums(sums, series, own_center, own_scale, cut, rows, lengths)
+                _add_running_sums(part, series, own_center, own_scale, cut, rows, lengths)
+        sums[:, cut.ids] = part
 
     with ThreadPoolExecutor(THREADS, thread_name_prefix="jaxreg") as pool:  # a window has one cut
         list(pool.map(add, _cuts(starts, stops)))
@@ -203,7 +205,7 @@ def _scaling_at(series: Series, cut: Cut, *, shift_x: bool) -> tuple[np.ndarray,
 
 
 def _add_running_sums(
-    sums: np.ndarray,
+    part: np.ndarray,
     series: Series,
     center: np.ndarray,
     scale: np.ndarray,
@@ -211,7 +213,7 @@ def _add_running_sums(
     rows: np.ndarray,
     lengths: np.ndarray,
 ) -> None:
-    """Add to the sums of windows those over their first `lengths` of the rows of their cut."""
+    """Add to `part`, the sums of the windows, those over their first `lengths` of the rows of their cut."""
     rows = np.minimum(rows, series.z.shape[1] - 1)
     weights, valid = series.weights[rows], series.valid[rows]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -223,12 +225,12 @@ def _add_running_sums(
         logs = [] if series.log_weights is None else [not_none(series.log_weights)[rows]]
         products = (weighted[i] * z[j] for i in range(len(z)) for j in range(i + 1))
         whole = bool((lengths > 0).all())
-        position = lengths - 1 if whole else np.maximum(lengths - 1, 0)
+        position = cut.cut * rows.shape[1] + np.maximum(lengths - 1, 0)  # in the flattened rows
         for i, term in enumerate((valid.astype(np.float64), weights, *logs, *weighted, *products)):
             if i == 1 and not logs:
                 continue  # the weight is the number of observations
-            values = _running_sums(term)[cut.cut, position]
-            sums[i, cut.ids] += values if whole else np.where(lengths > 0, values, 0)
+            values = _running_sums(term).ravel().take(position)
+            part[i] += values if whole else np.where(lengths > 0, values, 0)
 
 
 def _running_sums(a: np.ndarray) -> np.ndarray:
