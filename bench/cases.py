@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bench import peers
+from bench import faces, peers
 from bench.compilation import Compiled, compilation
 from bench.devices import Launched, can_compile
 from bench.measure import Ratio, Row, Runner, at_most, compare, last_line_of, lines_of
@@ -614,6 +614,10 @@ CASES: dict[str, Callable[[float, bool], list[Row | Ratio] | list[Compiled] | li
     "float64": float64,
     "gradient": gradient,
     "memmap": memmap,
+    "data_arrays": faces.data_arrays,
+    "groups": faces.groups,
+    "ragged": faces.ragged,
+    "windows": faces.windows,
     "start": start,
     "compile": compilation,
     "devices": devices,

@@ -97,6 +97,18 @@ def polars_lines(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
     return lambda: table.group_by("id").agg(*columns).sort("id").select("intercept", "slope").to_numpy().T
 
 
+def polars_ols(table: Any) -> np.ndarray:
+    """Lines with statistics per group, by polars-ols."""
+    import polars as pl
+    import polars_ols  # noqa: F401  registers `least_squares`
+
+    ols: Any = pl.col("y").least_squares.ols(  # pyright: ignore
+        pl.col("x"), add_intercept=True, mode="statistics"
+    )
+    found = table.lazy().group_by("id").agg(ols.alias("ols")).sort("id").collect()["ols"].struct
+    return np.stack(found.field("coefficients").to_list(), axis=1)[::-1]
+
+
 def xarray_polyfit(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
     """xarray's polyfit with skipna."""
     import xarray as xr
