@@ -42,11 +42,12 @@ if TYPE_CHECKING:
     from jaxreg import frame as frame
     from jaxreg import physics as physics
     from jaxreg import plot as plot
+    from jaxreg import sklearn as sklearn
     from jaxreg import xarray as xarray
 
 __version__ = version("jaxreg")
 
-FACES = ("frame", "physics", "plot", "xarray")  # imported when they are used: each needs an extra
+FACES = ("frame", "physics", "plot", "sklearn", "xarray")  # imported when they are used: each needs an extra
 
 __all__ = [  # noqa: RUF022 in reading order
     # what is fitted

@@ -1,0 +1,153 @@
+"""`jaxreg.fit` for the data of an estimator, and the solution of minimum norm where X has no unique one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from jaxreg.ansatz import Linear, Polynomial
+from jaxreg.cost import mean_squared_error
+from jaxreg.costs.ridge import Penalized, Ridge
+from jaxreg.faces.sklearn.data import Data
+from jaxreg.fitting import fit
+from jaxreg.status import Status, describe
+
+UNDETERMINED = (Status.too_few_observations, Status.rank_deficient)
+WITHOUT_WARNING = (Status.ok, Status.exact_fit, Status.no_observations, *UNDETERMINED)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The params of m targets; NaN where there are none.
+
+    Attributes:
+        params: the intercept, if any, and the coefficients, (p, m).
+        bse: their standard errors, (p, m).
+        pvalues: their p-values, (p, m).
+        status: `jaxreg.Status` codes, (m,).
+        scale: of the residuals, (m,).
+        alpha: of the penalty, (m,).
+    """
+
+    params: np.ndarray
+    bse: np.ndarray
+    pvalues: np.ndarray
+    status: np.ndarray
+    scale: np.ndarray
+    alpha: np.ndarray
+
+    @classmethod
+    def without_params(cls, p: int, dtype: np.dtype, status: np.ndarray) -> Solution:
+        """NaN for all targets."""
+        nan = np.full((p, len(status)), np.nan, dtype)
+        return cls(nan, nan.copy(), nan.copy(), status, nan[0].copy(), nan[0].copy())
+
+
+def solve(
+    data: Data,
+    fit_intercept: bool,
+    cost: Any = mean_squared_error,
+    solver: Any = None,
+    cov_type: Any = "nonrobust",
+) -> Solution:
+    """Fit all targets in one call; the status of a target without a unique solution says so."""
+    n, p = data.X.shape[0], data.X.shape[1] + fit_intercept
+    if n < p and not isinstance(cost, Ridge | Penalized):
+        nobs = np.count_nonzero(data.observed_weights, axis=0)
+        status = np.where(nobs, Status.too_few_observations, Status.no_observations)
+        solution = Solution.without_params(p, data.y.dtype, status)
+    else:
+        result = fit(
+            data.X,
+            data.y,
+            ansatz=Linear(intercept=fit_intercept),
+            cost=cost,
+            solver=solver,
+            weights=data.weights,
+            cov_type=cov_type,
+        )
+        fields = (result.params, result.bse, result.pvalues, result.status, result.scale, result.alpha)
+        solution = Solution(*(np.array(a) for a in fields))
+    undetermined = np.flatnonzero(np.isin(solution.status, UNDETERMINED))
+    for weights, targets in _with_equal_weights(data, undetermined):
+        part = data.of(targets)
+        cost_of_part = jax.tree.map(lambda a, t=targets: a[t] if np.ndim(a) else a, cost)
+        found = _minimum_norm(part, weights, fit_intercept, cost_of_part, solver)
+        solution.params[:, targets], solution.scale[targets], status = found
+        solution.status[targets] = np.where(np.isnan(found[0]).any(axis=0), status, solution.status[targets])
+    _warn(solution.status)
+    return solution
+
+
+def _warn(status: np.ndarray) -> None:
+    """Warn of targets whose params were not found, as scikit-learn does."""
+    failed = status[~np.isin(status, WITHOUT_WARNING)]
+    if failed.size:
+        message = f"{failed.size} of {status.size} targets were not fitted\n{describe(failed)}"
+        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+
+
+def _with_equal_weights(data: Data, targets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Weights (n,), 0 in gaps, and the targets that have them."""
+    if not targets.size:
+        return
+    weights, index = np.unique(data.observed_weights[:, targets], axis=1, return_inverse=True)
+    for i, w in enumerate(weights.T):
+        yield w, targets[index.ravel() == i]
+
+
+def _minimum_norm(
+    data: Data, weights: np.ndarray, fit_intercept: bool, cost: Any, solver: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Params with the smallest Σ β² of those that minimize the cost, scale and status.
+
+    A cost depends on β through X β alone, and β of smallest norm is a combination of the rows of X, centered
+    if there is an intercept: β = Vᵀ γ with orthonormal rows V. So γ are the coefficients of the columns X Vᵀ,
+    which are independent.
+    """
+    observed = weights > 0
+    X, y, w = (a[observed].astype(np.float64) for a in (data.X, data.y, weights))
+    center = np.average(X, axis=0, weights=w) if fit_intercept else np.zeros(X.shape[1])
+    V = _basis_of_rows(X - center, float(np.linalg.norm(X)))
+    Z = (X - center) @ V.T
+    if cost is mean_squared_error:
+        found = _least_squares(Z, y, w, fit_intercept)
+    elif len(V):
+        result = fit(Z, y, ansatz=Linear(intercept=fit_intercept), cost=cost, solver=solver, weights=w)
+        found = result.params, result.scale, result.status
+    elif fit_intercept:
+        result = fit(np.arange(len(y)), y, ansatz=Polynomial(0), cost=cost, solver=solver, weights=w)
+        found = result.params, result.scale, result.status
+    else:
+        m = y.shape[1]
+        found = np.zeros((0, m)), np.full(m, np.nan), np.zeros(m, int)
+    params, scale, status = (np.asarray(a) for a in found)
+    slopes = V.T @ params[int(fit_intercept) :]
+    if fit_intercept:
+        slopes = np.vstack([params[0] - center @ slopes, slopes])
+    return slopes, scale, status
+
+
+def _basis_of_rows(X: np.ndarray, size: float) -> np.ndarray:
+    """Orthonormal rows that span those of X, up to rounding of numbers of this size."""
+    _, singular_values, V = np.linalg.svd(X, full_matrices=False)
+    return V[singular_values > max(X.shape) * np.finfo(np.float64).eps * size]
+
+
+def _least_squares(Z: np.ndarray, y: np.ndarray, w: np.ndarray, fit_intercept: bool) -> tuple[Any, Any, Any]:
+    """Params, scale and status of least squares for columns whose weighted mean is 0 with an intercept.
+
+    Computed here, since every number of columns would be another program to compile.
+    """
+    m = y.shape[1]
+    mean = np.average(y, axis=0, weights=w) if fit_intercept else np.zeros(m)
+    root = np.sqrt(w)[:, None]
+    slopes = np.linalg.lstsq(root * Z, root * (y - mean), rcond=None)[0]
+    params = np.vstack([mean, slopes]) if fit_intercept else slopes
+    return params, np.full(m, np.nan), np.zeros(m, int)
