@@ -7,6 +7,6 @@ project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_t
 extras = project["optional-dependencies"]
 requirements = [
     *project["dependencies"],
-    *(r for name in ("xarray", "frame", "plot", "physics", "cli") for r in extras[name]),
+    *(r for name in ("xarray", "frame", "plot", "physics", "cli", "sklearn") for r in extras[name]),
 ]
 print("\n".join(sorted({r.replace(">=", "==") for r in requirements if ">=" in r})))
