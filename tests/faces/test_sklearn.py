@@ -48,6 +48,10 @@ def test_scikit_learn_accepts(estimator, check):
 
 N, K, M = 60, 3, 4
 
+with_and_without_intercept = pytest.mark.parametrize(
+    "fit_intercept", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
+
 
 @pytest.fixture
 def X(rng):
@@ -91,7 +95,7 @@ def assert_same_per_target(ours, peer, X, Y, W):
         assert_same(ours, peer.fit(X[valid], Y[valid, j], W[valid, j]), j)
 
 
-@pytest.mark.parametrize("fit_intercept", [True, False])
+@with_and_without_intercept
 def test_least_squares_is_that_of_scikit_learn(X, Y, W, gappy, fit_intercept):
     peer = peers.LinearRegression(fit_intercept=fit_intercept)
     model = LinearRegression(fit_intercept=fit_intercept)
@@ -101,7 +105,7 @@ def test_least_squares_is_that_of_scikit_learn(X, Y, W, gappy, fit_intercept):
     assert_same(model.fit(X, Y[:, 0]), peer.fit(X, Y[:, 0]))
 
 
-@pytest.mark.parametrize("fit_intercept", [True, False])
+@with_and_without_intercept
 def test_ridge_is_that_of_scikit_learn(X, Y, W, gappy, fit_intercept):
     alphas = np.array([0.1, 1.0, 10.0, 0.0])
     model = Ridge(alphas, fit_intercept=fit_intercept)
@@ -202,7 +206,7 @@ def test_standard_errors_of_likelihoods_are_those_of_statsmodels(X, counts):
     np.testing.assert_allclose(model.intercept_pvalues_[0], reference.pvalues[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("fit_intercept", [True, False])
+@with_and_without_intercept
 def test_chunks_give_what_all_data_give(X, gappy, W, fit_intercept):
     whole = LinearRegression(fit_intercept=fit_intercept).fit(X, gappy, W)
     model = LinearRegression(fit_intercept=fit_intercept)
@@ -218,7 +222,7 @@ def test_chunks_give_what_all_data_give(X, gappy, W, fit_intercept):
     )
 
 
-@pytest.mark.parametrize("fit_intercept", [True, False])
+@with_and_without_intercept
 def test_dependent_columns_have_the_solution_of_smallest_norm(X, Y, W, fit_intercept):
     X = np.column_stack([X, X[:, 0] - X[:, 1], np.full(N, 0.1)])
     options = {"fit_intercept": fit_intercept}
@@ -358,6 +362,15 @@ def test_mistakes_raise(X, Y):
         PoissonRegressor(alpha=-1.0).fit(X, abs(y))
     with pytest.raises(ValueError, match="are negative"):
         PoissonRegressor().fit(X, -abs(y))
+
+
+@pytest.mark.slow
+def test_a_target_with_negative_counts_is_nan_alone(X, counts):
+    y = counts.astype(float)
+    y[5, 2] = -1
+    model = PoissonRegressor().fit(X, y)
+    assert model.status_.tolist() == [Status.ok, Status.ok, Status.invalid_data, Status.ok]
+    assert np.isfinite(model.coef_).all(axis=1).tolist() == [True, True, False, True]
 
 
 @pytest.mark.slow

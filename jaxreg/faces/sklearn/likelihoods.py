@@ -168,8 +168,9 @@ class PoissonRegressor(WithErrors, Regressor):
 
     β minimizes Σ w (μ − y log μ) / Σ w + α Σ β² / 2 with the mean μ, as in scikit-learn. Without a penalty,
     with α = 0, there are standard errors, while counts that are all 0 in a group with a column of its own
-    have no finite β: `fit` then warns, and coefficients are NaN with the status `no_minimum`. Gaps and dtypes
-    are those of `LinearRegression`.
+    have no finite β: `fit` then warns, and coefficients are NaN with the status `no_minimum`. A negative y
+    raises a ValueError for a single target, while one of many targets gets NaN and the status `invalid_data`.
+    Gaps and dtypes are those of `LinearRegression`.
 
     Args:
         alpha: α, 0 or more.
@@ -212,7 +213,7 @@ class PoissonRegressor(WithErrors, Regressor):
         if np.ndim(self.alpha) or not self.alpha >= 0:
             raise ValueError(f"alpha is a number of 0 or more, got {self.alpha!r}")
         data = check_data(self, X, y, sample_weight)
-        if (data.y < 0).any():
+        if data.is_single and (data.y < 0).any():
             raise ValueError("Some value(s) of y are negative; PoissonRegressor takes counts or rates")
         cost = Poisson()
         if self.alpha > 0:  # a mean of the loss, and jaxreg's penalty is relative to its sum

@@ -19,7 +19,14 @@ from jaxreg.fitting import fit
 from jaxreg.status import Status, describe
 
 UNDETERMINED = (Status.too_few_observations, Status.rank_deficient)
-WITHOUT_WARNING = (Status.ok, Status.exact_fit, Status.no_observations, *UNDETERMINED)
+FAILED_SEARCHES = (
+    Status.not_converged,
+    Status.diverged,
+    Status.out_of_range,
+    Status.cost_increased,
+    Status.no_minimum,
+    Status.undetermined,
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ def solve(
 
 def _warn(status: np.ndarray) -> None:
     """Warn of targets whose params were not found, as scikit-learn does."""
-    failed = status[~np.isin(status, WITHOUT_WARNING)]
+    failed = status[np.isin(status, FAILED_SEARCHES)]
     if failed.size:
         message = f"{failed.size} of {status.size} targets were not fitted\n{describe(failed)}"
         warnings.warn(message, ConvergenceWarning, stacklevel=4)
