@@ -13,7 +13,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-FLOATS = [np.float64, np.float32]
+FLOATS: list[Any] = [np.float64, np.float32]
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
+from jaxreg.faces.sklearn.bases import BaseEstimator, MultiOutputMixin, RegressorMixin
 from jaxreg.faces.sklearn.data import Data, check_new, check_weights
 from jaxreg.faces.sklearn.solution import Solution
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_expit, xlogy
-from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
 from jaxreg.costs.likelihoods import Logistic, Poisson
 from jaxreg.costs.ridge import Ridge
+from jaxreg.faces.sklearn.bases import ClassifierMixin
 from jaxreg.faces.sklearn.data import Data, check_data, check_weights, check_X_and_y
 from jaxreg.faces.sklearn.estimator import Regressor, WithErrors
 from jaxreg.faces.sklearn.solution import solve
@@ -50,6 +50,8 @@ class LogisticRegression(ClassifierMixin, WithErrors):
 
     C: float
     classes_: np.ndarray
+    intercept_: Any
+    status_: Any
 
     def __init__(self, *, C: float = 1.0, fit_intercept: bool = True) -> None:
         self.C = C
