@@ -105,7 +105,8 @@ def test_least_squares_is_that_of_scikit_learn(X, Y, W, gappy, fit_intercept):
     assert_same(model.fit(X, Y[:, 0]), peer.fit(X, Y[:, 0]))
 
 
-@with_and_without_intercept
+@pytest.mark.slow
+@pytest.mark.parametrize("fit_intercept", [True, False])
 def test_ridge_is_that_of_scikit_learn(X, Y, W, gappy, fit_intercept):
     alphas = np.array([0.1, 1.0, 10.0, 0.0])
     model = Ridge(alphas, fit_intercept=fit_intercept)
@@ -206,7 +207,8 @@ def test_standard_errors_of_likelihoods_are_those_of_statsmodels(X, counts):
     np.testing.assert_allclose(model.intercept_pvalues_[0], reference.pvalues[0], rtol=1e-6)
 
 
-@with_and_without_intercept
+@pytest.mark.slow
+@pytest.mark.parametrize("fit_intercept", [True, False])
 def test_chunks_give_what_all_data_give(X, gappy, W, fit_intercept):
     whole = LinearRegression(fit_intercept=fit_intercept).fit(X, gappy, W)
     model = LinearRegression(fit_intercept=fit_intercept)
@@ -222,7 +224,8 @@ def test_chunks_give_what_all_data_give(X, gappy, W, fit_intercept):
     )
 
 
-@with_and_without_intercept
+@pytest.mark.slow
+@pytest.mark.parametrize("fit_intercept", [True, False])
 def test_dependent_columns_have_the_solution_of_smallest_norm(X, Y, W, fit_intercept):
     X = np.column_stack([X, X[:, 0] - X[:, 1], np.full(N, 0.1)])
     options = {"fit_intercept": fit_intercept}
@@ -265,6 +268,7 @@ def test_a_target_without_observations_is_nan_alone(X, Y):
     assert np.isnan(model.score(X, Y))  # target 1 has y, and no prediction
 
 
+@pytest.mark.slow
 def test_dtypes_are_those_of_the_data(X, Y):
     X32, Y32 = X.astype(np.float32), Y.astype(np.float32)
     for model in (LinearRegression(), Ridge()):

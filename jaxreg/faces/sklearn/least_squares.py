@@ -228,17 +228,17 @@ class GradientDescentRegressor(WithErrors, Regressor):
     """
 
     optimizer: Any
-    learning_rate: float | None
+    learning_rate: Any
     steps: int
-    tol: float | None
+    tol: Any
 
     def __init__(
         self,
         optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation] = optax.sgd,
         *,
-        learning_rate: float | None = None,
+        learning_rate: Any = None,
         steps: int = 1000,
-        tol: float | None = None,
+        tol: Any = None,
         fit_intercept: bool = True,
     ) -> None:
         self.optimizer = optimizer

@@ -48,12 +48,12 @@ class LogisticRegression(ClassifierMixin, WithErrors):
     [[1.214]] [[0.647 0.353]] ['no']
     """
 
-    C: float
+    C: Any
     classes_: np.ndarray
     intercept_: Any
     status_: Any
 
-    def __init__(self, *, C: float = 1.0, fit_intercept: bool = True) -> None:
+    def __init__(self, *, C: Any = 1.0, fit_intercept: bool = True) -> None:
         self.C = C
         self.fit_intercept = fit_intercept
 
@@ -195,9 +195,9 @@ class PoissonRegressor(WithErrors, Regressor):
     [0.532] [0.144] [2.093]
     """
 
-    alpha: float
+    alpha: Any
 
-    def __init__(self, *, alpha: float = 1.0, fit_intercept: bool = True) -> None:
+    def __init__(self, *, alpha: Any = 1.0, fit_intercept: bool = True) -> None:
         self.alpha = alpha
         self.fit_intercept = fit_intercept
 

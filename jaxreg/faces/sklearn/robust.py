@@ -51,11 +51,11 @@ class HuberRegressor(WithErrors, Regressor):
     [1.] [0.013]
     """
 
-    epsilon: float
-    alpha: float
+    epsilon: Any
+    alpha: Any
     scale_: Any
 
-    def __init__(self, *, epsilon: float = 1.345, alpha: float = 0.0, fit_intercept: bool = True) -> None:
+    def __init__(self, *, epsilon: Any = 1.345, alpha: Any = 0.0, fit_intercept: bool = True) -> None:
         self.epsilon = epsilon
         self.alpha = alpha
         self.fit_intercept = fit_intercept
