@@ -32,7 +32,6 @@ from jaxreg.sklearn import (
 ESTIMATORS = [
     LinearRegression(),
     Ridge(),
-    Ridge(alphas=(0.1, 1.0, 10.0)),
     HuberRegressor(),
     LogisticRegression(),
     PoissonRegressor(),

@@ -49,13 +49,13 @@ class LinearRegression(WithErrors, Regressor):
         feature_names_in_: names of the columns, if X is a data frame.
 
     >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]])
-    >>> y = np.array([[1.0, 0.0], [2.0, 1.0], [4.0, np.nan], [5.0, 3.0]])
+    >>> y = np.array([[1.0, 0.0], [2.0, 1.0], [4.0, np.nan], [6.0, 3.0]])
     >>> model = LinearRegression().fit(X, y)
     >>> print(model.coef_.round(3))
-    [[1.333 0.333]
+    [[1.667 0.167]
      [1.    0.   ]]
     >>> print(model.bse_[0].round(3), model.status_)  # the second target has three observations
-    [0.149 0.236] [0 1]
+    [0.236 0.373] [0 1]
     """
 
     cov_type: Any
@@ -99,7 +99,7 @@ class LinearRegression(WithErrors, Regressor):
         >>> X, y = np.arange(6.0)[:, None], np.array([1.0, 2.0, 2.0, 5.0, 4.0, 6.0])
         >>> model = LinearRegression().partial_fit(X[:3], y[:3]).partial_fit(X[3:], y[3:])
         >>> print(model.coef_.round(4), model.bse_.round(4))
-        [0.9714] [0.1784]
+        [0.9714] [0.2007]
         """
         if self.cov_type != "nonrobust":
             raise ValueError(f'partial_fit needs cov_type="nonrobust", got {self.cov_type!r}; call fit')
@@ -136,7 +136,8 @@ class Ridge(Regressor):
         alphas: several candidates for α, positive numbers, of which the best is chosen for each target
             separately; `alpha` is then not used.
         by: what is best, as in `jaxreg.Ridge.choose`: "loo" for the smallest squared errors of observations
-            that are left out, each in turn, or "gcv" for generalized cross-validation.
+            that are left out, each in turn, or "gcv" for generalized cross-validation. Either takes an
+            observation of weight 2 for one of half the variance, not for two.
         fit_intercept: whether there is an intercept, which is not penalized.
 
     Attributes:
@@ -150,7 +151,7 @@ class Ridge(Regressor):
     >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]])
     >>> model = Ridge(alphas=[0.1, 1.0, 10.0]).fit(X, np.array([1.0, 2.0, 4.0, 5.0]))
     >>> print(model.coef_.round(4), model.alpha_)
-    [1.3026 0.3307] 0.1
+    [1.3079 0.3296] 0.1
     """
 
     alpha: Any

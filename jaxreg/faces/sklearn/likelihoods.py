@@ -192,7 +192,7 @@ class PoissonRegressor(WithErrors, Regressor):
     >>> X, y = np.arange(6.0)[:, None], np.array([1, 1, 2, 4, 5, 11])
     >>> model = PoissonRegressor(alpha=0).fit(X, y)
     >>> print(model.coef_.round(3), model.bse_.round(3), model.predict([[2.0]]).round(3))
-    [0.532] [0.144] [2.093]
+    [0.532] [0.15] [2.093]
     """
 
     alpha: Any
