@@ -207,7 +207,7 @@ class GradientDescentRegressor(WithErrors, Regressor):
         optimizer: a function of the learning rate that returns an optax optimizer, such as `optax.sgd` or
             `optax.adam`; or an optimizer, such as `optax.adam(0.05)`, which cannot be pickled.
         learning_rate: α, passed to the function, 0.1 if omitted. `optax.sgd` converges for α below 1/k.
-        steps: the largest number of steps.
+        steps: the largest number of steps; all of `optax.sgd` take no longer than some log(steps).
         tol: a target stops as soon as |∇S| ≤ tol; if omitted, all steps are taken.
         fit_intercept: whether there is an intercept.
 
@@ -223,7 +223,7 @@ class GradientDescentRegressor(WithErrors, Regressor):
         feature_names_in_: names of the columns, if X is a data frame.
 
     >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]])
-    >>> model = GradientDescentRegressor(optax.adam).fit(X, np.array([1.0, 2.0, 4.0, 5.0]))
+    >>> model = GradientDescentRegressor(optax.adam, steps=1000).fit(X, np.array([1.0, 2.0, 4.0, 5.0]))
     >>> print(model.coef_.round(3))
     [1.333 0.333]
     """
@@ -238,7 +238,7 @@ class GradientDescentRegressor(WithErrors, Regressor):
         optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation] = optax.sgd,
         *,
         learning_rate: Any = None,
-        steps: int = 1000,
+        steps: int = 100_000,
         tol: Any = None,
         fit_intercept: bool = True,
     ) -> None:
