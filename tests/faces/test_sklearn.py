@@ -345,6 +345,8 @@ def test_mistakes_raise(X, Y):
         model.fit(X, np.where(np.arange(N) == 4, np.inf, y))
     with pytest.raises(ValueError, match="y has no observation"):
         model.fit(X, np.full(N, np.nan))
+    with pytest.raises(TypeError, match="fit_intercept is True or False, got 'no'"):
+        LinearRegression(fit_intercept="no").fit(X, y)
     with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
         model.fit(X, y, -np.ones(N))
     with pytest.raises(ValueError, match="Sample weights must be 1D"):

@@ -25,7 +25,7 @@ class LinearModel(BaseEstimator):
         feature_names_in_: (k,), if X had names.
     """
 
-    fit_intercept: bool
+    fit_intercept: Any  # constructors take anything, and `fit` checks it
     coef_: np.ndarray
     intercept_: Any
     status_: Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,7 +60,7 @@ class LinearRegression(WithErrors, Regressor):
     cov_type: Any
     _moments: Moments
 
-    def __init__(self, *, fit_intercept: bool = True, cov_type: Any = "nonrobust") -> None:
+    def __init__(self, *, fit_intercept: Any = True, cov_type: Any = "nonrobust") -> None:
         self.fit_intercept = fit_intercept
         self.cov_type = cov_type
 
@@ -160,7 +159,7 @@ class Ridge(Regressor):
     alpha_: Any
 
     def __init__(
-        self, alpha: Any = 1.0, *, alphas: Any = None, by: str = "loo", fit_intercept: bool = True
+        self, alpha: Any = 1.0, *, alphas: Any = None, by: Any = "loo", fit_intercept: Any = True
     ) -> None:
         self.alpha = alpha
         self.alphas = alphas
@@ -235,12 +234,12 @@ class GradientDescentRegressor(WithErrors, Regressor):
 
     def __init__(
         self,
-        optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation] = optax.sgd,
+        optimizer: Any = optax.sgd,
         *,
         learning_rate: Any = None,
-        steps: int = 100_000,
+        steps: Any = 100_000,
         tol: Any = None,
-        fit_intercept: bool = True,
+        fit_intercept: Any = True,
     ) -> None:
         self.optimizer = optimizer
         self.learning_rate = learning_rate

@@ -53,7 +53,7 @@ class LogisticRegression(ClassifierMixin, WithErrors):
     intercept_: Any
     status_: Any
 
-    def __init__(self, *, C: Any = 1.0, fit_intercept: bool = True) -> None:
+    def __init__(self, *, C: Any = 1.0, fit_intercept: Any = True) -> None:
         self.C = C
         self.fit_intercept = fit_intercept
 
@@ -197,7 +197,7 @@ class PoissonRegressor(WithErrors, Regressor):
 
     alpha: Any
 
-    def __init__(self, *, alpha: Any = 1.0, fit_intercept: bool = True) -> None:
+    def __init__(self, *, alpha: Any = 1.0, fit_intercept: Any = True) -> None:
         self.alpha = alpha
         self.fit_intercept = fit_intercept
 

@@ -55,7 +55,7 @@ class HuberRegressor(WithErrors, Regressor):
     alpha: Any
     scale_: Any
 
-    def __init__(self, *, epsilon: Any = 1.345, alpha: Any = 0.0, fit_intercept: bool = True) -> None:
+    def __init__(self, *, epsilon: Any = 1.345, alpha: Any = 0.0, fit_intercept: Any = True) -> None:
         self.epsilon = epsilon
         self.alpha = alpha
         self.fit_intercept = fit_intercept
