@@ -66,6 +66,7 @@ def solve(
     """Fit all targets in one call; the status of a target without a unique solution says so."""
     if not isinstance(fit_intercept, bool | np.bool_):
         raise TypeError(f"fit_intercept is True or False, got {fit_intercept!r}")
+    fit_intercept = bool(fit_intercept)
     n, p = data.X.shape[0], data.X.shape[1] + fit_intercept
     if n < p and not isinstance(cost, Ridge | Penalized):
         nobs = np.count_nonzero(data.observed_weights, axis=0)
