@@ -57,6 +57,22 @@ def ratio(unit: str, other: str, calendar: str | None) -> float:
     return days_in(unit, calendar) / days_in(other, calendar)
 
 
+def are_same(calendar: str, other: str) -> bool:
+    """Whether two calendars are one; the Gregorian one has three names."""
+    names = ("standard", "gregorian", "proleptic_gregorian")
+    return calendar == other or (calendar in names and other in names)
+
+
+def decoded(x: xr.DataArray) -> xr.DataArray:
+    """Numbers with units such as "days since 2000-01-01" as times; others as they are."""
+    if " since " not in str(x.attrs.get("units", "")) or x.dtype.kind not in "fiu":
+        return x
+    try:
+        return xr.decode_cf(x.rename("decoded").reset_coords(drop=True).to_dataset()).decoded.rename(x.name)
+    except (ValueError, OverflowError):  # the units are not those of a time
+        return x
+
+
 def is_time(x: xr.DataArray) -> bool:
     """Whether it holds datetime64, timedelta64 or cftime."""
     return hasattr(x, "dt")

@@ -110,18 +110,57 @@ def test_units_of_time(sst):
     )
     found = jx.fit(undecoded, "time", per="year")
     np.testing.assert_allclose(found.params[1], jx.fit(lag, "time", time_unit="day").params[1] * 365)
-    assert found.attrs["zero_of_x"] == "2000-01-01 00:00:00"
+    decoded = xr.decode_cf(undecoded.to_dataset()).sst
+    xr.testing.assert_allclose(found.drop_vars("time", errors="ignore"), jx.fit(decoded, "time"))
 
 
 def test_float32_stays_and_keeps_the_hours_of_decades(rng):
     """float32 would round hours since 1970 noticeably: such a fit is in float64."""
     time = xr.date_range("2020-01-01", periods=200, freq="h")
     y = xr.DataArray(rng.normal(size=200).astype("f4"), {"time": time})
-    found = jx.fit(y, "time", time_unit="hour")
-    assert found.params.dtype == np.float32
-    x = np.asarray((time - np.datetime64("1970-01-01")) / np.timedelta64(1, "h"))
-    np.testing.assert_allclose(found.params, oracle(x, y.values.astype("f8")).params, rtol=1e-6)
-    assert jx.residuals(y, "time").dtype == np.float32
+    found = jx.fit(y, "time", time_unit="day")
+    assert found.params.dtype == np.float64  # float32 params would lose the hours in predictions
+    x = np.asarray((time - np.datetime64("1970-01-01")) / np.timedelta64(1, "D"))
+    np.testing.assert_allclose(found.params, oracle(x, y.values.astype("f8")).params, rtol=1e-8)
+    error = jx.residuals(y, "time", time_unit="day")
+    assert error.dtype == np.float32
+    np.testing.assert_allclose(y - jx.predict(found, y.time), error, atol=1e-6)
+    z = xr.DataArray(1e6 * rng.normal(size=200), dims="time", name="z")
+    both = jx.fit(y, "time", ["time", z], time_unit="day")
+    expected = oracle(np.column_stack([x, z]), y.values.astype("f8"))
+    np.testing.assert_allclose(both.params, expected.params, rtol=1e-6)
+    assert jx.fit(y, "time", z).params.dtype == np.float32
+
+
+def test_predictions_know_the_zero_the_calendar_and_the_link(sst, rng):
+    days = xr.DataArray(np.arange(10.0), dims="time", attrs={"units": "days since 2000-01-01"})
+    y = xr.DataArray(np.arange(10.0), {"time": days})
+    of_numbers = jx.fit(y, "time", time_unit="day")
+    of_times = jx.fit(xr.decode_cf(y.to_dataset(name="y")).y, "time", time_unit="day")
+    sixth = xr.DataArray(np.datetime64("2000-01-06", "ns"))
+    number = xr.DataArray(5.0, attrs={"units": "days since 2000-01-01"})
+    for found in (of_numbers, of_times):
+        for x in (sixth, number):
+            np.testing.assert_allclose(jx.predict(found, x), 5, rtol=1e-9)
+    with pytest.raises(ValueError, match="x of the fit are times, and the new ones numbers"):
+        jx.predict(of_times, xr.DataArray(5.0))
+    noleap = xr.date_range("2001-01-01", periods=N, freq="MS", calendar="noleap", use_cftime=True)
+    with pytest.raises(ValueError, match="calendar noleap"):
+        jx.predict(jx.fit(sst.assign_coords(time=noleap), "time"), sixth)
+    counts = xr.DataArray(
+        rng.poisson(np.exp(0.1 * np.arange(30))), {"t": np.arange(30.0)}, attrs={"units": "mm"}
+    )
+    of_counts = jx.fit(counts, "t", cost=jaxreg.Poisson())
+    mean = jaxreg.fit(np.arange(30.0), counts.values, cost=jaxreg.Poisson()).predict(np.array([20.0]))
+    np.testing.assert_allclose(jx.predict(of_counts, xr.DataArray([20.0], dims="t")), mean, rtol=1e-9)
+    assert jx.predict(of_counts, counts.t).attrs["units"] == "mm"
+    assert of_counts.units.values.tolist() == ["1", ""]
+
+
+def test_the_mean_of_detrend_is_that_of_the_valid_observations():
+    y = xr.DataArray([0.0, 1.0, 2.0, 100.0], dims="t")
+    weights = xr.DataArray([1.0, 1.0, 1.0, 0.0], dims="t")
+    np.testing.assert_allclose(jx.detrend(y, "t", weights=weights), [1, 1, 1, 98], atol=1e-12)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.curves.curve import Curve
 from jaxreg.data import time_units
 from jaxreg.engine.sandwich import Covariance
-from jaxreg.faces.xarray.model import Model, apply, float_dtype, model_of
+from jaxreg.faces.xarray.model import Model, apply, model_of
 from jaxreg.faces.xarray.regressors import Regressor
 from jaxreg.inference.report import flags_of_status
 from jaxreg.solvers.solver import Solver
@@ -47,9 +47,9 @@ def fit(
 ) -> xr.Dataset:
     """Fit y = f(θ, x) along a dimension, for every position in the others: `jaxreg.fit` of DataArrays.
 
-    Times (datetime64, cftime of any calendar) become numbers in `time_unit` since 1970-01-01 00:00, so that
-    intercepts of different periods and seasons can be compared. A year is the mean year of the calendar:
-    365.2425 days, 365 for noleap, 360 for 360_day.
+    Times (datetime64, cftime of any calendar, numbers of "days since …") become numbers in `time_unit` since
+    1970-01-01 00:00, so that intercepts of different periods and seasons can be compared. A year is the mean
+    year of the calendar: 365.2425 days, 365 for noleap, 360 for 360_day.
 
     Dask arrays stay lazy: each chunk is fitted by itself, on any scheduler. An array in several chunks along
     `dim` is rechunked to one, with the other dimensions in chunks of dask's "auto" size.
@@ -57,14 +57,16 @@ def fit(
     Of groups: `y.groupby("time.season").map(jaxreg.xarray.fit, dim="time")`.
 
     Args:
-        y: numbers, NaN where missing; of a Dataset every variable of numbers that has the dimension.
+        y: numbers, NaN where missing; of a Dataset every variable of numbers that has the dimension. Results
+            have its dtype, or float64 if float32 would round x noticeably, such as hours since 1970.
         dim: the dimension of the observations.
         x: the name of a coordinate along `dim`, or a DataArray along `dim`, which may have more dimensions;
             a list of these, or a mapping from names, for several columns. If omitted, the coordinate `dim`.
         ansatz: if omitted, `Line()`, or `Linear()` of several x.
         cost: as for `jaxreg.fit`.
         solver: as for `jaxreg.fit`.
-        weights: inverse variances along `dim`, with or without the dimensions of y.
+        weights: inverse variances along `dim`, with or without the dimensions of y; a data set with a NaN
+            among them is `invalid_data`.
         skipna: whether missing values are left out; if False, a data set with one has params of NaN.
         min_count: the number of valid observations below which a data set has the status
             `too_few_observations` and NaN; that of params if omitted.
@@ -75,7 +77,7 @@ def fit(
     Returns:
         A Dataset of `params`, `bse`, `tvalue` and `pvalue` along `param`, whose coordinate `units` has the
         units of each, such as "K year-1"; `rsquared`, `nobs`, and `status` with the flags of
-        `jaxreg.Status`. The attributes say the ansatz, the covariance, and the unit and zero of x. For a
+        `jaxreg.Status`. The attributes say the ansatz, the covariance, and the units and zero of x. For a
         Dataset y the names begin with those of its variables, such as `sst_params`.
 
     Raises:
@@ -98,7 +100,7 @@ def fit(
     if not isinstance(y, xr.Dataset):
         return fit_variable(y)
     fits = {
-        name: fit_variable(a) for name, a in y.data_vars.items() if dim in a.dims and a.dtype.kind in "fiub"
+        name: fit_variable(a) for name, a in y.data_vars.items() if dim in a.dims and a.dtype.kind in "fiu"
     }
     if not fits:
         raise ValueError(f"no variable of numbers has the dimension {dim!r}")
@@ -117,18 +119,19 @@ def _fit(
     min_count: int | None,
 ) -> xr.Dataset:
     """The results of one variable with their coordinates, attributes and units."""
-    names, dtype = model.ansatz.param_names(len(regressors)), float_dtype(y.dtype)
+    names, dtype = model.ansatz.param_names(len(regressors)), model.dtype
+    y_units = str(y.attrs.get("units", ""))
     outputs = {name: (["param"], dtype) for name in ("params", "bse", "tvalue", "pvalue")}
     outputs |= {"rsquared": ([], dtype), "nobs": ([], np.dtype("i4")), "status": ([], np.dtype("i1"))}
     statistics, sizes = partial(_statistics, min_count), {"param": len(names)}
     results = apply(statistics, model, y, dim, regressors, weights, outputs, sizes)
     dataset = xr.Dataset(dict(zip(outputs, results, strict=True))).transpose("param", ...)
-    units = _units(model.ansatz, len(names), str(y.attrs.get("units", "")), regressors)
+    units = _units(model, len(names), y_units, regressors)
     for name, long_name in LONG_NAMES.items():
         dataset[name].attrs = {"long_name": long_name if y.name is None else f"{long_name}, {y.name}"}
     dataset["status"].attrs |= flags_of_status()
     return dataset.assign_coords(param=list(names), units=("param", units)).assign_attrs(
-        _attributes(model, regressors)
+        _attributes(model, regressors, y_units)
     )
 
 
@@ -141,39 +144,47 @@ def _statistics(
 ) -> tuple[np.ndarray, ...]:
     """The results of a block, in the order of `LONG_NAMES`."""
     block = model.fit(y, columns, weights)
-    found = block.result
-    nobs, status = np.asarray(found.nobs, np.int32), np.asarray(found.status, np.int8)
-    per_param = [block.last(a) for a in (found.params, found.bse, found.tvalues, found.pvalues)]
-    rsquared = np.asarray(found.rsquared, block.dtype)
+    result, nan = block.result, model.dtype.type(np.nan)
+    nobs, status = np.asarray(result.nobs, np.int32), np.asarray(result.status, np.int8)
+    per_param = [block.last(a) for a in (result.params, result.bse, result.tvalues, result.pvalues)]
+    rsquared = np.asarray(result.rsquared, model.dtype)
     if min_count is not None:
         is_few = (nobs < min_count) & (status != Status.no_observations) & (status != Status.invalid_data)
         status = np.where(is_few, np.int8(Status.too_few_observations), status)
-        per_param = [np.where(is_few[..., None], block.dtype.type(np.nan), a) for a in per_param]
-        rsquared = np.where(is_few, block.dtype.type(np.nan), rsquared)
+        per_param = [np.where(is_few[..., None], nan, a) for a in per_param]
+        rsquared = np.where(is_few, nan, rsquared)
     return *per_param, rsquared, nobs, status
 
 
-def _units(ansatz: Any, p: int, y_units: str, regressors: list[Regressor]) -> list[str]:
-    """The units of each param; "" for those of curves and of functions of x."""
-    units = [column.units for column in regressors]
+def _units(model: Model, p: int, y_units: str, regressors: list[Regressor]) -> list[str]:
+    """The units of each param; "" where x has none, and for curves and functions of x."""
+    units, ansatz = [column.units for column in regressors], model.ansatz
+    of_f = y_units if model.link == "identity" else "1"  # a logarithm, of counts or odds
+
+    def of_power(unit: str, k: int) -> str:
+        return time_units.units_of_power(of_f, unit, k) if unit or k == 0 else ""
+
     if isinstance(ansatz, Linear):
-        slopes = [time_units.units_of_power(y_units, unit, 1) for unit in units]
-        return [y_units, *slopes] if ansatz.intercept else slopes
+        slopes = [of_power(unit, 1) for unit in units]
+        return [of_f, *slopes] if ansatz.intercept else slopes
     if isinstance(ansatz, Line | Polynomial):
-        return [time_units.units_of_power(y_units, units[0], k) for k in range(p)]
+        return [of_power(units[0], k) for k in range(p)]
     return [""] * p
 
 
-def _attributes(model: Model, regressors: list[Regressor]) -> dict[str, Any]:
+def _attributes(model: Model, regressors: list[Regressor], y_units: str) -> dict[str, Any]:
     """What was fitted, and what x is."""
     covariance = model.cov_type if isinstance(model.cov_type, str) else model.cov_type.name
+    zeros = [column.zero for column in regressors]
     attributes: dict[str, Any] = {
         "ansatz": str(model.ansatz),
         "cov_type": covariance,
         "x": ", ".join(column.name for column in regressors),
         "x_units": ", ".join(column.units for column in regressors),
-        "zero_of_x": ", ".join(column.zero for column in regressors if column.zero),
+        "zero_of_x": ", ".join(zeros) if any(zeros) else "",
         "calendar": next((column.calendar for column in regressors if column.calendar), ""),
+        "link": "" if model.link == "identity" else model.link,
+        "y_units": y_units,
         "source": "jaxreg",
     }
     if any(column.units in time_units.YEARS for column in regressors):

@@ -30,16 +30,20 @@ class Model:
     solver: Solver | None
     cov_type: str | Covariance
     skipna: bool
+    dtype: np.dtype
+
+    @property
+    def link(self) -> str:
+        """That of the cost."""
+        return getattr(self.cost, "link", "identity")
 
     def fit(self, y: np.ndarray, columns: list[np.ndarray], weights: np.ndarray | None) -> FitOfBlock:
-        """Fit blocks (*loops, n) whose loops broadcast, in the dtype of y."""
-        dtype = float_dtype(y.dtype)
+        """Fit blocks (*loops, n) whose loops broadcast."""
         batch = np.broadcast_shapes(*(a.shape[:-1] for a in (y, *columns)))
         if weights is not None:
             batch = np.broadcast_shapes(batch, weights.shape[:-1])
         x = self._design([_observations_first(a, batch) for a in columns])
-        is_coarse = noticeable_rounding(x, dtype) is not None  # such as hours of 50 years in float32
-        y = _observations_first(y.astype(np.float64 if is_coarse else dtype, copy=False), batch, own=True)
+        y = _observations_first(y.astype(self.dtype, copy=False), batch, own=True)
         result = fit(
             x,
             y,
@@ -50,7 +54,7 @@ class Model:
             cov_type=self.cov_type,
             nan_policy="omit" if self.skipna else "propagate",
         )
-        return FitOfBlock(result, x, y, dtype)
+        return FitOfBlock(result, x, y, self.dtype)
 
     def _design(self, columns: list[np.ndarray]) -> np.ndarray:
         """x as `fit` takes it."""
@@ -91,7 +95,22 @@ def model_of(
         ansatz = replace(ansatz, names=tuple(column.name for column in regressors))
     if are_several and not isinstance(ansatz, Linear):
         raise ValueError(f"several x are the columns of Linear(); {ansatz} takes one")
-    return Model(ansatz, *options), regressors
+    return Model(ansatz, *options, _dtype(y, regressors)), regressors
+
+
+def _dtype(y: xr.DataArray, regressors: list[Regressor]) -> np.dtype:
+    """float64 if that of y would round a column of x noticeably; for all data sets and chunks alike."""
+    dtype = float_dtype(y.dtype)
+    for column in (regressor.values for regressor in regressors):
+        if column.dtype.kind == "f" and column.dtype.itemsize <= dtype.itemsize:
+            continue
+        if (
+            column.ndim > 1
+            or column.chunks is not None
+            or noticeable_rounding(column.values, dtype) is not None
+        ):
+            return np.dtype(np.float64)
+    return dtype
 
 
 def apply(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ import xarray as xr
 from jaxreg.ansatz import Ansatz, Line, Linear, Polynomial
 from jaxreg.data import time_units
 from jaxreg.faces.xarray.regressors import as_numbers
+from jaxreg.inference.prediction import INVERSE_LINKS
 from jaxreg.numerics.precision import in_own_precision
 
 ANSAETZE = {ansatz.__name__: ansatz for ansatz in (Line, Polynomial, Linear)}
@@ -23,15 +25,17 @@ def predict(fitted: Any, x: Any) -> Any:
 
     Args:
         fitted: the result of `fit`, with `Line`, `Polynomial` or `Linear`.
-        x: a DataArray of times or numbers, of any dimensions; for several x a mapping from their names.
-            Times are converted as in the fit; numbers are in the attribute `x_units`.
+        x: a DataArray of any dimensions; for several x a mapping from their names. Where x of the fit were
+            times, these are times of the same calendar; otherwise they are numbers in the units of the
+            attribute `x_units`, or in the unit of time of their own attribute `units`.
 
     Returns:
-        A DataArray with the dimensions of x and of the data sets, in units of y; NaN for data sets without
-        params. Of the fit of a Dataset, a Dataset with its variables. Dask arrays stay lazy.
+        The mean of y, a DataArray with the dimensions of x and of the data sets, in units of y; NaN for data
+        sets without params. Of the fit of a Dataset, a Dataset with its variables. Dask arrays stay lazy.
 
     Raises:
-        ValueError: if the fit has another ansatz, or x lacks a column.
+        TypeError, ValueError: if the fit has another ansatz, x lacks a column, or x holds numbers in place of
+            times, times in place of numbers, or times of another calendar.
 
     >>> import numpy as np, xarray as xr
     >>> from jaxreg.xarray import fit
@@ -49,10 +53,10 @@ def predict(fitted: Any, x: Any) -> Any:
 
 
 def _of_variable(fitted: xr.Dataset, x: Any) -> xr.DataArray:
-    ansatz = _ansatz_of(fitted.attrs["ansatz"])
+    ansatz, link = _ansatz_of(fitted.attrs["ansatz"]), fitted.attrs.get("link", "identity")
     columns = _columns(fitted, ansatz, x)
-    found = xr.apply_ufunc(
-        partial(_predicted, ansatz),
+    mean = xr.apply_ufunc(
+        partial(_predicted, ansatz, link),
         fitted.params,
         *columns,
         input_core_dims=[["param"], *[[]] * len(columns)],
@@ -60,45 +64,58 @@ def _of_variable(fitted: xr.Dataset, x: Any) -> xr.DataArray:
         output_dtypes=[fitted.params.dtype],
     )
     dims = list(dict.fromkeys(dim for column in columns for dim in column.dims))
-    units = fitted.units.values.tolist()[0] if "units" in fitted.coords and ansatz.has_intercept else ""
-    return found.transpose(*dims, ...).assign_attrs({"units": units} if units else {})
+    units = fitted.attrs.get("y_units", "")
+    if "units" in fitted.coords and ansatz.has_intercept and link == "identity":
+        units = fitted.units.values.tolist()[0]
+    return mean.transpose(*dims, ...).assign_attrs({"units": units} if units else {})
 
 
 def _columns(fitted: xr.Dataset, ansatz: Ansatz, x: Any) -> list[xr.DataArray]:
     """The columns of x as numbers in the units of the fit."""
-    units = [part.strip() for part in fitted.attrs.get("x_units", "").split(",")]
+    texts = (fitted.attrs.get(name, "").split(",") for name in ("x_units", "zero_of_x"))
+    units, zeros = ([part.strip() for part in text] for text in texts)
     if isinstance(ansatz, Linear):
         names = fitted.param.values.tolist()[ansatz.intercept :]
-        if not isinstance(x, dict) or set(x) != set(names):
+        if not isinstance(x, Mapping) or set(x) != set(names):
             raise ValueError(f"x is a mapping from {', '.join(names)} to DataArrays")
         given = [x[name] for name in names]
     else:
         given = [x]
-    return [_numbers(a, unit) for a, unit in zip(given, units, strict=True)]
+    zeros = zeros if any(zeros) else [""] * len(units)
+    calendar = fitted.attrs.get("calendar", "")
+    columns = zip(given, units, zeros, strict=True)
+    return [_numbers(a, unit, zero, calendar) for a, unit, zero in columns]
 
 
-def _numbers(x: Any, unit: str) -> xr.DataArray:
+def _numbers(x: Any, unit: str, zero: str, calendar: str) -> xr.DataArray:
+    """New x as numbers in the unit and from the zero of the fit."""
     if not isinstance(x, xr.DataArray):
         raise TypeError(f"x is a DataArray, got {type(x).__name__}; pass xr.DataArray(x)")
-    own_unit = time_units.unit_of_time(unit)
-    if own_unit is None:
-        return x
-    x = x if x.name is not None else x.rename("x")
-    named_unit = time_units.unit_of_time(x.attrs.get("units", x.name))
-    return as_numbers(x, own_unit, own_unit if named_unit else None).values
+    new = as_numbers(x, time_units.unit_of_time(unit) or "year", None)
+    if bool(new.zero) != bool(zero):
+        kinds = ("numbers or time differences", "times")
+        raise ValueError(f"x of the fit are {kinds[bool(zero)]}, and the new ones {kinds[bool(new.zero)]}")
+    if zero and not time_units.are_same(new.calendar, calendar):
+        raise ValueError(f"x of the fit are times of calendar {calendar}, and the new ones of {new.calendar}")
+    own_unit = time_units.unit_of_time(x.attrs.get("units", ""))
+    if not time_units.is_time(x) and not zero and own_unit and unit:
+        return as_numbers(x, time_units.checked_unit(unit), unit).values
+    return new.values
 
 
-def _predicted(ansatz: Ansatz, params: np.ndarray, *columns: Any) -> np.ndarray:
-    """f for params (*loops, p) and columns of loops that broadcast."""
+def _predicted(ansatz: Ansatz, link: str, params: np.ndarray, *columns: Any) -> np.ndarray:
+    """The mean of y for params (*loops, p) and columns of loops that broadcast, computed in float64."""
     loops = np.broadcast_shapes(params.shape[:-1], *map(np.shape, columns))
     theta = np.moveaxis(np.broadcast_to(params, (*loops, params.shape[-1])), -1, 0)
-    x = [np.broadcast_to(a, loops).astype(theta.dtype)[None] for a in columns]
-    value = _predict(ansatz, theta, np.stack(x, axis=1) if ansatz.x_is_vector else x[0])
-    return np.asarray(value)[0, ...]
+    x = [np.broadcast_to(a, loops).astype(np.float64)[None] for a in columns]
+    design = np.stack(x, axis=1) if ansatz.x_is_vector else x[0]
+    mean = _mean(ansatz, link, theta.astype(np.float64), design)
+    return np.asarray(mean, params.dtype)[0, ...]
 
 
-def _predict(ansatz: Ansatz, params: np.ndarray, x: np.ndarray) -> Any:
-    return in_own_precision(lambda params, x: ansatz.predict(jnp.asarray(params), jnp.asarray(x)))(params, x)
+@in_own_precision
+def _mean(ansatz: Ansatz, link: str, params: Any, x: Any) -> Any:
+    return INVERSE_LINKS[link](ansatz.predict(jnp.asarray(params), jnp.asarray(x)))
 
 
 def _ansatz_of(text: str) -> Ansatz:

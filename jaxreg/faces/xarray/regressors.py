@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 from jaxreg.data import time_units
-from jaxreg.data.times import zero_of
 
 
 @dataclass(frozen=True)
@@ -68,19 +67,18 @@ def _regressor(
 
 def as_numbers(x: xr.DataArray, unit: str, per: str | None, name: str | None = None) -> Regressor:
     """Times in a unit since 1970, or numbers, which `per` converts if they are in a unit of time."""
-    name = str(x.name if name is None else name)
-    if time_units.is_time(x):
-        calendar = time_units.calendar_of(x)
+    name, times = str(x.name if name is None else name), time_units.decoded(x)
+    if time_units.is_time(times):
+        calendar = time_units.calendar_of(times)
         zero = "" if calendar is None else time_units.ORIGIN
-        return Regressor(time_units.numbers_of(x, unit), name, unit, zero, calendar or "")
+        numbers = x.copy(data=time_units.numbers_of(times, unit).data)  # with the coordinates of x
+        return Regressor(numbers, name, unit, zero, calendar or "")
     if x.dtype.kind not in "fiub":
         raise TypeError(f"x holds {x.dtype}; pass numbers, datetime64, timedelta64 or cftime")
     units = time_units.units_of(x)
-    calendar, zero = str(x.attrs.get("calendar", "")), zero_of(x) or ""
     if per is None:
-        return Regressor(x, name, units, zero, calendar)
+        return Regressor(x, name, units)
     own_unit = time_units.unit_of_time(units)
     if own_unit is None:
         raise ValueError(f'per="{per}" needs an x in a unit of time; {name} has units "{units}"')
-    factor = time_units.ratio(own_unit, unit, calendar or None)
-    return Regressor(x.astype(np.float64) * factor, name, unit, zero, calendar)
+    return Regressor(x.astype(np.float64) * time_units.ratio(own_unit, unit, None), name, unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ def residuals(
     solver: Solver | None = None,
     weights: Any = None,
     skipna: bool = True,
+    time_unit: str = "year",
+    per: str | None = None,
 ) -> xr.DataArray:
     """Residuals ε = y − f(θ, x) of the fit along a dimension, NaN in gaps.
 
@@ -38,6 +41,8 @@ def residuals(
         solver: as for `fit`.
         weights: as for `fit`.
         skipna: as for `fit`.
+        time_unit: as for `fit`.
+        per: as for `fit`.
 
     Returns:
         A DataArray with the dimensions, coordinates and attributes of y; NaN for data sets without params.
@@ -47,7 +52,9 @@ def residuals(
     >>> print(residuals(y, "time").values.round(2))
     [ 0.1  0.2 -0.7  0.4]
     """
-    return _series(_residuals, y, dim, x, ansatz, (cost, solver, "nonrobust", skipna), weights)
+    return _series(
+        _residuals, y, dim, x, ansatz, (cost, solver, "nonrobust", skipna), weights, (time_unit, per)
+    )
 
 
 def detrend(
@@ -60,6 +67,8 @@ def detrend(
     solver: Solver | None = None,
     weights: Any = None,
     skipna: bool = True,
+    time_unit: str = "year",
+    per: str | None = None,
 ) -> xr.DataArray:
     """y without its trend but with its mean: y − f(θ, x) + ⟨f⟩, with ⟨f⟩ over the valid observations.
 
@@ -72,6 +81,8 @@ def detrend(
         solver: as for `fit`.
         weights: as for `fit`.
         skipna: as for `fit`.
+        time_unit: as for `fit`.
+        per: as for `fit`.
 
     Returns:
         A DataArray with the dimensions, coordinates and attributes of y; NaN for data sets without params.
@@ -81,29 +92,43 @@ def detrend(
     >>> print(detrend(y, "time").values.round(2))
     [1.35 1.45 0.55 1.65]
     """
-    return _series(_without_trend, y, dim, x, ansatz, (cost, solver, "nonrobust", skipna), weights)
+    return _series(
+        _without_trend, y, dim, x, ansatz, (cost, solver, "nonrobust", skipna), weights, (time_unit, per)
+    )
 
 
-def _series(function: Any, y: Any, dim: str, x: Any, ansatz: Any, options: Any, weights: Any) -> xr.DataArray:
-    model, regressors = model_of(y, dim, x, ansatz, options, ("year", None))
-    outputs = {"residuals": ([dim], float_dtype(y.dtype))}
-    found = apply(function, model, y, dim, regressors, weights, outputs, {})
-    return found.transpose(*y.dims, ...).assign_attrs(y.attrs).rename(y.name)
+def _series(
+    function: Any, y: Any, dim: str, x: Any, ansatz: Any, options: Any, weights: Any, times: Any
+) -> xr.DataArray:
+    model, regressors = model_of(y, dim, x, ansatz, options, times)
+    dtype = float_dtype(y.dtype)
+    outputs = {"series": ([dim], dtype)}
+    series = apply(partial(function, dtype), model, y, dim, regressors, weights, outputs, {})
+    return series.transpose(*y.dims, ...).assign_attrs(y.attrs).rename(y.name)
 
 
 def _residuals(
-    model: Model, y: np.ndarray, columns: list[np.ndarray], weights: np.ndarray | None = None
+    dtype: np.dtype,
+    model: Model,
+    y: np.ndarray,
+    columns: list[np.ndarray],
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     block = model.fit(y, columns, weights)
-    return block.last(block.result.resid(block.x, block.y))
+    return block.last(block.result.resid(block.x, block.y)).astype(dtype, copy=False)
 
 
 def _without_trend(
-    model: Model, y: np.ndarray, columns: list[np.ndarray], weights: np.ndarray | None = None
+    dtype: np.dtype,
+    model: Model,
+    y: np.ndarray,
+    columns: list[np.ndarray],
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     block = model.fit(y, columns, weights)
-    error = np.asarray(block.result.resid(block.x, block.y), np.float64)
+    error = block.last(block.result.resid(block.x, block.y)).astype(np.float64)
     valid = np.isfinite(error)
-    f = np.where(valid, block.y - error, 0)
-    mean = f.sum(0) / np.maximum(valid.sum(0), 1)
-    return block.last(error + mean)
+    if weights is not None:
+        valid &= weights != 0
+    mean = np.sum(np.where(valid, np.moveaxis(block.y, 0, -1) - error, 0), axis=-1, keepdims=True)
+    return (error + mean / np.maximum(valid.sum(axis=-1, keepdims=True), 1)).astype(dtype)
