@@ -283,7 +283,11 @@ def constant_column(source: Source) -> int | str | None:
     ansatz, x = source.ansatz, source.x
     if ansatz.has_intercept or not source.x_is_shared or isinstance(x, Tracer):
         return None
-    x = np.asarray(x, np.float64)
+    return constant_of(np.asarray(x, np.float64))
+
+
+def constant_of(x: np.ndarray) -> int | str | None:
+    """`constant_column` of a design without an intercept, (n, k)."""
     x = x[np.isfinite(x).all(axis=1)]
     if not len(x):
         return None

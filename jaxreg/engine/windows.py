@@ -189,7 +189,13 @@ def _scaling_at(series: Series, cut: Cut, *, shift_x: bool) -> tuple[np.ndarray,
     """Center and scale of z for every cut: the first valid row near it, and the range of all its rows."""
     n = series.z.shape[1]
     rows = np.concatenate([np.minimum(_rows_after(cut), n - 1), _rows_before(cut)], axis=1)
-    usable = series.valid[rows] & np.isfinite(series.z[:, rows]).all(axis=0)
+    extent = np.zeros((2, len(cut.at)), np.int64)  # of the windows of each cut; rows beyond are of others
+    np.maximum.at(extent[0], cut.cut, cut.right)
+    np.maximum.at(extent[1], cut.cut, cut.left)
+    offsets = np.arange(cut.right.max()), np.arange(cut.left.max())
+    is_own = [offset < own[:, None] for offset, own in zip(offsets, extent, strict=True)]
+    is_finite = np.isfinite(series.z[:, rows]).all(axis=0)
+    usable = series.valid[rows] & is_finite & np.concatenate(is_own, axis=1)
     nearest = rows[np.arange(len(rows)), usable.argmax(axis=1)]
     center = np.where(usable.any(axis=1), series.z[:, nearest], 0)
     if not shift_x:

@@ -440,3 +440,51 @@ def test_without_narwhals_the_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "jaxreg.frame")
     with pytest.raises(ModuleNotFoundError, match=r'pip install "jaxreg\[frame\]"'):
         __import__("jaxreg.frame")
+
+
+@pytest.fixture
+def trial(rng):
+    x = rng.normal(size=60)
+    z = np.where(rng.random(60) < 0.5, "placebo", "drug")
+    y = 5 + 2 * x + 3 * (z == "drug") + rng.normal(size=60)
+    x[4] = np.nan
+    return pd.DataFrame({"x": x, "y": y, "z": pd.Categorical(z, categories=["placebo", "drug"])})
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + z", "y ~ center(x)", "y ~ 0 + C(z)"])
+def test_formulas_of_ordered_categories_transforms_and_dummies(trial, formula):
+    found = frame.fit(trial, formula=formula, tidy=True).set_index("term")
+    whole = frame.fit(trial, formula=formula)
+    peer = smf.ols(formula, trial.dropna() if "x" in formula else trial).fit()
+    names = dict(zip(found.index, peer.params.index, strict=True))
+    if formula == "y ~ x + z":
+        assert "z[T.drug]" in found.index
+        of_polars = pl.from_pandas(trial).with_columns(
+            pl.col("z").cast(pl.String).cast(pl.Enum(["placebo", "drug"]))
+        )
+        assert "z[T.drug]" in frame.fit(of_polars, formula=formula, tidy=True)["term"].to_list()
+        np.testing.assert_allclose(found.estimate["z[T.drug]"], peer.params["z[T.drug]"], rtol=1e-9)
+    assert len(names) == len(peer.params)
+    np.testing.assert_allclose(np.sort(found.estimate), np.sort(peer.params), rtol=1e-9)
+    np.testing.assert_allclose(whole.rsquared, peer.rsquared, rtol=1e-9)
+    np.testing.assert_allclose(whole.fvalue, peer.fvalue, rtol=1e-8)
+
+
+def test_a_constant_column_of_windows(trial):
+    data = trial.dropna().assign(c=1.0)
+    found = frame.rolling(data, y="y", x=["c", "x"], window=20, intercept=False)
+    peer = RollingOLS(data.y, data[["c", "x"]], 20).fit(use_t=True)
+    np.testing.assert_allclose(found.rsquared[19:], peer.rsquared[19:], rtol=1e-9)
+
+
+def test_names_and_weights_that_would_be_lost(trial):
+    data = trial.assign(a=trial.x, b=2 * trial.x, w=1e-50)
+    with pytest.raises(ValueError, match="a param is called 'y'"):
+        frame.fit(data, y=["a", "b"], x="y")
+    single = data[["x", "y"]].astype("f4").assign(w=1e-50)
+    with pytest.raises(ValueError, match="weights"):
+        frame.fit(single, y="y", x="x", weights="w")
+    weighted = frame.fit(data.assign(w=abs(data.x) + 1), y="y", x=["x", "w"], weights="w")
+    assert weighted["status"][0] == "ok"
+    with pytest.raises(ValueError, match="has no column of x"):
+        frame.fit(data, formula="y ~ 0")

@@ -158,7 +158,7 @@ def test_logistic_is_that_of_scikit_learn(X, Y, W, C, fit_intercept):
 def test_descent_ends_at_least_squares(X, Y, gappy):
     peer = peers.LinearRegression()
     for optimizer in (optax.sgd, optax.adam):
-        model = GradientDescentRegressor(optimizer, steps=5000).fit(X, gappy)
+        model = GradientDescentRegressor(optimizer, steps=1000).fit(X, gappy)
         assert_same_per_target(model, peer, X, gappy, np.ones_like(Y))
     with pytest.warns(ConvergenceWarning, match=r"4 of 4 targets were not fitted\n4 not_converged"):
         assert (GradientDescentRegressor(steps=3).fit(X, Y).status_ == Status.not_converged).all()
@@ -391,3 +391,25 @@ def test_a_missing_extra_is_named():
     code = "import sys; sys.modules['sklearn'] = None; import jaxreg; jaxreg.sklearn"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert 'python -m pip install "jaxreg[sklearn]"' in run.stderr
+
+
+def test_chunks_of_dependent_columns_in_other_units_and_without_observations(rng):
+    b = rng.normal(size=60)
+    X = np.column_stack([1e7 * rng.normal(size=60), b, 1 - b])
+    y = X[:, 0] / 1e7 + 3 * b + 0.1 * rng.normal(size=60)
+    chunks = LinearRegression()
+    for rows in (slice(0, 25), slice(25, 60)):
+        chunks.partial_fit(X[rows], y[rows])
+    chunks.partial_fit(X[:5], np.full(5, np.nan)).partial_fit(X[:5], y[:5], np.zeros(5))
+    whole = LinearRegression().fit(X, y)
+    np.testing.assert_allclose(chunks.coef_, whole.coef_, rtol=1e-6)
+    np.testing.assert_allclose(chunks.predict(X), whole.predict(X), rtol=1e-6, atol=1e-6)
+
+
+def test_the_score_of_classes_leaves_gaps_out(X, rng):
+    y = np.where(rng.random(N) < 0.5, 1.0, 0.0)
+    y[3] = np.nan
+    model = LogisticRegression().fit(X, y)
+    seen = ~np.isnan(y)
+    assert model.score(X, y) == model.score(X[seen], y[seen])
+    assert model.score(X, y, np.ones(N)) == model.score(X[seen], y[seen])

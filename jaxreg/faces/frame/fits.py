@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from jaxreg.ansatz import Linear, Polynomial
 from jaxreg.cost import Cost, mean_squared_error
+from jaxreg.data.source import constant_of
 from jaxreg.engine.sandwich import Covariance
 from jaxreg.faces.frame import statistics
 from jaxreg.faces.frame.formulas import Model
@@ -94,12 +96,13 @@ def fit(
         raise ValueError(f"df has no rows with a value in {', '.join(by_names)}")
     labels = None if groups is None else _labels(table, groups)
     several = not isinstance(y, str) if formula is None else len(model.y) > 1
-    check_apart(by=by_names, y=model.y_names, x=model.x_names, weights=names_of(weights, "weights"))
+    check_apart(by=by_names, y=model.y_names, x=model.x_names)
+    check_apart(by=by_names, weights=names_of(weights, "weights"))
     options = {"cost": cost, "use_t": use_t}
     fits, ids = [], []
     for i, response in enumerate(model.y):
         data = [np.asarray(a[rows.order], dtype) for a in (response, *model.x)]
-        w = None if weight is None else np.asarray(weight[rows.order], dtype)
+        w = None if weight is None else weight[rows.order]
         for piece in _pieces(rows, labels):
             covariance = cov_type if piece.clusters is None else Cluster(piece.clusters)
             fits.append(_fit_piece(piece, data, w, model, {**options, "cov_type": covariance}))
@@ -163,12 +166,17 @@ def _result(
 ) -> Any:
     """The frame of the results, in the order of the groups."""
     together = Fit.concatenate(fits)
+    if not model.intercept and model.x:  # of all rows: if it is a constant there, so it is in each group
+        constant = constant_of(np.stack(model.x, axis=1))
+        together = Fit(replace(together._fitted, constant=constant), together.ansatz, together.labels)
     order = np.argsort(np.concatenate(ids), kind="stable")[: len(rows) * len(model.y)]
     if alpha is None:
         columns, repeats = statistics.wide(together, order), 1
     else:
         columns, repeats = statistics.tidy(together, order, alpha), len(together.names)
     if several:
+        if "y" in columns:
+            raise ValueError("a param is called 'y', as the column of responses: rename this column of x")
         names = np.tile(np.repeat(np.array(model.y_names), repeats), len(rows))
         columns = {"y": names, **columns}
     first = rows.order[rows.starts[:-1]] if by else np.zeros(0, np.int64)

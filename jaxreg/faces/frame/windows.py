@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxreg.ansatz import Linear, compiled_ansatz
+from jaxreg.data.source import constant_of
 from jaxreg.engine.estimate import Estimate
 from jaxreg.engine.windows import estimates_of_windows
 from jaxreg.faces.frame import statistics
@@ -181,7 +182,8 @@ class _Rows:
         if not model.x:
             raise ValueError("windows need a column of x besides the intercept")
         on_names, weight_names = names_of(on, "on"), names_of(weights, "weights")
-        check_apart(by=by_names, y=model.y_names, x=model.x_names, weights=weight_names)
+        check_apart(by=by_names, y=model.y_names, x=model.x_names)
+        check_apart(by=by_names, weights=weight_names)
         weight = weights_of(table, weights)
         groups, times = table.groups(by_names, keep_null=True), None
         if on_names:
@@ -199,7 +201,7 @@ class _Rows:
         rows.columns = (
             xs,
             np.asarray(response[order], dtype),
-            None if weight is None else np.asarray(weight[order], dtype),
+            None if weight is None else weight[order],
         )
         rows.dtype = dtype
         return rows
@@ -217,7 +219,9 @@ class _Rows:
         estimate = _fit_again(ansatz, self.columns, starts, stops, again, estimate)
         positions = np.empty(len(starts), np.int64)
         positions[self.groups.order] = np.arange(len(starts))
-        table = statistics.wide(Fit(Fitted(estimate, compiled_ansatz(ansatz)), ansatz), positions)
+        constant = None if self.model.intercept else constant_of(np.stack(self.model.x, axis=1))
+        fitted_windows = Fitted(estimate, compiled_ansatz(ansatz), constant=constant)
+        table = statistics.wide(Fit(fitted_windows, ansatz), positions)
         is_fitted = fitted[positions] & (table["nobs"] >= (1 if min_nobs is None else min_nobs))
         return self.table.result(np.arange(len(starts)), self.keys, _masked(table, is_fitted), index=True)
 

@@ -53,7 +53,9 @@ class Data:
         )
 
 
-def check_data(estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool = True) -> Data:
+def check_data(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool = True, may_be_empty: bool = False
+) -> Data:
     """The data of a regression; results have the dtype that X and y have in common.
 
     Args:
@@ -62,6 +64,7 @@ def check_data(estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool =
         y: (n,) or (n, m), NaN in gaps.
         sample_weight: None, a number, (n,), or (n, m) like y.
         reset: whether X may have other columns than before.
+        may_be_empty: whether y may have no observation, as a chunk of many.
 
     Raises:
         ValueError: if shapes do not fit together, X is not finite, y is infinite or has no observation, or a
@@ -71,9 +74,9 @@ def check_data(estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool =
     dtype = X.dtype if y.dtype.kind in "biu" else np.result_type(X, y)
     dtype = np.dtype(np.float32 if dtype.itemsize <= 4 else np.float64)
     X, y = X.astype(dtype, copy=False), y.astype(dtype, copy=False)
-    weights = check_weights(sample_weight, X, y.shape)
+    weights = check_weights(sample_weight, X, y.shape, may_be_empty)
     data = Data(X, y if y.ndim == 2 else y[:, None], weights, y.ndim == 1)
-    if not data.observed_weights.any():
+    if not may_be_empty and not data.observed_weights.any():
         raise ValueError("y has no observation: all values are NaN, or have a sample_weight of zero")
     return data
 
@@ -93,10 +96,14 @@ def check_new(estimator: Any, X: Any) -> np.ndarray:
     return np.asarray(validate_data(estimator, X, reset=False, dtype=FLOATS))
 
 
-def check_weights(sample_weight: Any, X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+def check_weights(
+    sample_weight: Any, X: np.ndarray, shape: tuple[int, ...], may_be_zero: bool = False
+) -> np.ndarray | None:
     """The weights as (n,), or as (n, m) for y of this shape."""
     if sample_weight is None:
         return None
+    if may_be_zero and not np.any(sample_weight):
+        return np.zeros(len(X), X.dtype)
     dtype: Any = X.dtype
     if len(shape) == 2 and np.shape(sample_weight) == shape:
         weights = check_array(sample_weight, dtype=dtype, input_name="sample_weight")

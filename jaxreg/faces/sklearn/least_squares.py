@@ -103,7 +103,8 @@ class LinearRegression(WithErrors, Regressor):
         if self.cov_type != "nonrobust":
             raise ValueError(f'partial_fit needs cov_type="nonrobust", got {self.cov_type!r}; call fit')
         before = getattr(self, "_moments", None)
-        data = check_data(self, X, y, sample_weight, reset=before is None)
+        is_first = before is None
+        data = check_data(self, X, y, sample_weight, reset=is_first, may_be_empty=not is_first)
         if before is not None:
             data = _like_first_chunk(data, before, np.ndim(self.status_) == 0)
         chunk = moments(data.X, data.y, data.weights, ansatz=Linear(intercept=self.fit_intercept))
@@ -206,7 +207,8 @@ class GradientDescentRegressor(WithErrors, Regressor):
         optimizer: a function of the learning rate that returns an optax optimizer, such as `optax.sgd` or
             `optax.adam`; or an optimizer, such as `optax.adam(0.05)`, which cannot be pickled.
         learning_rate: α, passed to the function, 0.1 if omitted. `optax.sgd` converges for α below 1/k.
-        steps: the largest number of steps; all of `optax.sgd` take no longer than some log(steps).
+        steps: the largest number of steps; all of `optax.sgd` take no longer than some log(steps). Pass some
+            1,000 for `optax.adam`, which circles the minimum in steps that do not vanish.
         tol: a target stops as soon as |∇S| ≤ tol; if omitted, all steps are taken.
         fit_intercept: whether there is an intercept.
 

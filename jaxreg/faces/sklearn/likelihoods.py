@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_expit, xlogy
+from sklearn.utils import _safe_indexing
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
@@ -142,6 +143,21 @@ class LogisticRegression(ClassifierMixin, WithErrors):
         if np.isnan(self.coef_).any():
             raise ValueError("the fit found no coefficients to predict with; see status_")
         return self.classes_[(f > 0).astype(int)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of labels that are predicted; NaN in a y of numbers is left out.
+
+        Args:
+            X: (n, k).
+            y: labels, (n,).
+            sample_weight: None or (n,).
+        """
+        labels = np.asarray(y)
+        if labels.dtype.kind != "f" or not np.isnan(labels).any():
+            return super().score(X, y, sample_weight)
+        seen = np.flatnonzero(~np.isnan(labels))
+        weights = None if sample_weight is None else _safe_indexing(sample_weight, seen)
+        return super().score(_safe_indexing(X, seen), labels[seen], weights)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -70,10 +70,15 @@ def _minimum_norm(moments: Moments, j: np.intp) -> np.ndarray:
     mean = G[0, 1:] if first else np.zeros(len(G))  # of the scaled columns and y, in moments near 0
     covariance = G[first:, first:] - np.outer(mean, mean)
     x_scale, y_scale = np.asarray(scaling.x_scale, float)[:, j], float(scaling.y_scale[j])
-    units = np.append(x_scale, y_scale)
-    covariance = covariance * np.outer(units, units)
-    rounding = len(G) * ROUNDING[np.dtype(moments.G.hi.dtype).name]
-    slopes = np.linalg.pinv(covariance[:-1, :-1], rcond=rounding, hermitian=True) @ covariance[:-1, -1]
+    size = np.sqrt(np.diag(covariance)[:-1])  # the rank must not depend on units
+    size = np.where(size > 0, size, 1)
+    values, vectors = np.linalg.eigh(covariance[:-1, :-1] / np.outer(size, size))
+    kept = values > len(G) * ROUNDING[np.dtype(moments.G.hi.dtype).name] * values.max()
+    coefs = vectors[:, kept] @ (vectors[:, kept].T @ (covariance[:-1, -1] / size) / values[kept])
+    slopes = coefs / (size * x_scale) * y_scale
+    null_space = vectors[:, ~kept] / (size * x_scale)[:, None]
+    if null_space.size:
+        slopes -= null_space @ np.linalg.lstsq(null_space, slopes, rcond=None)[0]
     if not first:
         return slopes
     x_mean = np.asarray(scaling.x_center, float)[:, j] + x_scale * mean[:-1]
