@@ -99,6 +99,8 @@ def test_units_of_time(sst):
     np.testing.assert_allclose(
         jx.fit(whole_years, "year", per="decade").params[1], jx.fit(whole_years, "year").params[1] * 10
     )
+    at = jx.predict(jx.fit(whole_years, "year", per="decade"), whole_years.year)
+    np.testing.assert_allclose(at, jx.predict(jx.fit(whole_years, "year"), whole_years.year), rtol=1e-9)
     lag = sst.assign_coords(time=np.arange(N) * np.timedelta64(1, "D"))
     found = jx.fit(lag, "time", time_unit="day")
     np.testing.assert_allclose(

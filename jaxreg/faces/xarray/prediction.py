@@ -27,7 +27,8 @@ def predict(fitted: Any, x: Any) -> Any:
         fitted: the result of `fit`, with `Line`, `Polynomial` or `Linear`.
         x: a DataArray of any dimensions; for several x a mapping from their names. Where x of the fit were
             times, these are times of the same calendar; otherwise they are numbers in the units of the
-            attribute `x_units`, or in the unit of time of their own attribute `units`.
+            attribute `x_units`, or in the unit of time of their own attribute `units`, or of their name if that
+            is year, month, day or hour.
 
     Returns:
         The mean of y, a DataArray with the dimensions of x and of the data sets, in units of y; NaN for data
@@ -97,7 +98,7 @@ def _numbers(x: Any, unit: str, zero: str, calendar: str) -> xr.DataArray:
         raise ValueError(f"x of the fit are {kinds[bool(zero)]}, and the new ones {kinds[bool(new.zero)]}")
     if zero and not time_units.are_same(new.calendar, calendar):
         raise ValueError(f"x of the fit are times of calendar {calendar}, and the new ones of {new.calendar}")
-    own_unit = time_units.unit_of_time(x.attrs.get("units", ""))
+    own_unit = time_units.unit_of_time(time_units.units_of(x))
     if not time_units.is_time(x) and not zero and own_unit and unit:
         return as_numbers(x, time_units.checked_unit(unit), unit).values
     return new.values
