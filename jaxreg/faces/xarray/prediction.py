@@ -27,8 +27,8 @@ def predict(fitted: Any, x: Any) -> Any:
         fitted: the result of `fit`, with `Line`, `Polynomial` or `Linear`.
         x: a DataArray of any dimensions; for several x a mapping from their names. Where x of the fit were
             times, these are times of the same calendar; otherwise they are numbers in the units of the
-            attribute `x_units`, or in the unit of time of their own attribute `units`, or of their name if that
-            is year, month, day or hour.
+            attribute `x_units`, or in the unit of time of their own attribute `units`, or of their name if
+            that is year, month, day or hour.
 
     Returns:
         The mean of y, a DataArray with the dimensions of x and of the data sets, in units of y; NaN for data
