@@ -13,7 +13,7 @@ import statsmodels.formula.api as smf
 from statsmodels.regression.rolling import RollingOLS, RollingWLS
 
 import jaxreg
-from jaxreg import frame
+from jaxreg import Linear, frame
 from jaxreg.engine import windows
 from jaxreg.faces.frame import padding
 
@@ -488,3 +488,13 @@ def test_names_and_weights_that_would_be_lost(trial):
     assert weighted["status"][0] == "ok"
     with pytest.raises(ValueError, match="has no column of x"):
         frame.fit(data, formula="y ~ 0")
+
+
+def test_the_center_of_a_window_is_of_its_own_rows(rng):
+    """Also where the rows at its cut are gaps, and those after it are of another group, of large numbers."""
+    x, y = rng.normal(size=40), rng.normal(size=40)
+    x[8:10] = np.nan
+    x[10:] += 1e12
+    starts, stops = np.array([4, 5, 20]), np.array([9, 10, 28])  # cut at rows 8 and 24
+    _, accurate = windows.estimates_of_windows(Linear(), ([x], y, None), starts, stops, np.dtype("f8"))
+    assert accurate[:2].all()
