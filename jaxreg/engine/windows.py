@@ -25,7 +25,7 @@ from jaxreg._typing import not_none
 from jaxreg.ansatz import Ansatz, compiled_ansatz
 from jaxreg.engine.estimate import Estimate, estimate_of
 from jaxreg.engine.sums import Origin, Sums, SumScaling
-from jaxreg.engine.tiles import THREADS
+from jaxreg.engine.tiles import THREADS, few_widths, pad_columns
 from jaxreg.engine.turning_point import turning_point
 from jaxreg.numerics.precision import float64
 from jaxreg.status import Status
@@ -33,7 +33,7 @@ from jaxreg.status import Status
 RUN = 256  # rows of a running sum, before these are summed in turn
 ROUNDINGS = 4.0 * RUN  # of a term of a window of up to RUN³ rows, at most
 ELEMENTS = 2**18  # of an array of rows at once, which stays in cache
-SOLVED = 2**16  # windows whose normal equations are solved at once
+SOLVED = 2**14  # windows whose normal equations are solved at once
 MIN_SOLVED = 256
 
 
@@ -103,14 +103,11 @@ def estimates_of_windows(
     ansatz = compiled_ansatz(ansatz)
     sums, scaling = _sums_of_windows(ansatz, Series.of(*columns), starts, stops)
     solved = []
-    for first in range(0, len(starts), SOLVED):
-        part = slice(first, min(first + SOLVED, len(starts)))
-        width = part.stop - part.start
-        ids = first + np.minimum(np.arange(padded_number(width)), width - 1)
-        selected = jax.tree.map(lambda a, ids=ids: a[ids], (sums, scaling))
+    for first, last, width in few_widths(len(starts), MIN_SOLVED, SOLVED):
+        selected = jax.tree.map(partial(pad_columns, first=first, last=last, width=width), (sums, scaling))
         with float64():
             result = _solve(ansatz, dtype, *selected)
-            solved.append(jax.tree.map(lambda a, width=width: np.asarray(a)[..., :width], result))
+            solved.append(jax.tree.map(lambda a, m=last - first: np.asarray(a)[..., :m], result))
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *solved)
 
 
@@ -118,14 +115,6 @@ def estimates_of_windows(
 def _solve(ansatz: Ansatz, dtype: np.dtype, sums: Sums, scaling: SumScaling) -> tuple:
     point = turning_point(ansatz, sums, scaling, Origin(None, None), ROUNDINGS, dtype)
     return estimate_of(ansatz, point, sums, Status.ok, dtype)[0], point.accurate
-
-
-def padded_number(count: int, least: int = MIN_SOLVED) -> int:
-    """`least` times a power of four, not below `count`: few numbers compile few programs."""
-    padded = least
-    while padded < count:
-        padded *= 4
-    return padded
 
 
 def _sums_of_windows(

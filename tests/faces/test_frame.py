@@ -187,6 +187,25 @@ def test_null_keys_are_treated_as_by_the_group_by_of_the_frame(kind, kept):
     assert len(result) == kept
 
 
+@pytest.mark.parametrize("order", [["low", "mid", "top"], ["top", "low", "mid", "unused"]])
+@pytest.mark.parametrize("kind", ["unordered", "ordered", "integers", "enum"])
+def test_keys_of_categories_are_in_their_order(panel, kind, order):
+    labels = {
+        name: i if kind == "integers" else name for i, name in enumerate(["low", "mid", "top", "unused"])
+    }
+    categories = [labels[name] for name in order]
+    z = pd.Categorical([labels[name] for name in panel.z], categories, ordered=kind == "ordered")
+    df = panel.assign(z=z)
+    if kind == "enum":
+        df = pl.DataFrame(panel.drop(columns="z").to_dict("list")).with_columns(
+            pl.Series("z", panel.z.tolist(), pl.Enum(order))
+        )
+    table = _pandas(frame.fit(df, y="y", x="x", by="z"))
+    assert list(table.z) == [c for c in categories if c != labels["unused"]]
+    nobs = panel.dropna(subset=["x", "y"]).groupby("z").size()
+    assert list(table.nobs) == [nobs[name] for name in order if name != "unused"]
+
+
 @pytest.mark.slow
 def test_null_weights_are_gaps_and_negative_ones_are_not(panel):
     panel.loc[panel.index[:10], "w"] = np.nan
@@ -379,9 +398,11 @@ def test_new_data_of_similar_size_compile_nothing(rng):
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         fitted(15)
+        assert not compiled
+        jax.jit(lambda a: a + 1)(0.0)
+        assert compiled  # the listener hears compilations
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    assert not compiled
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from jaxreg.ansatz import Linear, Polynomial
 from jaxreg.cost import Cost, mean_squared_error
 from jaxreg.data.source import constant_of
 from jaxreg.engine.sandwich import Covariance
-from jaxreg.faces.frame import statistics
 from jaxreg.faces.frame.formulas import Model
 from jaxreg.faces.frame.inputs import model_of_arguments, weights_of
 from jaxreg.faces.frame.padding import Piece, clustered_pieces, pieces
+from jaxreg.faces.frame.statistics import Columns, tidy_columns, wide_columns
 from jaxreg.faces.frame.table import Groups, Table, check_apart, names_of
 from jaxreg.fitting import fit as fit_arrays
 from jaxreg.inference.covariance import Cluster
@@ -98,17 +98,13 @@ def fit(
     several = not isinstance(y, str) if formula is None else len(model.y) > 1
     check_apart(by=by_names, y=model.y_names, x=model.x_names)
     check_apart(by=by_names, weights=names_of(weights, "weights"))
-    options = {"cost": cost, "use_t": use_t}
-    fits, ids = [], []
-    for i, response in enumerate(model.y):
-        data = [np.asarray(a[rows.order], dtype) for a in (response, *model.x)]
-        w = None if weight is None else weight[rows.order]
-        for piece in _pieces(rows, labels):
-            covariance = cov_type if piece.clusters is None else Cluster(piece.clusters)
-            fits.append(_fit_piece(piece, data, w, model, {**options, "cov_type": covariance}))
-            unused = np.full(piece.width - len(piece.ids), len(rows) * len(model.y))
-            ids.append(np.append(piece.ids * len(model.y) + i, unused))
-    return _result(table, rows, by_names, model, several, fits, ids, alpha if tidy else None)
+    columns, names = Columns(len(rows) * len(model.y)), ()
+    options = {"cost": cost, "use_t": use_t, "cov_type": cov_type}
+    for ids, fitted in _fits(rows, labels, model, weight, dtype, options):
+        columns.set(ids, tidy_columns(fitted, alpha) if tidy else wide_columns(fitted))
+        names = fitted.names
+    result = columns.tidy(names) if tidy else columns.wide()
+    return _frame(table, rows, by_names, model.y_names if several else None, result)
 
 
 def _check_clusters(cov_type: Any, groups: str | None) -> None:
@@ -139,45 +135,46 @@ def _labels(table: Table, groups: str) -> np.ndarray:
 def _pieces(rows: Groups, labels: np.ndarray | None) -> Iterator[Piece]:
     if labels is None:
         return pieces(rows.starts[:-1], rows.counts)
-    return clustered_pieces(rows.starts[:-1], rows.counts, labels[rows.order])
+    return clustered_pieces(rows.starts[:-1], rows.counts, rows.sort(labels))
 
 
-def _fit_piece(
-    piece: Piece, data: list[np.ndarray], weights: np.ndarray | None, model: Model, options: dict[str, Any]
-) -> Fit:
-    """The fit of the groups of a piece; columns of padding have no observations."""
-    y, *x = (piece.array(values) for values in data)
-    w = None if weights is None else piece.array(weights)
-    if not x:
-        return fit_arrays(np.zeros(len(y)), y, weights=w, ansatz=Polynomial(0), **options)
-    ansatz = Linear(intercept=model.intercept, names=tuple(model.x_names))
-    return fit_arrays(np.stack(x, axis=1), y, weights=w, ansatz=ansatz, **options)
-
-
-def _result(
-    table: Table,
+def _fits(
     rows: Groups,
-    by: list[str],
+    labels: np.ndarray | None,
     model: Model,
-    several: bool,
-    fits: list[Fit],
-    ids: list[np.ndarray],
-    alpha: float | None,
+    weights: np.ndarray | None,
+    dtype: np.dtype,
+    options: dict[str, Any],
+) -> Iterator[tuple[np.ndarray, Fit]]:
+    """Fits of groups, and their numbers, of which a group has one for each response.
+
+    Columns of padding have no observations; they are the last ones and have no number.
+    """
+    y, x = ([np.asarray(rows.sort(a), dtype) for a in columns] for columns in (model.y, model.x))
+    sorted_weights = None if weights is None else rows.sort(weights)
+    ansatz = Linear(intercept=model.intercept, names=tuple(model.x_names)) if x else Polynomial(0)
+    # A column that is constant in all rows is constant in each group.
+    constant = None if model.intercept or not x else constant_of(np.stack(model.x, axis=1))
+    for piece in _pieces(rows, labels):
+        design = piece.arrays(x) if x else np.zeros(piece.rows)
+        w = None if sorted_weights is None else piece.array(sorted_weights)
+        own = options if piece.clusters is None else {**options, "cov_type": Cluster(piece.clusters)}
+        for i, response in enumerate(y):
+            fitted = fit_arrays(design, piece.array(response), weights=w, ansatz=ansatz, **own)
+            if constant is not None:
+                fitted = Fit(replace(fitted._fitted, constant=constant), fitted.ansatz)
+            yield piece.ids * len(y) + i, fitted
+
+
+def _frame(
+    table: Table, rows: Groups, by: list[str], responses: list[str] | None, columns: dict[str, np.ndarray]
 ) -> Any:
-    """The frame of the results, in the order of the groups."""
-    together = Fit.concatenate(fits)
-    if not model.intercept and model.x:  # of all rows: if it is a constant there, so it is in each group
-        constant = constant_of(np.stack(model.x, axis=1))
-        together = Fit(replace(together._fitted, constant=constant), together.ansatz, together.labels)
-    order = np.argsort(np.concatenate(ids), kind="stable")[: len(rows) * len(model.y)]
-    if alpha is None:
-        columns, repeats = statistics.wide(together, order), 1
-    else:
-        columns, repeats = statistics.tidy(together, order, alpha), len(together.names)
-    if several:
+    """The frame of the results: by, the name of the response if there may be several, and the columns."""
+    count = len(columns["status"]) // len(rows)  # rows of the result for a group
+    if responses is not None:
         if "y" in columns:
             raise ValueError("a param is called 'y', as the column of responses: rename this column of x")
-        names = np.tile(np.repeat(np.array(model.y_names), repeats), len(rows))
+        names = np.tile(np.repeat(np.array(responses), count // len(responses)), len(rows))
         columns = {"y": names, **columns}
     first = rows.order[rows.starts[:-1]] if by else np.zeros(0, np.int64)
-    return table.result(np.repeat(first, repeats * len(model.y)), by, columns)
+    return table.result(np.repeat(first, count), by, columns)

@@ -1,7 +1,7 @@
 """Ragged groups as arrays of few shapes: few programs are compiled, and new data mostly need none.
 
 A group of n rows is a column of an array whose number of rows is n rounded up to a power of two. Padding is
-NaN, which is a gap, and changes no result. So is a column of padding, up to a power of four of them.
+NaN, which is a gap, and changes no result. So are columns of padding.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxreg.engine.windows import padded_number
+from jaxreg.engine.tiles import few_widths
 
 MIN_ROWS = 16
 MIN_COLUMNS = 16
@@ -27,23 +27,32 @@ class Piece:
         ids: the numbers of the groups, (groups,).
         rows: the number of rows of the arrays.
         width: the number of columns of the arrays.
-        sources: positions of the values, (values,).
-        targets: row and column of each value.
+        sources: positions of the values in the sorted rows, or a slice of them.
+        targets: where they go in an array (columns, rows): flags, or column and row of each.
         clusters: the cluster of each row of the arrays, or None.
     """
 
     ids: np.ndarray
     rows: int
     width: int
-    sources: np.ndarray
-    targets: tuple[np.ndarray, np.ndarray]
+    sources: np.ndarray | slice
+    targets: np.ndarray | tuple[np.ndarray, np.ndarray]
     clusters: np.ndarray | None = None
 
     def array(self, values: np.ndarray) -> np.ndarray:
         """The values as an array (rows, columns) with NaN for padding."""
-        padded = np.full((self.rows, self.width), np.nan, values.dtype)
-        padded[self.targets] = values[self.sources]
-        return padded
+        return self.arrays([values])[:, 0]
+
+    def arrays(self, columns: list[np.ndarray]) -> np.ndarray:
+        """Columns of a frame as an array (rows, number of columns, columns) with NaN for padding.
+
+        The rows of a group are together in memory, as in the sorted frame: the fit transposes a few columns
+        at a time, while they are in cache.
+        """
+        padded = np.full((len(columns), self.width, self.rows), np.nan, columns[0].dtype)
+        for target, values in zip(padded, columns, strict=True):
+            target[self.targets] = values[self.sources]
+        return padded.transpose(2, 0, 1)
 
 
 def pieces(starts: np.ndarray, counts: np.ndarray) -> Iterator[Piece]:
@@ -53,10 +62,15 @@ def pieces(starts: np.ndarray, counts: np.ndarray) -> Iterator[Piece]:
         starts: where each group begins in the sorted rows, (groups,).
         counts: its number of rows, (groups,).
     """
-    for rows, ids in _by_length(counts):
-        column, row = _enumerate(counts[ids])
-        sources = np.repeat(starts[ids], counts[ids]) + row
-        yield Piece(ids, rows, _width(len(ids), rows), sources, (row, column))
+    for rows, width, ids in _by_length(counts):
+        own = np.zeros(width, np.int64)
+        own[: len(ids)] = counts[ids]
+        targets = np.arange(rows) < own[:, None]
+        if (starts[ids[1:]] == starts[ids[:-1]] + counts[ids[:-1]]).all():
+            sources = slice(starts[ids[0]], starts[ids[-1]] + counts[ids[-1]])
+        else:
+            sources = np.repeat(starts[ids], counts[ids]) + _enumerate(counts[ids])[1]
+        yield Piece(ids, rows, width, sources, targets)
 
 
 def clustered_pieces(starts: np.ndarray, counts: np.ndarray, labels: np.ndarray) -> Iterator[Piece]:
@@ -69,7 +83,7 @@ def clustered_pieces(starts: np.ndarray, counts: np.ndarray, labels: np.ndarray)
         counts: its number of rows, (groups,).
         labels: codes of the clusters of the sorted rows, (rows,).
     """
-    for _, ids in _by_length(counts):
+    for _, width, ids in _by_length(counts):
         column, row = _enumerate(counts[ids])
         position = np.repeat(starts[ids], counts[ids]) + row
         order = np.lexsort((labels[position], column))
@@ -88,26 +102,17 @@ def clustered_pieces(starts: np.ndarray, counts: np.ndarray, labels: np.ndarray)
         target = np.append(0, np.cumsum(longest))[rank[cluster]] + within
         clusters = np.full(rows, len(longest))
         clusters[: longest.sum()] = np.repeat(np.arange(len(longest)), longest)
-        yield Piece(ids, rows, _width(len(ids), rows), position, (target, column), clusters)
+        yield Piece(ids, rows, width, position, (column, target), clusters)
 
 
-def _by_length(counts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Numbers of rows, and the groups of an array with so many."""
+def _by_length(counts: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Numbers of rows and of columns, and the groups of an array of this shape."""
     padded = np.maximum(MIN_ROWS, 1 << np.ceil(np.log2(np.maximum(counts, 1))).astype(np.int64))
     for rows in np.unique(padded):
         ids = np.flatnonzero(padded == rows)
-        most = _most_columns(int(rows))
-        for first in range(0, len(ids), most):
-            yield int(rows), ids[first : first + most]
-
-
-def _width(groups: int, rows: int) -> int:
-    """A power of four of columns, or the most that an array has."""
-    return max(groups, min(padded_number(groups, MIN_COLUMNS), _most_columns(rows)))
-
-
-def _most_columns(rows: int) -> int:
-    return min(MAX_COLUMNS, max(MIN_COLUMNS, ELEMENTS // rows))
+        most = min(MAX_COLUMNS, max(MIN_COLUMNS, ELEMENTS // int(rows)))
+        for first, last, width in few_widths(len(ids), MIN_COLUMNS, most):
+            yield int(rows), width, ids[first:last]
 
 
 def _power_of_two(count: int, least: int) -> int:

@@ -1,4 +1,4 @@
-"""The columns of the results of a fit, wide or tidy."""
+"""The columns of the results: of each fit, and of all together, wide or tidy."""
 
 from __future__ import annotations
 
@@ -6,52 +6,55 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.engine.windows import padded_number
 from jaxreg.inference import report
 from jaxreg.inference.result import Fit
 from jaxreg.status import Status
 
-AT_ONCE = 2**16  # data sets whose statistics are computed at once
 STATUS_NAMES = np.array([status.name for status in Status])
 
 
-def wide(fit: Fit, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns of `Fit.to_pandas` for these data sets, with status as its name."""
-    return _with_names(_in_parts(fit, ids, lambda part: report.variables(part._fitted, part.names)))
+def wide_columns(fit: Fit) -> dict[str, Any]:
+    """The columns of `Fit.to_pandas`, (m,) each."""
+    return report.variables(fit._fitted, fit.names)
 
 
-def tidy(fit: Fit, ids: np.ndarray, alpha: float) -> dict[str, np.ndarray]:
-    """A row per data set and term; those of a data set are together."""
+def tidy_columns(fit: Fit, alpha: float) -> dict[str, Any]:
+    """The columns of a frame with a row for each param, (p, m), or (m,) where it has the same value."""
+    low, high = fit.conf_int(alpha)
+    return {
+        "estimate": fit.params,
+        "std_error": fit.bse,
+        "statistic": fit.tvalues,
+        "p_value": fit.pvalues,
+        "conf_low": low,
+        "conf_high": high,
+        "nobs": fit.nobs,
+        "status": fit.status,
+    }
 
-    def columns(part: Fit) -> dict[str, Any]:
-        low, high = part.conf_int(alpha)
-        return {
-            "estimate": part.params,
-            "std_error": part.bse,
-            "statistic": part.tvalues,
-            "p_value": part.pvalues,
-            "conf_low": low,
-            "conf_high": high,
-            "nobs": part.nobs,
-            "status": part.status,
+
+class Columns:
+    """Columns for `count` data sets, which are filled piece by piece."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self._values: dict[str, np.ndarray] = {}
+
+    def set(self, ids: np.ndarray, values: dict[str, Any]) -> None:
+        """Set data sets to the first of these values; columns of padding come after them."""
+        for name, a in values.items():
+            array = np.asarray(a)
+            if name not in self._values:
+                self._values[name] = np.empty((*array.shape[:-1], self.count), array.dtype)
+            self._values[name][..., ids] = array[..., : len(ids)]
+
+    def wide(self) -> dict[str, np.ndarray]:
+        """A row per data set."""
+        return {**self._values, "status": STATUS_NAMES[self._values["status"]]}
+
+    def tidy(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """A row per data set and param; those of a data set are together."""
+        long = {
+            name: a.T.ravel() if a.ndim > 1 else np.repeat(a, len(names)) for name, a in self.wide().items()
         }
-
-    table = _with_names(_in_parts(fit, ids, columns))
-    p = len(fit.names)
-    long = {name: a.T.ravel() if a.ndim > 1 else np.repeat(a, p) for name, a in table.items()}
-    return {"term": np.tile(np.array(fit.names), len(ids)), **long}
-
-
-def _in_parts(fit: Fit, ids: np.ndarray, columns: Any) -> dict[str, np.ndarray]:
-    """`columns` of these data sets, computed for few numbers of them at once."""
-    parts = []
-    for first in range(0, len(ids), AT_ONCE):
-        part = ids[first : first + AT_ONCE]
-        padding = np.repeat(part[-1:], padded_number(len(part)) - len(part))
-        values = columns(fit[np.append(part, padding)])
-        parts.append({name: np.asarray(a)[..., : len(part)] for name, a in values.items()})
-    return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
-
-
-def _with_names(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {**table, "status": STATUS_NAMES[table["status"]]}
+        return {"term": np.tile(np.array(names), self.count), **long}

@@ -17,10 +17,21 @@ class Groups:
     Attributes:
         order: row numbers, those of a group together and in the order of the frame, (rows,).
         starts: where each group begins in `order`, and its length at the end, (groups + 1,).
+        is_identity: whether `order` is all rows in the order of the frame.
     """
 
     order: np.ndarray
     starts: np.ndarray
+    is_identity: bool = False
+
+    @classmethod
+    def of_sorted(cls, begins: np.ndarray) -> Groups:
+        """From whether a group begins at each row of a sorted frame, (rows,)."""
+        return cls(np.arange(len(begins)), np.append(np.flatnonzero(begins), len(begins)), is_identity=True)
+
+    def sort(self, values: np.ndarray) -> np.ndarray:
+        """The values of the rows in their order here."""
+        return values if self.is_identity else values[self.order]
 
     @property
     def counts(self) -> np.ndarray:
@@ -112,7 +123,9 @@ class Table:
         """
         self.check(by, "by")
         if not by:
-            return Groups(np.arange(len(self)), np.array([0, len(self)]))
+            return Groups(np.arange(len(self)), np.array([0, len(self)]), is_identity=True)
+        if len(by) == 1 and self._is_sorted(by[0]):  # faster than to rank
+            return Groups.of_sorted(self._begins(by[0]))
         codes, is_null = self._ranks(by[0])
         for name in by[1:]:
             own, own_is_null = self._ranks(name)
@@ -120,12 +133,25 @@ class Table:
             codes = np.unique(codes * (own.max(initial=0) + 1) + own, return_inverse=True)[1]
         leave_out = self.frame.implementation.is_pandas_like() and not keep_null
         rows = np.flatnonzero(~is_null) if leave_out and is_null.any() else None
-        codes_of_rows = codes if rows is None else codes[rows]
-        is_sorted = bool((np.diff(codes_of_rows) >= 0).all())
-        order = np.arange(len(codes_of_rows)) if is_sorted else np.argsort(codes_of_rows, kind="stable")
-        order = order if rows is None else rows[order]
-        begins = np.flatnonzero(np.append(True, np.diff(codes[order]) != 0)[: len(order)])
-        return Groups(order, np.append(begins, len(order)))
+        codes = codes if rows is None else codes[rows]
+        if rows is None and (codes[1:] >= codes[:-1]).all():
+            return Groups.of_sorted(_differ(codes))
+        order = np.argsort(codes, kind="stable")
+        begins = np.flatnonzero(_differ(codes[order]))
+        return Groups(order if rows is None else rows[order], np.append(begins, len(order)))
+
+    def _is_sorted(self, name: str) -> bool:
+        """Whether a column has no null and is known to be in the order in which groups are sorted."""
+        series = self.frame[name]
+        has_own_order = isinstance(series.dtype, nw.Categorical | nw.Enum) or series.dtype.is_float()
+        return not has_own_order and not series.null_count() and bool(series.is_sorted())
+
+    def _begins(self, name: str) -> np.ndarray:
+        """Whether the value of each row differs from the one before, (rows,); True for the first."""
+        series = self.frame[name]
+        if series.dtype.is_numeric():
+            return _differ(series.to_numpy())
+        return np.append(True, np.asarray((series != series.shift(1)).to_numpy(), bool)[1:])[: len(series)]
 
     def times(self, name: str) -> np.ndarray:
         """A column of dates or times in nanoseconds, (rows,)."""
@@ -143,17 +169,29 @@ class Table:
         return np.asarray(series.dt.timestamp("ns").to_numpy(), np.int64)
 
     def _ranks(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Ranks from 0 of the values of a column, null ones last; and whether each is null."""
+        """Integers in the order of the values of a column, null ones last; and whether each is null."""
         series = self.frame[name]
         is_null = np.asarray(series.is_null().to_numpy(), bool)
-        if isinstance(series.dtype, nw.Categorical | nw.Enum):
+        positions = self._positions_of_categories(series)
+        if positions is not None:
+            return np.where(is_null, positions.max(initial=0) + 1, positions), is_null
+        if isinstance(series.dtype, nw.Categorical):
             series = series.cast(nw.String)
-        if not series.dtype.is_float() and not is_null.any() and series.is_sorted():  # faster than to rank
-            begins = np.asarray((series != series.shift(1)).to_numpy(), bool)[1:]
-            return np.append(0, np.cumsum(begins))[: len(series)], is_null
         ranks = np.asarray(series.rank("dense").to_numpy(), np.float64)
         count = np.nanmax(ranks, initial=0)
         return np.where(is_null, count, np.where(is_null, 0, ranks) - 1).astype(np.int64), is_null
+
+    def _positions_of_categories(self, series: nw.Series[Any]) -> np.ndarray | None:
+        """The position of each value among the categories, if these have an order, else None."""
+        if not isinstance(series.dtype, nw.Categorical | nw.Enum):
+            return None
+        if self.frame.implementation.is_pandas_like():
+            return np.asarray(series.to_native().cat.codes, np.int64)
+        if not isinstance(series.dtype, nw.Enum):
+            return None
+        import pandas as pd
+
+        return pd.Index(series.dtype.categories).get_indexer(pd.Index(series.to_list()))
 
     def result(
         self, rows: np.ndarray, keys: Sequence[str], columns: Mapping[str, Any], *, index: bool = False
@@ -170,6 +208,11 @@ class Table:
         selected = {name: nw.maybe_reset_index(self.frame[name][rows]) for name in keys}
         result = nw.from_dict({**selected, **columns}, backend=self.frame.implementation).to_native()
         return result.set_axis(self.index) if index and self.index is not None else result
+
+
+def _differ(values: np.ndarray) -> np.ndarray:
+    """Whether each value differs from the one before, (rows,); True for the first."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
 def names_of(columns: str | Sequence[str] | None, argument: str) -> list[str]:

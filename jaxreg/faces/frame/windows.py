@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,11 +13,12 @@ import numpy as np
 from jaxreg.ansatz import Linear, compiled_ansatz
 from jaxreg.data.source import constant_of
 from jaxreg.engine.estimate import Estimate
+from jaxreg.engine.tiles import few_widths, pad_columns
 from jaxreg.engine.windows import estimates_of_windows
-from jaxreg.faces.frame import statistics
 from jaxreg.faces.frame.formulas import Model
 from jaxreg.faces.frame.inputs import model_of_arguments, weights_of
 from jaxreg.faces.frame.padding import pieces
+from jaxreg.faces.frame.statistics import Columns, wide_columns
 from jaxreg.faces.frame.table import Groups, Table, check_apart, names_of
 from jaxreg.fitting import fit as fit_arrays
 from jaxreg.inference.fitted import Fitted
@@ -35,6 +36,7 @@ NANOSECONDS = {
     "d": 86400 * 10**9,
     "w": 7 * 86400 * 10**9,
 }
+STATISTICS_AT_ONCE = (2**8, 2**14)  # windows, the least and the most
 MAX_ROWS_AGAIN = 2**26  # rows of all windows that are fitted a second time, the shortest first
 
 
@@ -187,22 +189,18 @@ class _Rows:
         weight = weights_of(table, weights)
         groups, times = table.groups(by_names, keep_null=True), None
         if on_names:
-            times = table.times(on)[groups.order]
+            times = groups.sort(table.times(on))
             group = np.repeat(np.arange(len(groups)), groups.counts)
             by_time = np.lexsort((times, group))
-            groups, times = replace(groups, order=groups.order[by_time]), times[by_time]
-        order = groups.order
+            groups, times = Groups(groups.order[by_time], groups.starts), times[by_time]
         response = model.y[0]
         if table.frame.implementation.is_pandas_like() and by_names:
             response = np.where(table.missing(by_names), np.nan, response)
         keys = [*by_names, *(name for name in on_names if name not in by_names)]
         rows = cls(table, keys, groups, times, model)
-        xs = [np.asarray(a[order], dtype) for a in model.x]
-        rows.columns = (
-            xs,
-            np.asarray(response[order], dtype),
-            None if weight is None else weight[order],
-        )
+        xs = [np.asarray(groups.sort(a), dtype) for a in model.x]
+        w = None if weight is None else groups.sort(weight)
+        rows.columns = xs, np.asarray(groups.sort(response), dtype), w
         rows.dtype = dtype
         return rows
 
@@ -217,12 +215,17 @@ class _Rows:
         estimate, accurate = estimates_of_windows(ansatz, self.columns, starts, stops, self.dtype)
         again = np.flatnonzero(~accurate & fitted)
         estimate = _fit_again(ansatz, self.columns, starts, stops, again, estimate)
-        positions = np.empty(len(starts), np.int64)
-        positions[self.groups.order] = np.arange(len(starts))
         constant = None if self.model.intercept else constant_of(np.stack(self.model.x, axis=1))
         fitted_windows = Fitted(estimate, compiled_ansatz(ansatz), constant=constant)
-        table = statistics.wide(Fit(fitted_windows, ansatz), positions)
-        is_fitted = fitted[positions] & (table["nobs"] >= (1 if min_nobs is None else min_nobs))
+        columns = Columns(len(starts))
+        for first, last, width in few_widths(len(starts), *STATISTICS_AT_ONCE):
+            pad = partial(pad_columns, first=first, last=last, width=width)
+            part = Fit(jax.tree.map(pad, fitted_windows), ansatz)
+            columns.set(self.groups.order[first:last], wide_columns(part))
+        table = columns.wide()
+        is_fitted = np.empty_like(fitted)
+        is_fitted[self.groups.order] = fitted
+        is_fitted &= table["nobs"] >= (1 if min_nobs is None else min_nobs)
         return self.table.result(np.arange(len(starts)), self.keys, _masked(table, is_fitted), index=True)
 
 
@@ -248,9 +251,8 @@ def _fit_again(
     ids = ids[shortest[np.cumsum(counts[shortest]) <= MAX_ROWS_AGAIN]]
     x, y, weights = columns
     for piece in pieces(starts[ids], (stops - starts)[ids]):
-        padded = np.stack([piece.array(a) for a in x], axis=1)
         w = None if weights is None else piece.array(weights)
-        again = fit_arrays(padded, piece.array(y), weights=w, ansatz=ansatz)._fitted.estimate
+        again = fit_arrays(piece.arrays(x), piece.array(y), weights=w, ansatz=ansatz)._fitted.estimate
         own, count = ids[piece.ids], len(piece.ids)
 
         def put(a: np.ndarray, b: Any, own: np.ndarray = own, count: int = count) -> None:
