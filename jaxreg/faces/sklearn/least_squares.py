@@ -13,9 +13,9 @@ from jaxreg.cost import mean_squared_error
 from jaxreg.engine.moments import Moments
 from jaxreg.faces.sklearn.data import Data, check_data
 from jaxreg.faces.sklearn.estimator import Regressor, WithErrors
-from jaxreg.faces.sklearn.running import solve_moments
-from jaxreg.faces.sklearn.solution import solve
+from jaxreg.faces.sklearn.solution import Solution, solve
 from jaxreg.fitting import moments
+from jaxreg.inference.of_moments import inference_of
 from jaxreg.solvers.gradient_descent import GradientDescent
 
 
@@ -109,7 +109,9 @@ class LinearRegression(WithErrors, Regressor):
             data = _like_first_chunk(data, before, np.ndim(self.status_) == 0)
         chunk = moments(data.X, data.y, data.weights, ansatz=Linear(intercept=self.fit_intercept))
         self._moments = chunk if before is None else before + chunk
-        self._store(solve_moments(self._moments), data)
+        found = inference_of(self._moments)
+        nan = np.full_like(found.params[0], np.nan)
+        self._store(Solution(*found, scale=nan, alpha=nan), data)
         return self
 
 

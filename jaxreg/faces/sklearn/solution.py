@@ -16,6 +16,7 @@ from jaxreg.cost import mean_squared_error
 from jaxreg.costs.ridge import Penalized, Ridge
 from jaxreg.faces.sklearn.data import Data
 from jaxreg.fitting import fit
+from jaxreg.solvers import minimum_norm
 from jaxreg.status import Status, describe
 
 UNDETERMINED = (Status.too_few_observations, Status.rank_deficient)
@@ -115,49 +116,28 @@ def _with_equal_weights(data: Data, targets: np.ndarray) -> Iterator[tuple[np.nd
 def _minimum_norm(
     data: Data, weights: np.ndarray, fit_intercept: bool, cost: Any, solver: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Params with the smallest Σ β² of those that minimize the cost, scale and status.
-
-    A cost depends on β through X β alone, and β of smallest norm is a combination of the rows of X, centered
-    if there is an intercept: β = Vᵀ γ with orthonormal rows V. So γ are the coefficients of the columns X Vᵀ,
-    which are independent.
-    """
+    """Params with the smallest Σ β² of those that minimize the cost, scale and status."""
     observed = weights > 0
     X, y, w = (a[observed].astype(np.float64) for a in (data.X, data.y, weights))
     center = np.average(X, axis=0, weights=w) if fit_intercept else np.zeros(X.shape[1])
-    V = _basis_of_rows(X - center, float(np.linalg.norm(X)))
-    Z = (X - center) @ V.T
-    if cost is mean_squared_error:
-        found = _least_squares(Z, y, w, fit_intercept)
-    elif len(V):
-        result = fit(Z, y, ansatz=Linear(intercept=fit_intercept), cost=cost, solver=solver, weights=w)
-        found = result.params, result.scale, result.status
-    elif fit_intercept:
-        result = fit(np.arange(len(y)), y, ansatz=Polynomial(0), cost=cost, solver=solver, weights=w)
-        found = result.params, result.scale, result.status
-    else:
-        m = y.shape[1]
-        found = np.zeros((0, m)), np.full(m, np.nan), np.zeros(m, int)
-    params, scale, status = (np.asarray(a) for a in found)
+    V = minimum_norm.basis_of_rows(X - center, float(np.linalg.norm(X)))
+    params, scale, status = _in_basis((X - center) @ V.T, y, w, fit_intercept, cost, solver)
     slopes = V.T @ params[int(fit_intercept) :]
     if fit_intercept:
         slopes = np.vstack([params[0] - center @ slopes, slopes])
     return slopes, scale, status
 
 
-def _basis_of_rows(X: np.ndarray, size: float) -> np.ndarray:
-    """Orthonormal rows that span those of X, up to rounding of numbers of this size."""
-    _, singular_values, V = np.linalg.svd(X, full_matrices=False)
-    return V[singular_values > max(X.shape) * np.finfo(np.float64).eps * size]
-
-
-def _least_squares(Z: np.ndarray, y: np.ndarray, w: np.ndarray, fit_intercept: bool) -> tuple[Any, Any, Any]:
-    """Params, scale and status of least squares for columns whose weighted mean is 0 with an intercept.
-
-    Computed here, since every number of columns would be another program to compile.
-    """
+def _in_basis(
+    Z: np.ndarray, y: np.ndarray, w: np.ndarray, fit_intercept: bool, cost: Any, solver: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Params, scale and status for independent columns Z, of which there may be none."""
     m = y.shape[1]
-    mean = np.average(y, axis=0, weights=w) if fit_intercept else np.zeros(m)
-    root = np.sqrt(w)[:, None]
-    slopes = np.linalg.lstsq(root * Z, root * (y - mean), rcond=None)[0]
-    params = np.vstack([mean, slopes]) if fit_intercept else slopes
-    return params, np.full(m, np.nan), np.zeros(m, int)
+    if cost is mean_squared_error:
+        params = minimum_norm.least_squares(Z, y, w, fit_intercept)
+        return params, np.full(m, np.nan), np.zeros(m, int)
+    if not Z.shape[1] and not fit_intercept:
+        return np.zeros((0, m)), np.full(m, np.nan), np.zeros(m, int)
+    x, ansatz = (Z, Linear(intercept=fit_intercept)) if Z.shape[1] else (np.arange(len(y)), Polynomial(0))
+    result = fit(x, y, ansatz=ansatz, cost=cost, solver=solver, weights=w)
+    return np.asarray(result.params), np.asarray(result.scale), np.asarray(result.status)
