@@ -74,6 +74,22 @@ def dtype(request):
 
 
 @pytest.fixture
+def compiled():
+    """The programs that the test has compiled so far."""
+    names = []
+
+    def listen(event, duration, **attributes):
+        if "backend_compile" in event:
+            names.append(attributes.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    jax.jit(lambda a: a + 1)(0.0)
+    assert names  # it hears them
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(20231201)
 

@@ -85,7 +85,7 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     uses_products = matrix_sums.applies(ansatz, columns.x, columns.x.shape[-1] == 1)
     width = TILE_COLUMNS if uses_products else 1 << (SUMS_IN_CACHE // (q * (q + 3) // 2)).bit_length() - 1
     sum_tile = _TileSums(ansatz, uses_products, masked=not _sums_are_exact(ansatz, columns))
-    data = _pad_rows(columns[:3]) if last - first <= width and n <= PADDED_ROWS else columns[:3]
+    data = (pad_rows(columns) if last - first <= width and n <= PADDED_ROWS else columns)[:3]
     units = columns[3:6]
     solve = partial(_solve, ansatz, columns.y.dtype, task.finish, task.solver, max_roundings(n))
 
@@ -127,9 +127,7 @@ def certified(task: Task, columns: Columns, first: int, last: int) -> BlockResul
         columns, first, last = select_columns(columns, ids), 0, width
 
     def solve_tile(tile: Tile) -> BlockResult:
-        tile_columns = views(tile)
-        x, y, weights = _pad_rows(tile_columns[:3])
-        padded = tile_columns._replace(x=x, y=y, weights=weights)
+        padded = pad_rows(views(tile))
         return BlockResult(
             *solve_columns(
                 operation.in_double_double, task.ansatz, task.finish, HOST_ROWS, task.solver, padded
@@ -247,9 +245,9 @@ def _robust(
         return with_robust_errors(ansatz, covariance, estimate, exact, *data, rows=HOST_ROWS, window=window)
 
 
-def _pad_rows(data: tuple) -> tuple:
+def pad_rows(columns: Columns) -> Columns:
     """Append gaps, up to one of few numbers of rows."""
-    n = len(data[1])
+    n = len(columns.y)
     length = padded_length(n)
 
     def pad(a: np.ndarray | None, value: float) -> np.ndarray | None:
@@ -257,5 +255,9 @@ def _pad_rows(data: tuple) -> tuple:
             return None
         return np.pad(a, ((0, length - n), *((0, 0),) * (a.ndim - 1)), constant_values=value)
 
-    x, y, weights = data
-    return pad(x, np.nan), pad(y, np.nan), pad(weights, 0.0)
+    return columns._replace(
+        x=pad(columns.x, np.nan),
+        y=pad(columns.y, np.nan),
+        weights=pad(columns.weights, 0.0),
+        offset=pad(columns.offset, 0.0),
+    )

@@ -20,7 +20,7 @@ from jaxreg.data.source import Columns
 from jaxreg.engine.cascade import BlockResult, Task, estimate_and_exact, set_columns_on_host
 from jaxreg.engine.derivative import Observations, finite_or_1
 from jaxreg.engine.estimate import Estimate
-from jaxreg.engine.host import HOST_ROWS
+from jaxreg.engine.host import HOST_ROWS, pad_rows
 from jaxreg.engine.loss_sums import (
     LossSums,
     Terms,
@@ -37,6 +37,7 @@ from jaxreg.engine.tiles import (
     unbroadcast_columns,
     views,
 )
+from jaxreg.engine.turning_point import PADDED_ROWS
 from jaxreg.numerics import small
 from jaxreg.numerics.precision import float64, in_float64
 from jaxreg.numerics.vectors import Symmetric, as_array, elementwise
@@ -114,6 +115,10 @@ class InTiles:
     def __call__(self, task: Task, columns: Columns, result: BlockResult, first: int, last: int) -> Estimate:
         """The estimates of the columns first to last."""
         columns, m = slice_columns(columns, first, last), last - first
+        is_small = m <= MIN_TILE  # then another program takes longer than turns without effect, or padding
+        has_labels = bool(jax.tree.leaves(task.covariance))  # one for each row
+        if is_small and len(columns.y) <= PADDED_ROWS and not has_labels:
+            columns = pad_rows(columns)
         problem = problem_of(task, columns, result)
         covariance, dtype = problem.covariance, columns.y.dtype
         arrays = jax.tree.map(unbroadcast_columns, problem._replace(covariance=None))
@@ -141,7 +146,6 @@ class InTiles:
         key = (self.ansatz, jax.tree.structure(problem))
         turns = problem.turns(self.ansatz, task.solver.steps)
         state = in_tiles(begin_tile, arrays, 0, m, program=("begin", key))
-        is_small = m <= MIN_TILE  # then another program takes longer than turns without effect
         pauses = [] if is_small or is_program else _pauses(turns)
         for stage in pairwise([0, *pauses, turns]):
             ids = np.flatnonzero(state.status == RUNNING)

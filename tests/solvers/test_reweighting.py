@@ -508,3 +508,15 @@ def test_sigma_has_units(unit):
             result = function(sigma * unit)
             np.testing.assert_allclose(result.scale, expected.scale, rtol=1e-6)
             np.testing.assert_allclose(result.bse, expected.bse * unit, rtol=1e-5)
+
+
+@pytest.mark.either_mode
+def test_few_numbers_of_observations_are_compiled(rng, compiled):
+    x, counts = rng.normal(size=(62, 2)), rng.poisson(3, 62).astype("f4")
+    for n in (50, 62):
+        compiled.clear()
+        result = fit(x[:n].astype("f4"), counts[:n], ansatz=Linear(), cost=Poisson())
+        model = sm.GLM(counts[:n], sm.add_constant(x[:n]), family=sm.families.Poisson()).fit(tol=1e-12)
+        np.testing.assert_allclose(result.params, model.params, rtol=1e-5)
+        assert result.nobs == n
+    assert not compiled
