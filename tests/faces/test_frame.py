@@ -331,6 +331,19 @@ def test_windows_in_time(rng, kind):
     assert fitted > 15
 
 
+def test_rows_are_sorted_by_numbers_and_by_dates_of_any_century(panel):
+    rows = panel.dropna()
+    by_weight = frame.rolling(rows, y="y", x="x", on="w", window=10)
+    in_order = frame.rolling(rows.sort_values("w"), y="y", x="x", window=10)
+    pd.testing.assert_frame_equal(by_weight.drop(columns="w").loc[in_order.index], in_order)
+    days = pl.date_range(
+        pl.date(1500, 1, 1), pl.date(1500, 1, 1) + pl.duration(days=len(rows) - 1), eager=True
+    )
+    table = pl.DataFrame({"day": days, "x": rows.x.to_numpy(), "y": rows.y.to_numpy()})
+    in_time = frame.rolling(table, y="y", x="x", on="day", window="10d", min_nobs=10)
+    np.testing.assert_array_equal(in_time["x"], frame.rolling(table, y="y", x="x", window=10)["x"])
+
+
 def test_infinite_values_spoil_their_own_windows_only(rng):
     df = pd.DataFrame({"x": rng.normal(size=100), "y": rng.normal(size=100)})
     clean = frame.rolling(df, y="y", x="x", window=10)
@@ -422,7 +435,10 @@ def test_mistakes_are_named(panel, arguments, message):
         ({"window": 0}, "window is a positive number of rows or a duration such as"),
         ({"window": "90 years"}, "window is a positive number of rows or a duration such as"),
         ({"window": "90d"}, "window='90d' is a duration: name the column of times, on="),
-        ({"window": "90d", "on": "z"}, "on needs dates or times, and column 'z' is String"),
+        ({"window": "90d", "on": "z"}, "on needs dates, times or numbers, and column 'z' is String"),
+        ({"window": "90d", "on": "w"}, "a window of time needs dates or times in on="),
+        ({"window": "99999999w", "on": "w"}, "window='99999999w' is longer than 53375 days"),
+        ({"window": 5, "on": "x"}, "on has 2 missing values in column 'x'"),
         ({"window": 5, "min_nobs": 0}, "min_nobs is a positive number"),
     ],
 )

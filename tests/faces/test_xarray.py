@@ -32,6 +32,7 @@ def oracle(x, y, w=None, **options):
     """statsmodels' fit of the valid observations of one series."""
     X = sm.add_constant(np.asarray(x))
     valid = ~np.isnan(y) & ~np.isnan(X).any(1)
+    valid &= True if w is None else ~np.isnan(w)
     return sm.WLS(y[valid], X[valid], 1.0 if w is None else w[valid]).fit(**options)
 
 
@@ -170,6 +171,7 @@ def test_several_x_own_x_and_weights(sst, rng):
     enso = xr.DataArray(rng.normal(size=N), dims="time", name="enso", attrs={"units": "1"})
     wind = xr.DataArray(rng.normal(size=(N, 4)), dims=("time", "lon"), attrs={"units": "m s-1"})
     weights = xr.DataArray(rng.uniform(1, 2, size=(N, 3)), dims=("time", "lat"))
+    weights[3, 1] = np.nan  # a gap, too
     found = jx.fit(sst, "time", {"year": "time", "enso": enso, "wind": wind}, weights=weights, cov_type="HC1")
     assert found.param.values.tolist() == ["intercept", "year", "enso", "wind"]
     assert found.units.values.tolist() == ["K", "K year-1", "K", "K (m s-1)-1"]

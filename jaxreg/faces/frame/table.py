@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
+
+NANOSECONDS_OF = {"ns": 1, "us": 1000}
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,18 @@ class Groups:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+
+class Times(NamedTuple):
+    """A column by which rows are sorted.
+
+    Attributes:
+        values: integers for times, (rows,).
+        unit: of times in nanoseconds; None for other numbers.
+    """
+
+    values: np.ndarray
+    unit: int | None
 
 
 @dataclass(frozen=True)
@@ -153,20 +167,24 @@ class Table:
             return _differ(series.to_numpy())
         return np.append(True, np.asarray((series != series.shift(1)).to_numpy(), bool)[1:])[: len(series)]
 
-    def times(self, name: str) -> np.ndarray:
-        """A column of dates or times in nanoseconds, (rows,)."""
+    def times(self, name: str) -> Times:
+        """A column of dates, times or other numbers."""
         self.check([name], "on")
         series = self.frame[name]
-        if not isinstance(series.dtype, nw.Datetime | nw.Date):
-            raise TypeError(f"on needs dates or times, and column {name!r} is {series.dtype}")
-        missing = int(series.is_null().sum())
+        is_time = isinstance(series.dtype, nw.Datetime | nw.Date)
+        if not (is_time or series.dtype.is_numeric()):
+            raise TypeError(f"on needs dates, times or numbers, and column {name!r} is {series.dtype}")
+        missing = int(self.missing([name]).sum())
         if missing:
-            raise ValueError(f"on has {missing} missing times in column {name!r}: leave these rows out")
+            raise ValueError(f"on has {missing} missing values in column {name!r}: leave these rows out")
+        if not is_time:
+            return Times(series.to_numpy(), None)
+        unit = "ns" if isinstance(series.dtype, nw.Datetime) and series.dtype.time_unit == "ns" else "us"
         if isinstance(series.dtype, nw.Date) or series.dtype.time_zone is None:  # pyright: ignore
-            series = series.cast(nw.Datetime("ns"))
+            series = series.cast(nw.Datetime(unit))
         else:
-            series = series.dt.convert_time_zone("UTC").cast(nw.Datetime("ns", "UTC"))
-        return np.asarray(series.dt.timestamp("ns").to_numpy(), np.int64)
+            series = series.dt.convert_time_zone("UTC").cast(nw.Datetime(unit, "UTC"))
+        return Times(np.asarray(series.dt.timestamp(unit).to_numpy(), np.int64), NANOSECONDS_OF[unit])
 
     def _ranks(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Integers in the order of the values of a column, null ones last; and whether each is null."""
@@ -217,7 +235,8 @@ def _differ(values: np.ndarray) -> np.ndarray:
 
 def names_of(columns: str | Sequence[str] | None, argument: str) -> list[str]:
     """Names as a list."""
-    names = [] if columns is None else [columns] if isinstance(columns, str) else list(columns)
+    single = isinstance(columns, str) or not isinstance(columns, Iterable | None)
+    names: list[Any] = [columns] if single else list(columns or ())
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f"{argument} is the name of a column, or a list of names; got {columns!r}")
     if len(set(names)) < len(names):

@@ -19,7 +19,7 @@ from jaxreg.faces.frame.formulas import Model
 from jaxreg.faces.frame.inputs import model_of_arguments, weights_of
 from jaxreg.faces.frame.padding import pieces
 from jaxreg.faces.frame.statistics import Columns, wide_columns
-from jaxreg.faces.frame.table import Groups, Table, check_apart, names_of
+from jaxreg.faces.frame.table import Groups, Table, Times, check_apart, names_of
 from jaxreg.fitting import fit as fit_arrays
 from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.result import Fit
@@ -37,6 +37,7 @@ NANOSECONDS = {
     "w": 7 * 86400 * 10**9,
 }
 STATISTICS_AT_ONCE = (2**8, 2**14)  # windows, the least and the most
+MAX_DURATION = 2**62  # nanoseconds; longer ones would overflow
 MAX_ROWS_AGAIN = 2**26  # rows of all windows that are fitted a second time, the shortest first
 
 
@@ -69,8 +70,8 @@ def rolling(
         window: a number of rows; or a duration such as "90d", for the rows with times in (t − window, t] for
             the time t of the row, also those after it with the same time. Units are w, d, h, min, s, ms, us
             and ns.
-        on: the column of times, by which rows are sorted; needed for a duration. Without it, the rows of a
-            group are in the order of the frame.
+        on: the column of times, or other numbers, by which rows are sorted; needed for a duration. Without
+            it, the rows of a group are in the order of the frame.
         min_nobs: number of valid observations from which a window is fitted. If omitted, the first windows of
             a group, with fewer than `window` rows, are not fitted, as in statsmodels' `RollingOLS`, and all
             others from as many observations as params on. With a duration, all windows from as many on.
@@ -111,7 +112,7 @@ def rolling(
         starts = np.maximum(begins, stops - int(window))
         fitted = stops - begins >= (1 if min_nobs is not None else int(window))
     else:
-        starts, stops = _windows_in_time(data, begins, duration)
+        starts, stops = _windows_in_time(data.times, begins, duration)
         fitted = np.ones(len(begins), bool)
     return data.result(starts, stops, fitted, min_nobs)
 
@@ -167,7 +168,7 @@ def expanding(
 class _Rows:
     """The rows of a frame by group, and within it in their order or by time."""
 
-    def __init__(self, table: Table, keys: list[str], groups: Groups, times: np.ndarray | None, model: Model):
+    def __init__(self, table: Table, keys: list[str], groups: Groups, times: Times | None, model: Model):
         self.table, self.keys, self.groups, self.times, self.model = table, keys, groups, times, model
         self.columns: tuple[list[np.ndarray], np.ndarray, np.ndarray | None]
         self.dtype: np.dtype
@@ -189,10 +190,12 @@ class _Rows:
         weight = weights_of(table, weights)
         groups, times = table.groups(by_names, keep_null=True), None
         if on_names:
-            times = groups.sort(table.times(on))
+            unsorted = table.times(on)
+            values = groups.sort(unsorted.values)
             group = np.repeat(np.arange(len(groups)), groups.counts)
-            by_time = np.lexsort((times, group))
-            groups, times = Groups(groups.order[by_time], groups.starts), times[by_time]
+            by_time = np.lexsort((values, group))
+            groups = Groups(groups.order[by_time], groups.starts)
+            times = unsorted._replace(values=values[by_time])
         response = model.y[0]
         if table.frame.implementation.is_pandas_like() and by_names:
             response = np.where(table.missing(by_names), np.nan, response)
@@ -272,13 +275,19 @@ def _duration(window: Any) -> int | None:
             f'window is a positive number of rows or a duration such as "90d", with the units '
             f"{', '.join(NANOSECONDS)}; got {window!r}"
         )
-    return int(match[1]) * NANOSECONDS[match[2]]
+    duration = int(match[1]) * NANOSECONDS[match[2]]
+    if duration > MAX_DURATION:
+        raise ValueError(f"window={window!r} is longer than {MAX_DURATION // NANOSECONDS['d']} days")
+    return duration
 
 
-def _windows_in_time(data: _Rows, begins: np.ndarray, duration: int) -> tuple[np.ndarray, np.ndarray]:
+def _windows_in_time(
+    column: Times | None, begins: np.ndarray, duration: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The first row with a time after t − duration, and one past the last row of time t, by bisection."""
-    times = data.times
-    assert times is not None
+    if column is None or column.unit is None:
+        raise ValueError("a window of time needs dates or times in on=, and its column has other numbers")
+    times, duration = column.values, -(-duration // column.unit)
     low, high = begins.copy(), np.arange(len(begins))  # the first such row is in low … high
     while (low < high).any():
         middle = (low + high) // 2

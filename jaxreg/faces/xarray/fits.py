@@ -65,9 +65,9 @@ def fit(
         ansatz: if omitted, `Line()`, or `Linear()` of several x.
         cost: as for `jaxreg.fit`.
         solver: as for `jaxreg.fit`.
-        weights: inverse variances along `dim`, with or without the dimensions of y; a data set with a NaN
-            among them is `invalid_data`.
-        skipna: whether missing values are left out; if False, a data set with one has params of NaN.
+        weights: inverse variances along `dim`, with or without the dimensions of y.
+        skipna: whether observations with a missing value in y, x or weights are left out; if False, a data
+            set with one has params of NaN.
         min_count: the number of valid observations below which a data set has the status
             `too_few_observations` and NaN; that of params if omitted.
         cov_type: as for `jaxreg.fit`.

@@ -42,6 +42,8 @@ class Model:
         batch = np.broadcast_shapes(*(a.shape[:-1] for a in (y, *columns)))
         if weights is not None:
             batch = np.broadcast_shapes(batch, weights.shape[:-1])
+            weights = _observations_first(weights, batch)
+            weights = np.where(np.isnan(weights), 0, weights) if self.skipna else weights
         x = self._design([_observations_first(a, batch) for a in columns])
         y = _observations_first(y.astype(self.dtype, copy=False), batch, own=True)
         result = fit(
@@ -50,7 +52,7 @@ class Model:
             ansatz=self.ansatz,
             cost=self.cost,
             solver=self.solver,
-            weights=None if weights is None else _observations_first(weights, batch),
+            weights=weights,
             cov_type=self.cov_type,
             nan_policy="omit" if self.skipna else "propagate",
         )
