@@ -30,6 +30,7 @@ from jaxreg.engine.tiles import (
     slice_columns,
     unbroadcast_columns,
     views,
+    width_for_all_threads,
 )
 from jaxreg.engine.turning_point import PADDED_ROWS, max_roundings, turning_point
 from jaxreg.numerics.precision import float64
@@ -86,6 +87,7 @@ def by_sums(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     width = TILE_COLUMNS if uses_products else 1 << (SUMS_IN_CACHE // (q * (q + 3) // 2)).bit_length() - 1
     sum_tile = _TileSums(ansatz, uses_products, masked=not _sums_are_exact(ansatz, columns))
     data = (pad_rows(columns) if last - first <= width and n <= PADDED_ROWS else columns)[:3]
+    width = width if uses_products else min(width, width_for_all_threads(last - first))
     units = columns[3:6]
     solve = partial(_solve, ansatz, columns.y.dtype, task.finish, task.solver, max_roundings(n))
 
@@ -249,6 +251,8 @@ def pad_rows(columns: Columns) -> Columns:
     """Append gaps, up to one of few numbers of rows."""
     n = len(columns.y)
     length = padded_length(n)
+    if length == n:
+        return columns
 
     def pad(a: np.ndarray | None, value: float) -> np.ndarray | None:
         if a is None:

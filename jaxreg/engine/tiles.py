@@ -23,6 +23,7 @@ from jaxreg.numerics.precision import promotion
 
 ALIGNMENT = 64  # bytes; of arrays that XLA reads in place
 MIN_WIDTH = 16  # columns; for fewer XLA generates other code, with other last bits
+MIN_PARALLEL_WIDTH = 1024  # columns; of fewer a thread would start for less than its own time
 THREADS = 2
 COPIED_COLUMNS = 64  # at once, from an array that is contiguous along another axis
 LARGE_ALLOCATION = 2**22  # bytes; from this size on NumPy asks for large pages
@@ -121,6 +122,11 @@ def _map_one_tile(function: Callable[[Tile], Result], data: Any, first: int, las
     pad = partial(pad_columns, first=first, last=last, width=width)
     tile = Tile(jax.tree.map(pad, data), None, width)
     return jax.tree.map(lambda a: np.asarray(a)[..., : last - first], function(tile))
+
+
+def width_for_all_threads(m: int) -> int:
+    """A power of two, so that each thread has a tile of m columns, unless these are few."""
+    return max(MIN_PARALLEL_WIDTH, next_power_of_two(m) // THREADS)
 
 
 def few_widths(count: int, least: int, most: int) -> Iterator[tuple[int, int, int]]:

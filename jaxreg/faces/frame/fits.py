@@ -16,7 +16,7 @@ from jaxreg.faces.frame.formulas import Model
 from jaxreg.faces.frame.inputs import model_of_arguments, weights_of
 from jaxreg.faces.frame.padding import Piece, clustered_pieces, pieces
 from jaxreg.faces.frame.statistics import Columns, tidy_columns, wide_columns
-from jaxreg.faces.frame.table import Groups, Table, check_apart, names_of
+from jaxreg.faces.frame.table import Groups, Named, Table, check_apart, names_of
 from jaxreg.fitting import fit as fit_arrays
 from jaxreg.inference.covariance import Cluster
 from jaxreg.inference.result import Fit
@@ -101,7 +101,7 @@ def fit(
     columns, names = Columns(len(rows) * len(model.y)), ()
     options = {"cost": cost, "use_t": use_t, "cov_type": cov_type}
     for ids, fitted in _fits(rows, labels, model, weight, dtype, options):
-        columns.set(ids, tidy_columns(fitted, alpha) if tidy else wide_columns(fitted))
+        columns.set(ids, tidy_columns(fitted, alpha) if tidy else wide_columns(fitted), len(ids))
         names = fitted.names
     result = columns.tidy(names) if tidy else columns.wide()
     return _frame(table, rows, by_names, model.y_names if several else None, result)
@@ -167,14 +167,14 @@ def _fits(
 
 
 def _frame(
-    table: Table, rows: Groups, by: list[str], responses: list[str] | None, columns: dict[str, np.ndarray]
+    table: Table, rows: Groups, by: list[str], responses: list[str] | None, columns: dict[str, Any]
 ) -> Any:
     """The frame of the results: by, the name of the response if there may be several, and the columns."""
-    count = len(columns["status"]) // len(rows)  # rows of the result for a group
+    count = len(columns["nobs"]) // len(rows)  # rows of the result for a group
     if responses is not None:
         if "y" in columns:
             raise ValueError("a param is called 'y', as the column of responses: rename this column of x")
-        names = np.tile(np.repeat(np.array(responses), count // len(responses)), len(rows))
-        columns = {"y": names, **columns}
-    first = rows.order[rows.starts[:-1]] if by else np.zeros(0, np.int64)
+        codes = np.tile(np.repeat(np.arange(len(responses)), count // len(responses)), len(rows))
+        columns = {"y": Named(codes, responses), **columns}
+    first = rows.rows(rows.starts[:-1]) if by else np.zeros(0, np.int64)
     return table.result(np.repeat(first, count), by, columns)

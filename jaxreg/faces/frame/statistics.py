@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxreg.faces.frame.table import Named
 from jaxreg.inference import report
 from jaxreg.inference.result import Fit
 from jaxreg.status import Status
 
-STATUS_NAMES = np.array([status.name for status in Status])
+STATUS_NAMES = [status.name for status in Status]
 
 
 def wide_columns(fit: Fit) -> dict[str, Any]:
@@ -40,21 +41,21 @@ class Columns:
         self.count = count
         self._values: dict[str, np.ndarray] = {}
 
-    def set(self, ids: np.ndarray, values: dict[str, Any]) -> None:
-        """Set data sets to the first of these values; columns of padding come after them."""
+    def set(self, ids: np.ndarray | slice, values: dict[str, Any], number: int) -> None:
+        """Set this number of data sets to the first of these values; columns of padding come after them."""
         for name, a in values.items():
             array = np.asarray(a)
             if name not in self._values:
                 self._values[name] = np.empty((*array.shape[:-1], self.count), array.dtype)
-            self._values[name][..., ids] = array[..., : len(ids)]
+            self._values[name][..., ids] = array[..., :number]
 
-    def wide(self) -> dict[str, np.ndarray]:
+    def wide(self) -> dict[str, Any]:
         """A row per data set."""
-        return {**self._values, "status": STATUS_NAMES[self._values["status"]]}
+        return {**self._values, "status": Named(self._values["status"], STATUS_NAMES)}
 
-    def tidy(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    def tidy(self, names: tuple[str, ...]) -> dict[str, Any]:
         """A row per data set and param; those of a data set are together."""
-        long = {
-            name: a.T.ravel() if a.ndim > 1 else np.repeat(a, len(names)) for name, a in self.wide().items()
-        }
-        return {"term": np.tile(np.array(names), self.count), **long}
+        p = len(names)
+        long = {name: a.T.ravel() if a.ndim > 1 else np.repeat(a, p) for name, a in self._values.items()}
+        terms = Named(np.tile(np.arange(p), self.count), names)
+        return {"term": terms, **long, "status": Named(long["status"], STATUS_NAMES)}

@@ -17,23 +17,26 @@ class Groups:
     """The rows of a frame sorted by group.
 
     Attributes:
-        order: row numbers, those of a group together and in the order of the frame, (rows,).
+        order: row numbers, those of a group together and in the order of the frame, (rows,); None for all
+            rows of the frame in their order.
         starts: where each group begins in `order`, and its length at the end, (groups + 1,).
-        is_identity: whether `order` is all rows in the order of the frame.
     """
 
-    order: np.ndarray
+    order: np.ndarray | None
     starts: np.ndarray
-    is_identity: bool = False
 
     @classmethod
     def of_sorted(cls, begins: np.ndarray) -> Groups:
         """From whether a group begins at each row of a sorted frame, (rows,)."""
-        return cls(np.arange(len(begins)), np.append(np.flatnonzero(begins), len(begins)), is_identity=True)
+        return cls(None, np.append(np.flatnonzero(begins), len(begins)))
 
     def sort(self, values: np.ndarray) -> np.ndarray:
         """The values of the rows in their order here."""
-        return values if self.is_identity else values[self.order]
+        return values if self.order is None else values[self.order]
+
+    def rows(self, positions: Any) -> Any:
+        """Row numbers of the frame at positions of the order here."""
+        return positions if self.order is None else self.order[positions]
 
     @property
     def counts(self) -> np.ndarray:
@@ -54,6 +57,22 @@ class Times(NamedTuple):
 
     values: np.ndarray
     unit: int | None
+
+
+class Named(NamedTuple):
+    """A column of few names: the frame library repeats them faster than NumPy converts strings.
+
+    Attributes:
+        codes: of each row, (rows,).
+        names: of each code.
+    """
+
+    codes: np.ndarray
+    names: Sequence[str]
+
+    def series(self, name: str, backend: Any) -> nw.Series[Any]:
+        """The names of the rows."""
+        return nw.new_series(name, list(self.names), nw.String, backend=backend)[self.codes]
 
 
 @dataclass(frozen=True)
@@ -137,7 +156,7 @@ class Table:
         """
         self.check(by, "by")
         if not by:
-            return Groups(np.arange(len(self)), np.array([0, len(self)]), is_identity=True)
+            return Groups(None, np.array([0, len(self)]))
         if len(by) == 1 and self._is_sorted(by[0]):  # faster than to rank
             return Groups.of_sorted(self._begins(by[0]))
         codes, is_null = self._ranks(by[0])
@@ -214,7 +233,7 @@ class Table:
     def result(
         self, rows: np.ndarray, keys: Sequence[str], columns: Mapping[str, Any], *, index: bool = False
     ) -> Any:
-        """A frame of the same kind: the columns `keys` at these rows, and the arrays `columns`.
+        """A frame of the same kind: the columns `keys` at these rows, and `columns`: arrays, or `Named`.
 
         With `index`, a frame of pandas keeps its index; the rows are then all of its rows.
         """
@@ -223,8 +242,14 @@ class Table:
             raise ValueError(
                 f"{', '.join(map(repr, taken))} would be a column of the result twice: rename it in df"
             )
-        selected = {name: nw.maybe_reset_index(self.frame[name][rows]) for name in keys}
-        result = nw.from_dict({**selected, **columns}, backend=self.frame.implementation).to_native()
+        backend = self.frame.implementation
+        series = {name: self.frame[name][rows] for name in keys}
+        values = {name: a.series(name, backend) if isinstance(a, Named) else a for name, a in columns.items()}
+        data = {
+            name: nw.maybe_reset_index(a) if isinstance(a, nw.Series) else a
+            for name, a in {**series, **values}.items()
+        }
+        result = nw.from_dict(data, backend=backend).to_native()
         return result.set_axis(self.index) if index and self.index is not None else result
 
 

@@ -194,7 +194,7 @@ class _Rows:
             values = groups.sort(unsorted.values)
             group = np.repeat(np.arange(len(groups)), groups.counts)
             by_time = np.lexsort((values, group))
-            groups = Groups(groups.order[by_time], groups.starts)
+            groups = Groups(groups.rows(by_time), groups.starts)
             times = unsorted._replace(values=values[by_time])
         response = model.y[0]
         if table.frame.implementation.is_pandas_like() and by_names:
@@ -224,20 +224,23 @@ class _Rows:
         for first, last, width in few_widths(len(starts), *STATISTICS_AT_ONCE):
             pad = partial(pad_columns, first=first, last=last, width=width)
             part = Fit(jax.tree.map(pad, fitted_windows), ansatz)
-            columns.set(self.groups.order[first:last], wide_columns(part))
+            columns.set(self.groups.rows(slice(first, last)), wide_columns(part), last - first)
         table = columns.wide()
         is_fitted = np.empty_like(fitted)
-        is_fitted[self.groups.order] = fitted
+        is_fitted[self.groups.rows(slice(None))] = fitted
         is_fitted &= table["nobs"] >= (1 if min_nobs is None else min_nobs)
-        return self.table.result(np.arange(len(starts)), self.keys, _masked(table, is_fitted), index=True)
+        _without_params(table, ~is_fitted)
+        return self.table.result(np.arange(len(starts)), self.keys, table, index=True)
 
 
-def _masked(table: dict[str, np.ndarray], fitted: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns with NaN, and the status `too_few_observations`, in rows that are not fitted."""
-    missing = ~fitted & (table["nobs"] > 0)
-    values = {name: np.where(missing, np.nan, a) if a.dtype.kind == "f" else a for name, a in table.items()}
-    status = np.where(missing, Status.too_few_observations.name, table["status"])
-    return {**values, "digits": np.where(missing, 0, table["digits"]), "status": status}
+def _without_params(columns: dict[str, Any], missing: np.ndarray) -> None:
+    """Set rows to NaN and the status `too_few_observations`, if they have a valid observation."""
+    rows = np.flatnonzero(missing & (columns["nobs"] > 0))
+    for a in columns.values():
+        if isinstance(a, np.ndarray) and a.dtype.kind == "f":
+            a[rows] = np.nan
+    columns["digits"][rows] = 0
+    columns["status"].codes[rows] = Status.too_few_observations
 
 
 def _fit_again(
