@@ -14,18 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxreg._typing import not_none
 from jaxreg.ansatz import Ansatz, compiled_ansatz
 from jaxreg.engine.estimate import Estimate, estimate_of
 from jaxreg.engine.sums import Origin, Sums, SumScaling
-from jaxreg.engine.tiles import THREADS, few_widths, pad_columns
+from jaxreg.engine.tiles import few_widths, pad_columns
 from jaxreg.engine.turning_point import turning_point
 from jaxreg.numerics.precision import float64
 from jaxreg.status import Status
@@ -33,7 +31,7 @@ from jaxreg.status import Status
 RUN = 256  # rows of a running sum, before these are summed in turn
 ROUNDINGS = 4.0 * RUN  # of a term of a window of up to RUN³ rows, at most
 ELEMENTS = 2**18  # of an array of rows at once, which stays in cache
-SOLVED = 2**14  # windows whose normal equations are solved at once
+SOLVED = 2**15  # windows whose normal equations are solved at once
 MIN_SOLVED = 256
 
 
@@ -45,12 +43,14 @@ class Series(NamedTuple):
         weights: 0 where a row is missing, 1 without weights, (n,).
         valid: whether a row is valid, (n,).
         log_weights: 0 where a row is missing, or None without weights, (n,).
+        usable: whether a row is valid and finite, (n,); None if all are.
     """
 
     z: np.ndarray
     weights: np.ndarray
     valid: np.ndarray
     log_weights: np.ndarray | None
+    usable: np.ndarray | None
 
     @classmethod
     def of(cls, x: list[np.ndarray], y: np.ndarray, weights: np.ndarray | None) -> Series:
@@ -58,12 +58,16 @@ class Series(NamedTuple):
         z = np.stack([*x, y]).astype(np.float64)
         valid: np.ndarray = ~np.isnan(z).any(axis=0)  # pyright: ignore
         if weights is None:
-            return cls(np.where(valid, z, 0), valid.astype(np.float64), valid, None)
+            if np.isfinite(z).all():
+                return cls(z, valid.astype(np.float64), valid, None, None)
+            usable: np.ndarray = np.isfinite(z).all(axis=0)  # pyright: ignore
+            return cls(np.where(valid, z, 0), valid.astype(np.float64), valid, None, usable)
         valid = valid & (weights != 0)
         w = np.where(valid, weights, 0)
         w = np.where((w < 0) | np.isnan(w), np.inf, w)  # an infinite sum makes the window invalid
         with np.errstate(divide="ignore"):
-            return cls(np.where(valid, z, 0), w, valid, np.where(valid, np.log(w), 0))
+            log_weights = np.where(valid, np.log(w), 0)
+        return cls(np.where(valid, z, 0), w, valid, log_weights, valid & np.isfinite(z).all(axis=0))
 
 
 class Cut(NamedTuple):
@@ -123,21 +127,17 @@ def _sums_of_windows(
     """The sums of every window and the scaling of its z."""
     size, m = len(series.z), len(starts)
     has_weights = series.log_weights is not None
-    sums = np.zeros((2 + has_weights + size + size * (size + 1) // 2, m))
+    first = 3 if has_weights else 1
+    sums = np.zeros((first + size + size * (size + 1) // 2, m))
     center, scale = np.zeros((size, m)), np.ones((size, m))
-
-    def add(cut: Cut) -> None:
-        own_center, own_scale = _scaling_at(series, cut, shift_x=ansatz.has_intercept)
-        center[:, cut.ids], scale[:, cut.ids] = own_center[:, cut.cut], own_scale[:, cut.cut]
-        part = np.zeros((len(sums), len(cut.ids)))
-        for rows, lengths in ((_rows_before(cut), cut.left), (_rows_after(cut), cut.right)):
-            if rows.size:
-                _add_running_sums(part, series, own_center, own_scale, cut, rows, lengths)
-        sums[:, cut.ids] = part
-
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="jaxreg") as pool:  # a window has one cut
-        list(pool.map(add, _cuts(starts, stops)))
-    first = 2 + has_weights
+    for cut in _cuts(starts, stops):
+        rows = _Rows.of(series, cut)
+        own_center, own_scale, z = _scaled(series, rows, shift_x=ansatz.has_intercept)
+        of_windows = own_center.take(cut.cut, axis=1), own_scale.take(cut.cut, axis=1)
+        own_sums = _sums_of_cut(series, cut, rows, z, len(sums))
+        for target, values in zip((center, scale, sums), (*of_windows, own_sums), strict=True):
+            for row, own in zip(target, values, strict=True):  # faster than all rows at once
+                row[cut.ids] = own
     log_weight = sums[2] if has_weights else None
     z, products = sums[first : first + size], sums[first + size :]
     return (
@@ -164,68 +164,93 @@ def _cuts(starts: np.ndarray, stops: np.ndarray) -> Iterator[Cut]:
             yield Cut(ids[part], at[some], cut, left[part], right[part])
 
 
-def _rows_before(cut: Cut) -> np.ndarray:
-    """Row numbers (cuts, rows) from the cut to the left."""
-    return np.maximum(cut.at[:, None] - 1 - np.arange(cut.left.max()), 0)
+class _Rows(NamedTuple):
+    """The rows of the windows of each cut: those from the cut to the right, then those to the left.
+
+    Attributes:
+        ids: row numbers, (cuts, rows).
+        right: how many of them are right of the cut.
+        usable: whether a row is valid, finite, and in a window of the cut, (cuts, rows); None if all are.
+    """
+
+    ids: np.ndarray
+    right: int
+    usable: np.ndarray | None
+
+    @classmethod
+    def of(cls, series: Series, cut: Cut) -> _Rows:
+        """All rows within the longest window of any cut, and the first or last one beyond these."""
+        begins = np.flatnonzero(np.append(True, np.diff(cut.cut) != 0))
+        extents = [np.maximum.reduceat(lengths, begins)[:, None] for lengths in (cut.right, cut.left)]
+        right, left = (np.arange(extent.max()) for extent in extents)
+        after = np.minimum(cut.at[:, None] + right, series.z.shape[1] - 1)
+        before = np.maximum(cut.at[:, None] - 1 - left, 0)
+        ids = np.concatenate([after, before], axis=1)
+        is_own = np.concatenate([right < extents[0], left < extents[1]], axis=1)
+        if series.usable is None:
+            return cls(ids, len(right), None if is_own.all() else is_own)
+        return cls(ids, len(right), is_own & series.usable[ids])
 
 
-def _rows_after(cut: Cut) -> np.ndarray:
-    """Row numbers (cuts, rows) from the cut to the right, which may go beyond the last row."""
-    return cut.at[:, None] + np.arange(cut.right.max())
+def _scaled(series: Series, rows: _Rows, *, shift_x: bool) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Center and scale for every cut, (k + 1, cuts), and the scaled z of its rows, 0 where it is missing.
 
-
-def _scaling_at(series: Series, cut: Cut, *, shift_x: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Center and scale of z for every cut: the first valid row near it, and the range of all its rows."""
-    n = series.z.shape[1]
-    rows = np.concatenate([np.minimum(_rows_after(cut), n - 1), _rows_before(cut)], axis=1)
-    extent = np.zeros((2, len(cut.at)), np.int64)  # of the windows of each cut; rows beyond are of others
-    np.maximum.at(extent[0], cut.cut, cut.right)
-    np.maximum.at(extent[1], cut.cut, cut.left)
-    offsets = np.arange(cut.right.max()), np.arange(cut.left.max())
-    is_own = [offset < own[:, None] for offset, own in zip(offsets, extent, strict=True)]
-    is_finite = np.isfinite(series.z[:, rows]).all(axis=0)
-    usable = series.valid[rows] & is_finite & np.concatenate(is_own, axis=1)
-    nearest = rows[np.arange(len(rows)), usable.argmax(axis=1)]
-    center = np.where(usable.any(axis=1), series.z[:, nearest], 0)
+    The center is the first valid row near the cut, and the scale is the range of all rows of its windows.
+    """
+    z = [a[rows.ids] for a in series.z]
+    usable = rows.usable
+    if usable is None:
+        center = series.z[:, rows.ids[:, 0]]
+    else:
+        nearest = rows.ids[np.arange(len(rows.ids)), usable.argmax(axis=1)]
+        center = np.where(usable.any(axis=1), series.z[:, nearest], 0)
     if not shift_x:
         center[:-1] = 0
-    reach = np.stack(
-        [
-            np.where(usable, np.abs(a[rows] - c[:, None]), 0).max(axis=1)
-            for a, c in zip(series.z, center, strict=True)
-        ]
-    )
-    exponent = np.clip(np.frexp(reach)[1], -1000, 1000)
-    return center, np.where(reach > 0, np.ldexp(1.0, exponent), 1)
-
-
-def _add_running_sums(
-    part: np.ndarray,
-    series: Series,
-    center: np.ndarray,
-    scale: np.ndarray,
-    cut: Cut,
-    rows: np.ndarray,
-    lengths: np.ndarray,
-) -> None:
-    """Add to `part`, the sums of the windows, those over their first `lengths` of the rows of their cut."""
-    rows = np.minimum(rows, series.z.shape[1] - 1)
-    weights, valid = series.weights[rows], series.valid[rows]
+    scale = np.empty_like(center)
     with np.errstate(over="ignore", invalid="ignore"):
-        z = [
-            np.where(valid, (a[rows] - c[:, None]) * (1 / s)[:, None], 0)
-            for a, c, s in zip(series.z, center, scale, strict=True)
-        ]
-        weighted = z if series.log_weights is None else [weights * a for a in z]
-        logs = [] if series.log_weights is None else [not_none(series.log_weights)[rows]]
-        products = (weighted[i] * z[j] for i in range(len(z)) for j in range(i + 1))
-        whole = bool((lengths > 0).all())
-        position = cut.cut * rows.shape[1] + np.maximum(lengths - 1, 0)  # in the flattened rows
-        for i, term in enumerate((valid.astype(np.float64), weights, *logs, *weighted, *products)):
-            if i == 1 and not logs:
-                continue  # the weight is the number of observations
-            values = _running_sums(term).ravel().take(position)
-            part[i] += values if whole else np.where(lengths > 0, values, 0)
+        for i, a in enumerate(z):
+            a -= center[i, :, None]
+            size = np.abs(a) if usable is None else np.where(usable, np.abs(a), 0)
+            exponent = np.clip(np.frexp(size.max(axis=1))[1], -1000, 1000)
+            scale[i] = np.where(size.any(axis=1), np.ldexp(1.0, exponent), 1)
+            a *= (1 / scale[i])[:, None]
+            if series.usable is not None:
+                a[~series.valid[rows.ids]] = 0
+    return center, scale, z
+
+
+def _sums_of_cut(series: Series, cut: Cut, rows: _Rows, z: list[np.ndarray], number: int) -> np.ndarray:
+    """The sums of the windows of some cuts, (number, windows)."""
+    sums = np.zeros((number, len(cut.ids)))
+    columns = slice(None, rows.right), slice(rows.right, None)
+    for part, lengths in zip(columns, (cut.right, cut.left), strict=True):
+        if not lengths.any():
+            continue
+        ids = rows.ids[:, part]
+        position = cut.cut * ids.shape[1] + np.maximum(lengths - 1, 0)  # in the flattened rows
+        is_empty = lengths == 0
+        some_are_empty = is_empty.any()
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i, term in enumerate(_terms(series, ids, [a[:, part] for a in z])):
+                values = lengths if term is None else _running_sums(term).ravel().take(position)
+                sums[i] += np.where(is_empty, 0, values) if some_are_empty else values
+    return sums
+
+
+def _terms(series: Series, ids: np.ndarray, z: list[np.ndarray]) -> Iterator[np.ndarray | None]:
+    """What is summed: 1 of valid rows, weights and their logarithms if there are any, w z, and w z zᵀ.
+
+    None stands for 1 in all rows.
+    """
+    yield None if series.usable is None else series.valid[ids].astype(np.float64)
+    weighted = z
+    if series.log_weights is not None:
+        weights = series.weights[ids]
+        yield weights
+        yield series.log_weights[ids]
+        weighted = [weights * a for a in z]
+    yield from weighted
+    yield from (weighted[i] * z[j] for i in range(len(z)) for j in range(i + 1))
 
 
 def _running_sums(a: np.ndarray) -> np.ndarray:

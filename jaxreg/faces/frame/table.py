@@ -242,14 +242,12 @@ class Table:
             raise ValueError(
                 f"{', '.join(map(repr, taken))} would be a column of the result twice: rename it in df"
             )
+        own = {name: self.frame[name][rows] for name in keys}
         backend = self.frame.implementation
-        series = {name: self.frame[name][rows] for name in keys}
-        values = {name: a.series(name, backend) if isinstance(a, Named) else a for name, a in columns.items()}
-        data = {
-            name: nw.maybe_reset_index(a) if isinstance(a, nw.Series) else a
-            for name, a in {**series, **values}.items()
-        }
-        result = nw.from_dict(data, backend=backend).to_native()
+        named = {name: a.series(name, backend) for name, a in columns.items() if isinstance(a, Named)}
+        series = {name: nw.maybe_reset_index(a) for name, a in {**own, **named}.items()}
+        data = {**dict.fromkeys([*keys, *columns]), **columns, **series}
+        result = nw.from_dict(data).to_native()  # of the kind of the series
         return result.set_axis(self.index) if index and self.index is not None else result
 
 

@@ -36,7 +36,7 @@ NANOSECONDS = {
     "d": 86400 * 10**9,
     "w": 7 * 86400 * 10**9,
 }
-STATISTICS_AT_ONCE = (2**8, 2**14)  # windows, the least and the most
+STATISTICS_AT_ONCE = (2**8, 2**16)  # windows, the least and the most
 MAX_DURATION = 2**62  # nanoseconds; longer ones would overflow
 MAX_ROWS_AGAIN = 2**26  # rows of all windows that are fitted a second time, the shortest first
 
