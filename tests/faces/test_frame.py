@@ -15,6 +15,7 @@ import jaxreg
 from jaxreg import Linear, frame
 from jaxreg.engine import windows
 from jaxreg.faces.frame import padding
+from jaxreg.faces.frame.table import Table
 
 pytestmark = pytest.mark.either_mode
 
@@ -184,6 +185,30 @@ def test_null_keys_are_treated_as_by_the_group_by_of_the_frame(kind, kept):
     result = _pandas(frame.fit(KINDS[kind](df), y="y", x="x", by=["h", "g"]))
     assert list(result.g[:2]) == ["a", "b"]
     assert len(result) == kept
+
+
+def test_keys_of_any_kind_are_sorted_as_by_polars(rng):
+    n = 60
+    kinds = [
+        rng.integers(-128, 128, n).astype("i1"),
+        rng.integers(0, 2**63 - 1, n) * rng.choice([-1, 1], n),
+        rng.integers(2**63, 2**64 - 1, n, dtype="u8"),
+        rng.integers(10**6, 10**6 + 3, n),
+        rng.normal(size=n).round(),
+        rng.choice(list("abcd"), n),
+        rng.choice([None, "a", "b"], n),
+        rng.choice([True, False], n),
+        np.datetime64("2020-01-01") + rng.integers(0, 9, n),
+    ]
+    for _ in range(40):
+        by = [f"key {i}" for i in range(rng.integers(1, 4))]
+        df = pl.DataFrame({name: pl.Series(kinds[rng.integers(len(kinds))]) for name in by})
+        df = df.sort(by[0]) if rng.random() < 0.2 else df
+        groups = Table.of(df).groups(by)
+        rows = np.asarray(groups.sort(np.arange(n)))
+        expected = df.with_row_index("row").group_by(by, maintain_order=True).agg("row")
+        expected = expected.sort(by, nulls_last=True)["row"].to_list()
+        assert [list(group) for group in np.split(rows, groups.starts[1:-1])] == expected
 
 
 @pytest.mark.parametrize("order", [["low", "mid", "top"], ["top", "low", "mid", "unused"]])

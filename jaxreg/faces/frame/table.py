@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import narwhals as nw
 import numpy as np
 
+from jaxreg.faces.frame import keys
+
 NANOSECONDS_OF = {"ns": 1, "us": 1000}
 
 
@@ -145,7 +147,7 @@ class Table:
     def codes(self, name: str, argument: str) -> np.ndarray:
         """A code for the value of each row of a column; −1 where it is null."""
         self.check([name], argument)
-        codes, missing = self._ranks(name)
+        codes, missing = keys.ranks(self.frame[name])
         return np.where(missing, -1, codes)
 
     def groups(self, by: Sequence[str], *, keep_null: bool = False) -> Groups:
@@ -157,34 +159,23 @@ class Table:
         self.check(by, "by")
         if not by:
             return Groups(None, np.array([0, len(self)]))
-        if len(by) == 1 and self._is_sorted(by[0]):  # faster than to rank
-            return Groups.of_sorted(self._begins(by[0]))
-        codes, is_null = self._ranks(by[0])
+        if len(by) == 1 and keys.is_sorted(self.frame[by[0]]):
+            return Groups.of_sorted(keys.begins(self.frame[by[0]]))
+        codes, is_null = keys.ranks(self.frame[by[0]])
         for name in by[1:]:
-            own, own_is_null = self._ranks(name)
+            own, own_is_null = keys.ranks(self.frame[name])
             is_null = is_null | own_is_null
-            codes = np.unique(codes * (own.max(initial=0) + 1) + own, return_inverse=True)[1]
+            codes = codes * (own.max(initial=0) + 1) + own
+            if codes.max(initial=0) >= keys.largest_code(len(self)):
+                codes = np.unique(codes, return_inverse=True)[1]
         leave_out = self.frame.implementation.is_pandas_like() and not keep_null
         rows = np.flatnonzero(~is_null) if leave_out and is_null.any() else None
         codes = codes if rows is None else codes[rows]
         if rows is None and (codes[1:] >= codes[:-1]).all():
-            return Groups.of_sorted(_differ(codes))
-        order = np.argsort(codes, kind="stable")
-        begins = np.flatnonzero(_differ(codes[order]))
+            return Groups.of_sorted(keys.begins_of_codes(codes))
+        order = keys.stable_order(codes)
+        begins = np.flatnonzero(keys.begins_of_codes(codes[order]))
         return Groups(order if rows is None else rows[order], np.append(begins, len(order)))
-
-    def _is_sorted(self, name: str) -> bool:
-        """Whether a column has no null and is known to be in the order in which groups are sorted."""
-        series = self.frame[name]
-        has_own_order = isinstance(series.dtype, nw.Categorical | nw.Enum) or series.dtype.is_float()
-        return not has_own_order and not series.null_count() and bool(series.is_sorted())
-
-    def _begins(self, name: str) -> np.ndarray:
-        """Whether the value of each row differs from the one before, (rows,); True for the first."""
-        series = self.frame[name]
-        if series.dtype.is_numeric():
-            return _differ(series.to_numpy())
-        return np.append(True, np.asarray((series != series.shift(1)).to_numpy(), bool)[1:])[: len(series)]
 
     def times(self, name: str) -> Times:
         """A column of dates, times or other numbers."""
@@ -205,55 +196,25 @@ class Table:
             series = series.dt.convert_time_zone("UTC").cast(nw.Datetime(unit, "UTC"))
         return Times(np.asarray(series.dt.timestamp(unit).to_numpy(), np.int64), NANOSECONDS_OF[unit])
 
-    def _ranks(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Integers in the order of the values of a column, null ones last; and whether each is null."""
-        series = self.frame[name]
-        is_null = np.asarray(series.is_null().to_numpy(), bool)
-        positions = self._positions_of_categories(series)
-        if positions is not None:
-            return np.where(is_null, positions.max(initial=0) + 1, positions), is_null
-        if isinstance(series.dtype, nw.Categorical):
-            series = series.cast(nw.String)
-        ranks = np.asarray(series.rank("dense").to_numpy(), np.float64)
-        count = np.nanmax(ranks, initial=0)
-        return np.where(is_null, count, np.where(is_null, 0, ranks) - 1).astype(np.int64), is_null
-
-    def _positions_of_categories(self, series: nw.Series[Any]) -> np.ndarray | None:
-        """The position of each value among the categories, if these have an order, else None."""
-        if not isinstance(series.dtype, nw.Categorical | nw.Enum):
-            return None
-        if self.frame.implementation.is_pandas_like():
-            return np.asarray(series.to_native().cat.codes, np.int64)
-        if not isinstance(series.dtype, nw.Enum):
-            return None
-        import pandas as pd
-
-        return pd.Index(series.dtype.categories).get_indexer(pd.Index(series.to_list()))
-
     def result(
-        self, rows: np.ndarray, keys: Sequence[str], columns: Mapping[str, Any], *, index: bool = False
+        self, rows: np.ndarray, by: Sequence[str], columns: Mapping[str, Any], *, index: bool = False
     ) -> Any:
-        """A frame of the same kind: the columns `keys` at these rows, and `columns`: arrays, or `Named`.
+        """A frame of the same kind: the columns `by` at these rows, and `columns`: arrays, or `Named`.
 
         With `index`, a frame of pandas keeps its index; the rows are then all of its rows.
         """
-        taken = sorted(set(keys) & set(columns))
+        taken = sorted(set(by) & set(columns))
         if taken:
             raise ValueError(
                 f"{', '.join(map(repr, taken))} would be a column of the result twice: rename it in df"
             )
-        own = {name: self.frame[name][rows] for name in keys}
+        own = {name: self.frame[name][rows] for name in by}
         backend = self.frame.implementation
         named = {name: a.series(name, backend) for name, a in columns.items() if isinstance(a, Named)}
         series = {name: nw.maybe_reset_index(a) for name, a in {**own, **named}.items()}
-        data = {**dict.fromkeys([*keys, *columns]), **columns, **series}
+        data = {**dict.fromkeys([*by, *columns]), **columns, **series}
         result = nw.from_dict(data).to_native()  # of the kind of the series
         return result.set_axis(self.index) if index and self.index is not None else result
-
-
-def _differ(values: np.ndarray) -> np.ndarray:
-    """Whether each value differs from the one before, (rows,); True for the first."""
-    return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
 def names_of(columns: str | Sequence[str] | None, argument: str) -> list[str]:
