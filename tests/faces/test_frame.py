@@ -196,7 +196,7 @@ def test_keys_of_any_kind_are_sorted_as_by_polars(rng):
         rng.integers(10**6, 10**6 + 3, n),
         rng.normal(size=n).round(),
         rng.choice(list("abcd"), n),
-        rng.choice([None, "a", "b"], n),
+        rng.choice([None, "a", "b"], n).tolist(),
         rng.choice([True, False], n),
         np.datetime64("2020-01-01") + rng.integers(0, 9, n),
     ]
@@ -470,6 +470,14 @@ def test_mistakes_are_named(panel, arguments, message):
 def test_mistakes_of_windows_are_named(panel, arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         frame.rolling(panel, y="y", x="x", **arguments)
+
+
+def test_keys_that_are_python_objects_are_refused(panel):
+    df = pl.DataFrame(panel[["x", "y"]]).with_columns(pl.Series("key", [object()] * len(panel), pl.Object))
+    with pytest.raises(TypeError, match="column 'key' has Python objects: convert them to text or numbers"):
+        frame.fit(df, y="y", x="x", by="key")
+    with pytest.raises(TypeError, match="column 'key' has Python objects"):
+        frame.fit(panel.assign(key=[1, "a"] * (len(panel) // 2)), y="y", x="x", by="key")
 
 
 def test_other_objects_than_frames_are_refused(panel):

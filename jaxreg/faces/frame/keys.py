@@ -10,6 +10,8 @@ import numpy as np
 
 def ranks(series: nw.Series[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Integers from 0 in the order of the values, null ones last; and whether each is null."""
+    if isinstance(series.dtype, nw.Object):
+        raise TypeError(f"column {series.name!r} has Python objects: convert them to text or numbers")
     is_null = np.asarray(series.is_null().to_numpy(), bool)
     has_nulls = bool(is_null.any())
     if series.dtype.is_integer() and not has_nulls and len(series):
@@ -51,8 +53,8 @@ def begins_of_codes(codes: np.ndarray) -> np.ndarray:
 
 def is_sorted(series: nw.Series[Any]) -> bool:
     """Whether a column has no null and is in the order of `ranks`; False where that is slow to know."""
-    has_own_order = isinstance(series.dtype, nw.Categorical | nw.Enum) or series.dtype.is_float()
-    return not has_own_order and not series.null_count() and bool(series.is_sorted())
+    is_slow = isinstance(series.dtype, nw.Categorical | nw.Enum | nw.Object) or series.dtype.is_float()
+    return not is_slow and not series.null_count() and bool(series.is_sorted())
 
 
 def _differences(values: np.ndarray) -> np.ndarray | None:
