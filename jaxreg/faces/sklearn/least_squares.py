@@ -11,7 +11,7 @@ import jaxreg.costs.ridge as costs
 from jaxreg.ansatz import Linear
 from jaxreg.cost import mean_squared_error
 from jaxreg.engine.moments import Moments
-from jaxreg.faces.sklearn.data import Data, check_data
+from jaxreg.faces.sklearn.data import Data, check_data, padded
 from jaxreg.faces.sklearn.estimator import Regressor, WithErrors
 from jaxreg.faces.sklearn.solution import Solution, solve
 from jaxreg.fitting import moments
@@ -107,7 +107,8 @@ class LinearRegression(WithErrors, Regressor):
         data = check_data(self, X, y, sample_weight, reset=is_first, may_be_empty=not is_first)
         if before is not None:
             data = _like_first_chunk(data, before, np.ndim(self.status_) == 0)
-        chunk = moments(data.X, data.y, data.weights, ansatz=Linear(intercept=self.fit_intercept))
+        rows = padded(data)
+        chunk = moments(rows.X, rows.y, rows.weights, ansatz=Linear(intercept=self.fit_intercept))
         self._moments = chunk if before is None else before + chunk
         found = inference_of(self._moments)
         nan = np.full_like(found.params[0], np.nan)

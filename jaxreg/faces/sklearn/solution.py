@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from jaxreg.ansatz import Linear, Polynomial
 from jaxreg.cost import mean_squared_error
 from jaxreg.costs.ridge import Penalized, Ridge
-from jaxreg.faces.sklearn.data import Data
+from jaxreg.faces.sklearn.data import Data, padded
 from jaxreg.fitting import fit
 from jaxreg.solvers import minimum_norm
 from jaxreg.status import Status, describe
@@ -74,13 +74,15 @@ def solve(
         status = np.where(nobs, Status.too_few_observations, Status.no_observations)
         solution = Solution.without_params(p, data.y.dtype, status)
     else:
+        has_labels = bool(jax.tree.leaves(cov_type)) and not isinstance(cov_type, str)  # one for each row
+        rows = data if has_labels else padded(data)
         result = fit(
-            data.X,
-            data.y,
+            rows.X,
+            rows.y,
             ansatz=Linear(intercept=fit_intercept),
             cost=cost,
             solver=solver,
-            weights=data.weights,
+            weights=rows.weights,
             cov_type=cov_type,
         )
         fields = (result.params, result.bse, result.pvalues, result.status, result.scale, result.alpha)
