@@ -19,13 +19,15 @@ from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.sums import Sums, columns_of
 from jaxreg.engine.turning_point import TurningPoint
 from jaxreg.gaps import is_valid
-from jaxreg.numerics import double_double
+from jaxreg.numerics import double_double, html
 from jaxreg.numerics.double_double import DoubleDouble
 from jaxreg.numerics.precision import in_own_precision, power_of_two
 from jaxreg.numerics.pytrees import pytree, static
 from jaxreg.numerics.short_repr import short_repr
 from jaxreg.numerics.small import broadcast_arrays
 from jaxreg.numerics.vectors import triangle
+
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 @pytree
@@ -58,6 +60,22 @@ class Moments:
 
     def __repr__(self) -> str:
         return short_repr(self)
+
+    def _repr_html_(self) -> str | None:
+        """A table of ⟨φ φᵀ⟩, ⟨φ y⟩ and ⟨y²⟩ for notebooks; None if there are no values to show."""
+        if not html.are_numbers(self.nobs, *jax.tree.leaves(self)) or self.G.hi.shape[2:] != self.nobs.shape:
+            return None
+        G = np.asarray(self._in_data_units().value)
+        names = [*(f"φ{str(k).translate(SUBSCRIPTS)}" for k in range(len(G) - 1)), "y"]
+        rows = {"valid observations": np.asarray(self.nobs)}
+        if self.root_weight is not None:
+            rows["Σ w"] = np.asarray(self.weight)
+        rows |= {f"⟨{names[j]} {names[i]}⟩": G[i, j, ...] for i in range(len(G)) for j in range(i + 1)}
+        notes = [f"{np.sum(self.invalid):,} data sets with invalid observations"] * bool(np.any(self.invalid))
+        shape = " × ".join(map(str, self.nobs.shape))
+        return html.quantities(
+            f"Moments of {self.ansatz}" + f" of {shape} data sets" * bool(shape), rows, notes
+        )
 
     @property
     @in_own_precision

@@ -230,6 +230,12 @@ def _axis_labels(labels: Labels, dim: str | None, length: int) -> Any:
     return values if dims == (dim,) else range(length)
 
 
+def has_errors(fitted: Fitted) -> bool:
+    """Whether the cost has standard errors."""
+    e = fitted.estimate
+    return (fitted.is_least_squares or e.dispersion is not None) and e.alpha is None
+
+
 def short_repr(fitted: Fitted, ansatz: str, names: tuple[str, ...]) -> str:
     """Params with standard errors of one data set, or status counts and quartiles of a batch."""
     e = fitted.estimate
@@ -237,10 +243,10 @@ def short_repr(fitted: Fitted, ansatz: str, names: tuple[str, ...]) -> str:
         return f"<Fit of {ansatz} to data sets {e.status.shape}, traced>"
     if e.status.shape == ():
         head = f"Fit of {ansatz} to {int(e.nobs)} observations, {status.Status(int(e.status)).name}"
-        has_errors = (fitted.is_least_squares or e.dispersion is not None) and e.alpha is None
-        if not has_errors:
+        known = has_errors(fitted)
+        if not known:
             head += "; this cost has no standard errors"
-        errors = [f" ± {error:.2g}" if has_errors else "" for error in np.asarray(e.bse)]
+        errors = [f" ± {error:.2g}" if known else "" for error in np.asarray(e.bse)]
         rows = zip(names, np.asarray(e.params), errors, strict=True)
         return "\n".join([head, *(f"  {name:<9} {value: .6g}{error}" for name, value, error in rows)])
     counts = ", ".join(f"{n} {code.name}" for code, n in status.counts(e.status).items())

@@ -17,11 +17,12 @@ from jaxreg.ansatz import Ansatz, Features
 from jaxreg.curves.curve import Curve
 from jaxreg.data.checks import design_of
 from jaxreg.data.labels import Labels, check_columns
-from jaxreg.inference import comparison, contrasts, prediction, report, statistics, storage
+from jaxreg.inference import comparison, contrasts, html, prediction, report, statistics, storage
 from jaxreg.inference.comparison import LikelihoodRatioTest
 from jaxreg.inference.contrasts import FTest, TTest
 from jaxreg.inference.fitted import Fitted
 from jaxreg.inference.prediction import Prediction
+from jaxreg.numerics.html import are_numbers
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.numerics.pytrees import pytree, static
 
@@ -585,6 +586,13 @@ class Fit:
         if not are_arrays or params.shape[1:] != codes.shape:  # leaves that jax.tree.map or vmap has changed
             return f"Fit(params={params!r}, …)"
         return report.short_repr(self._fitted, str(self.ansatz), self.names)
+
+    def _repr_html_(self) -> str | None:
+        """A table for notebooks; None, for which they show the text, if there are no values."""
+        e = self._fitted.estimate
+        leaves = (e.params, e.bse, e.nobs, e.status, *jax.tree.leaves(self))
+        is_whole = are_numbers(*leaves) and e.params.shape[1:] == e.status.shape
+        return html.table_of_fit(self._fitted, str(self.ansatz), self.names) if is_whole else None
 
 
 def load(path: str | Path, ansatz: Ansatz | Features | Curve | None = None) -> Fit:

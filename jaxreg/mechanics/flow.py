@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxreg._typing import Array, Float
 from jaxreg.engine.moments import Moments
 from jaxreg.mechanics import modes
 from jaxreg.mechanics.phase_space import Trajectory
 from jaxreg.mechanics.spectrum import apply, spectrum
-from jaxreg.numerics import small
+from jaxreg.numerics import html, small
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.numerics.pytrees import pytree
 from jaxreg.numerics.short_repr import short_repr
@@ -69,6 +70,30 @@ class Flow:
 
     def __repr__(self) -> str:
         return short_repr(self)
+
+    def _repr_html_(self) -> str | None:
+        """A table of turning point, rates and learning rates for notebooks; None without values to show."""
+        leaves = (self.turning_point, self.cost, self.rates, *jax.tree.leaves(self))
+        if not html.are_numbers(*leaves) or self.turning_point.shape[1:] != self.cost.shape:
+            return None
+        per_param = {
+            "θ*": self.turning_point,
+            "rate λ": self.rates,
+            "half-life ln 2 / λ": self.half_lives,
+        }
+        shape = " × ".join(map(str, self.cost.shape))
+        rows = {
+            "S(θ*)": np.asarray(self.cost),
+            "largest α": np.asarray(self.learning_rates.largest),
+            "best α": np.asarray(self.learning_rates.best),
+            "condition number κ": np.asarray(self.condition_number),
+            **{
+                f"{name} [{k}]": np.asarray(a)
+                for name, values in per_param.items()
+                for k, a in enumerate(values)
+            },
+        }
+        return html.quantities("Flow θ̇ = −∇S" + f" of {shape} data sets" * bool(shape), rows)
 
     @property
     @in_own_precision

@@ -7,6 +7,7 @@ a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ import optax
 from jax import lax
 
 from jaxreg._typing import Array, Bool, Float, Int
+from jaxreg.numerics import html
 from jaxreg.numerics.precision import in_own_precision
 from jaxreg.numerics.pytrees import pytree
 from jaxreg.numerics.short_repr import short_repr
@@ -76,6 +78,41 @@ class Descent:
 
     def __repr__(self) -> str:
         return short_repr(self, status=named_counts)
+
+    def _repr_html_(self) -> str | None:
+        """A table of params, S and |∇S| for notebooks; None if there are no values to show."""
+        numbers = (self.cost, self.gradient_norm, self.steps, self.status)
+        if not html.are_numbers(*numbers, *jax.tree.leaves(self)):
+            return None
+        batch = self.cost.shape
+        rows = {
+            "S(θ)": np.asarray(self.cost),
+            "|∇S(θ)|": np.asarray(self.gradient_norm),
+            "steps": np.asarray(self.steps),
+            **_named_params(self.params, batch),
+        }
+        path = None if self.history is None or batch else np.asarray(self.history.cost)
+        curve = "" if path is None or path.ndim != 1 else html.curve(path, "S by step")
+        notes = [html.Markup(f"S by step {curve}")] * bool(curve)
+        shape = " × ".join(map(str, batch))
+        counts = named_counts(self.status)
+        return html.quantities(
+            f"Descent of {shape} data sets: {counts}" if batch else f"Descent: {counts}", rows, notes
+        )
+
+
+def _named_params(params: Any, batch: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Each param over the data sets; of an array that is large or has other axes all numbers together."""
+    named = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        name, values = jax.tree_util.keystr(path, simple=True, separator=".") or "θ", np.asarray(leaf)
+        axes = values.ndim - len(batch)
+        if values.shape[axes:] != batch or math.prod(values.shape[:axes]) > html.MAX_ROWS:
+            named[f"{name}, {values.size:,} numbers"] = values
+        else:
+            own = np.ndindex(values.shape[:axes])
+            named |= {f"{name}{list(index) if index else ''}": values[(*index, ...)] for index in own}
+    return named
 
 
 @in_own_precision
