@@ -43,11 +43,19 @@ if TYPE_CHECKING:
     from jaxreg import physics as physics
     from jaxreg import plot as plot
     from jaxreg import sklearn as sklearn
+    from jaxreg import widget as widget
     from jaxreg import xarray as xarray
 
 __version__ = version("jaxreg")
 
-FACES = ("frame", "physics", "plot", "sklearn", "xarray")  # imported when they are used: each needs an extra
+FACES = (
+    "frame",
+    "physics",
+    "plot",
+    "sklearn",
+    "widget",
+    "xarray",
+)  # imported when they are used: each needs an extra
 
 __all__ = [  # noqa: RUF022 in reading order
     # what is fitted

@@ -17,7 +17,7 @@ FLOORS = (
     ("inference",),
     ("mechanics",),
     ("fitting",),
-    ("faces", "frame", "plot", "physics", "sklearn", "xarray", "datasets", "distributions"),
+    ("faces", "frame", "plot", "physics", "sklearn", "widget", "xarray", "datasets", "distributions"),
     ("",),
 )
 MODULES = {

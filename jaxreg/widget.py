@@ -1,0 +1,13 @@
+"""The cost surface of a line with a θ to drag, in notebooks and as a web page (extra `widget`)."""
+
+try:
+    import anywidget  # noqa: F401
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        'jaxreg.widget needs anywidget: python -m pip install "jaxreg[widget]"'
+    ) from None
+
+from jaxreg.faces.widget.notebook import CostSurface, cost_surface
+from jaxreg.faces.widget.page import write_page
+
+__all__ = ["CostSurface", "cost_surface", "write_page"]
