@@ -57,7 +57,7 @@ class Estimate:
             (*batch).
         y_mean: ⟨y⟩, (*batch); None without an intercept.
         y_deviation: √⟨(y − ⟨y⟩)²⟩, (*batch); None with an intercept.
-        root_weight: √Σ w, (*batch); None without weights.
+        root_weight: √Σ w, (*batch), also without params; None without weights.
         log_weight: Σ log w, (*batch); None without weights.
         cost: S(θ), (*batch); None for the mean squared error.
         dispersion: cov c is unit_cov times this, (*batch); None for residual² / df_resid.
@@ -126,6 +126,7 @@ def estimate_of(
         return jnp.stack(columns) if ansatz.x_is_vector else columns[0]
 
     has_weights = sums.log_weight is not None
+    weight = jnp.where((nobs > 0) & point.finite, sums.weight, jnp.nan)  # a penalized fit may have params
     exact = Exact(_stack(prepend(point.c0, point.coefs)), _unit_cov(ansatz, point))
     estimate = Estimate(
         params=nan_if_failed(_stack(point.params)),
@@ -145,7 +146,7 @@ def estimate_of(
         y_deviation=None
         if ansatz.has_intercept
         else nan_if_failed(point.y_unit * jnp.sqrt(jnp.maximum(point.y_variance, 0))),
-        root_weight=nan_if_failed(jnp.sqrt(sums.weight)) if has_weights else None,
+        root_weight=jnp.sqrt(weight).astype(dtype) if has_weights else None,
         log_weight=nan_if_failed(not_none(sums.log_weight)) if has_weights else None,
     )
     return estimate, exact

@@ -82,19 +82,23 @@ def test_a_penalty_makes_a_minimum(x, columns):
     assert fit(x, y, ansatz=Linear(), cost=Logistic() + Ridge(0.0)).status == without.status
 
 
-@pytest.mark.parametrize("n", [N, 3])
-def test_robust_costs(x, n):
+@pytest.mark.parametrize(
+    "n, weights", [(N, None), (3, None), pytest.param(3, [2, 0.5, 3], marks=pytest.mark.slow)]
+)
+def test_robust_costs(x, n, weights):
     """Also where least squares has no params, from which other fits start."""
     y = x @ np.array([1, 2, 3]) + np.random.default_rng(4).standard_t(2, size=N)
-    found = fit(x[:n], y[:n], ansatz=Linear(), cost=PseudoHuber(delta=1.5) + Ridge(4.0))
-    residuals = y[:n] - found.predict(x[:n])
+    cost, w = PseudoHuber(delta=1.5) + Ridge(4.0), np.ones(n) if weights is None else np.array(weights)
+    found = fit(x[:n], y[:n], ansatz=Linear(), cost=cost, weights=weights)
+    residuals = np.sqrt(w) * (y[:n] - found.predict(x[:n]))
     scale = np.median(abs(residuals)) / 0.6744897501960817
     np.testing.assert_allclose(found.scale, scale, rtol=1e-4)
+    np.testing.assert_allclose(found.ssr, np.sum(residuals**2), rtol=1e-4)
 
     def S(theta):  # with this scale
-        u = (y[:n] - theta[0] - x[:n] @ theta[1:]) / float(found.scale)
+        u = np.sqrt(w) * (y[:n] - theta[0] - x[:n] @ theta[1:]) / float(found.scale)
         loss = 2 * 1.5**2 * (np.sqrt(1 + (u / 1.5) ** 2) - 1)
-        return (float(found.scale) ** 2 * np.sum(loss) + 4 * np.sum(theta[1:] ** 2)) / n
+        return (float(found.scale) ** 2 * np.sum(loss) + 4 * np.sum(theta[1:] ** 2)) / np.sum(w)
 
     minimum = minimize(S, np.asarray(found.params), method="Nelder-Mead", tol=1e-9)
     assert found.status == Status.ok
