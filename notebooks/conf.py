@@ -1,6 +1,6 @@
 """The documentation site: `sphinx-build -W notebooks build/site`.
 
-The generator is Sphinx, as of jax and statsmodels: it is well kept, and checks references and links between pages.
+The generator is Sphinx, as of jax and statsmodels: well kept, and strict about references and links.
 """
 
 import re

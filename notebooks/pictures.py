@@ -1,4 +1,4 @@
-"""The pictures of the sixteen equations, with the four points of their pages; drawn while the site is built."""
+"""The pictures of the sixteen equations, with the points of their pages; drawn while the site is built."""
 
 from pathlib import Path
 
