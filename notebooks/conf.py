@@ -71,7 +71,7 @@ def _escaped(line):
     outside = [re.sub(r"(?<!\\)([*|]|(?<=\w)_(?=\W|$))", r"\\\1", part) for part in parts[::2]]
     inside = [_reference(part) for part in parts[1::2]]
     pieces = [piece for pair in zip(outside, [*inside, ""], strict=False) for piece in pair]
-    return "".join(pieces)
+    return re.sub(r"(?<=: )(\w\.)$", r"\\\1", "".join(pieces))  # not the first item of a list
 
 
 def _reference(code):

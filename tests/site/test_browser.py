@@ -59,6 +59,8 @@ def browser(tmp_path_factory):
         options.add_argument(f"--{option}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.get("about:blank")
+    driver.get_log("performance")  # of the browser's own first page
     yield driver
     driver.quit()
 
