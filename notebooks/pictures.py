@@ -1,5 +1,6 @@
 """The pictures of the sixteen equations, with the points of their pages; drawn while the site is built."""
 
+import os
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -27,7 +28,9 @@ def draw(folder: Path) -> None:
         for number, picture in enumerate(PICTURES, start=1):
             figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
             picture(ax)
-            figure.savefig(folder / f"{number:02}.svg", metadata={"Date": None})
+            written = folder / f"{number:02}.{os.getpid()}.svg"
+            figure.savefig(written, metadata={"Date": None})
+            written.replace(folder / f"{number:02}.svg")  # whole, also while another build reads it
             plt.close(figure)
 
 
