@@ -7,7 +7,7 @@ except ModuleNotFoundError:
         'jaxreg.widget needs anywidget: python -m pip install "jaxreg[widget]"'
     ) from None
 
-from jaxreg.faces.widget.notebook import CostSurface, cost_surface
+from jaxreg.faces.widget.notebook import cost_surface
 from jaxreg.faces.widget.page import write_page
 
-__all__ = ["CostSurface", "cost_surface", "write_page"]
+__all__ = ["cost_surface", "write_page"]

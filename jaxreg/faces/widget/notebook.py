@@ -13,19 +13,8 @@ from jaxreg.faces.widget.state import state_of
 SCRIPT = Path(__file__).with_name("cost_surface.js")
 
 
-class CostSurface(anywidget.AnyWidget):
-    """The cost over intercept and slope, with descent and flow from the θ that is dragged.
-
-    The controls are attributes, which can be read, set and observed.
-
-    Attributes:
-        theta: the start θ = [intercept, slope].
-        learning_rate: α.
-        steps: of the descent.
-        inertia: whether θ̈ = −γθ̇ − ∇S is drawn, and v ← μv − α∇S with μ = 1 − γ√α, instead of plain descent.
-        friction: γ.
-        line: the moments and data that are drawn.
-    """
+class _CostSurface(anywidget.AnyWidget):
+    """The widget of `cost_surface`."""
 
     _esm = SCRIPT
     line = traitlets.Dict().tag(sync=True)
@@ -46,7 +35,7 @@ def cost_surface(
     friction: float | None = None,
     x_label: str = "x",
     y_label: str = "y",
-) -> CostSurface:
+) -> anywidget.AnyWidget:
     """The cost S(θ) = ⟨(y − β₀ − β₁x)²⟩ of a line as a widget: drag θ, and see descent and flow from there.
 
     Descent is θ ← θ − α∇S and the flow θ̇ = −∇S; with inertia v ← μv − α∇S, θ ← θ + v and θ̈ = −γθ̇ − ∇S.
@@ -63,7 +52,8 @@ def cost_surface(
         y_label: what y is, with units.
 
     Returns:
-        `CostSurface`, which a notebook shows.
+        The widget, which a notebook shows. Its attributes can be read, set and observed: `theta` is the start
+        [intercept, slope], `learning_rate` α, `steps`, `inertia` (a bool) and `friction` γ.
 
     Raises:
         ValueError: if x and y are not one data set, or do not determine a line.
@@ -83,4 +73,4 @@ def cost_surface(
         x_label=x_label,
         y_label=y_label,
     )
-    return CostSurface(**state)
+    return _CostSurface(**state)
