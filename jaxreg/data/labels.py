@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from jax.core import Tracer
+
+SYMBOLS = {
+    **{"degrees_north": "°N", "degrees_east": "°E", "degree": "°", "degrees": "°"},
+    **dict.fromkeys(("degC", "deg_C", "degree_Celsius", "degrees_Celsius", "celsius", "Celsius"), "°C"),
+}
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +106,23 @@ def labels_of(x: Any, y: Any, x_is_vector: bool) -> Labels:
     if columns is not None and (len(set(columns)) < len(columns) or "intercept" in columns):
         raise ValueError(f'columns of x need names of their own, not "intercept"; got {", ".join(columns)}')
     return Labels(dims, coords, columns)
+
+
+def title_of(array: Any, default: str) -> str:
+    """What an array is, with units, from the attributes of a DataArray or the name of a Series.
+
+    >>> import xarray as xr
+    >>> title_of(xr.DataArray([1.0], name="flux", attrs={"units": "W m-2"}), "y")
+    'flux (W m⁻²)'
+    """
+    attributes = getattr(array, "attrs", {})
+    name = attributes.get("long_name") or getattr(array, "name", None)
+    if not isinstance(name, str) or not name:
+        name = default
+    units = str(attributes.get("units", ""))
+    units = SYMBOLS.get(units) or re.sub(r"(?<=[A-Za-z])-?\d+", lambda m: m[0].translate(SUPERSCRIPTS), units)
+    is_shown = units not in ("", "1") and " since " not in units
+    return f"{name} ({units})" if is_shown else name
 
 
 def check_columns(columns: tuple[str, ...] | None, x: Any) -> None:

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 import scipy.stats
 import statsmodels.api as sm
@@ -552,6 +553,98 @@ def test_wrong_arguments_are_named(name):
     with pytest.raises((TypeError, ValueError), match=message):
         inspect.unwrap(function)(*arguments, **keywords)
     assert not plt.get_fignums()  # refused before a figure is made
+
+
+def contrast(color, background):
+    """Of the luminances of two colors, WCAG 2.1: from 1 to 21."""
+
+    def luminance(color):
+        c = np.array(mpl.colors.to_rgb(color))
+        return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+    low, high = sorted((luminance(color), luminance(background)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def pictures(line):
+    x, y = line
+    start, flow = np.array([3.0, -1.0]), exact_flow(moments(x, y))
+    descents = {rate: descended(line, start, rate) for rate in (0.05, 0.3, 0.6)}
+    paths = [flow.oscillation(start, TIMES, friction) for friction in (0.1, 0.5, 2.0)]
+    yield plot.fit(fit(x, y), x, y)
+    yield from plot.residuals(fit(x, y), x, y)
+    yield from plot.lines(fit(x, np.stack([y, y * np.nan], axis=1)), x, np.stack([y, y * np.nan], axis=1))
+    yield plot.pvalues(np.linspace(0, 1, 50))
+    yield plot.phase_portrait(*paths, labels=["a", "b", "c"])
+    yield plot.descent(descents, flow)
+    yield plot.amplitude(double_well, hbar=0.05, limits=(-2.0, 2.0))
+
+
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+def test_lines_and_texts_are_visible_on_light_and_dark(line, style):
+    with plt.style.context(style):
+        for ax in pictures(line):
+            background = ax.get_facecolor()
+            for text in ax.texts:
+                frame = text.get_bbox_patch()
+                assert frame is None or mpl.colors.to_rgb(frame.get_facecolor()) == background[:3]
+                assert contrast(text.get_color(), background) > 7
+            for drawn in ax.lines:
+                assert contrast(drawn.get_color(), background) > 2.5
+
+
+def test_lines_are_told_apart_without_colors(line):
+    *_, portrait, descents, _ = pictures(line)
+    assert len({curve.get_linestyle() for curve in portrait.lines[1::2]}) == 3
+    assert len({curve.get_marker() for curve in descents.lines[::2]}) == 3
+    steps = [descended(line, np.array([3.0, -1.0]), rate, steps=9).history.params for rate in (0.1, 0.3)]
+    surface = plot.cost_surface(mean_squared_error, *line, steps=steps)
+    assert len({curve.get_marker() for curve in surface.lines}) == 2
+
+
+def test_legends_stand_above_what_they_would_cover(line):
+    x, y = line
+    steps = descended(line, np.array([3.0, -1.0]), 0.3, steps=9).history.params
+    for ax in (plot.fit(fit(x, y), x, y), plot.cost_surface(mean_squared_error, x, y, steps=[steps])):
+        ax.figure.canvas.draw()
+        legend, inside = ax.get_legend().get_window_extent(), ax.get_window_extent()
+        assert legend.y0 >= inside.y1
+        assert legend.y1 <= ax.figure.bbox.y1 + 1
+
+
+def test_no_tick_label_of_amplitude_is_cut_off():
+    ax = plot.amplitude(lambda q: (q[0] - 0.3) ** 2, hbar=0.05, limits=(-2.5, 3.0))
+    ax.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert max(box.x1 for box in boxes if box.width) <= ax.figure.bbox.x1
+
+
+def test_axes_are_named_by_the_data(line):
+    x, y = line
+    time = xr.DataArray(x, dims="t", name="t", attrs={"long_name": "time", "units": "days since 2000-01-01"})
+    flux = xr.DataArray(y, dims="t", name="flux", attrs={"units": "W m-2"})
+    ax = plot.fit(fit(x, y), time, flux)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time", "flux (W m⁻²)")
+    ax = plot.fit(fit(x, y), pd.Series(x, name="age"), pd.Series(y, name="height"), y_label="height (cm)")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("age", "height (cm)")
+    first, *_ = plot.residuals(fit(x, y), x, flux)
+    assert (first.get_xlabel(), first.get_ylabel()) == ("fitted flux (W m⁻²)", "residual of flux (W m⁻²)")
+    table = pd.DataFrame({"left": y, "right": -y})
+    axs = plot.lines(fit(x, table), time, table)
+    assert [ax.get_title() for ax in axs] == ["left", "right"]
+    assert axs[0].figure.get_supxlabel() == "time"
+
+
+def test_trend_map_takes_coordinates_from_the_fit_or_from_arrays():
+    sst = datasets.pacific_sst().sst
+    by_name = fit(sst.year.values, sst)
+    ax = plot.trend_map(by_name)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("lon", "lat")
+    centers = ax.collections[0].get_coordinates()
+    assert centers[..., 0].min() < float(sst.lon.min()) < float(sst.lon.max()) < centers[..., 0].max()
+    ax = plot.trend_map(by_name, row=sst.lat, column=sst.lon, row_label="φ")
+    assert ax.get_ylabel() == "φ"
+    assert ax.get_xlabel().endswith("(°E)")
 
 
 def test_trend_map_says_which_mask_and_coordinates_it_needs(trends):

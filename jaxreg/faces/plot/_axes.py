@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 
 from jaxreg.inference.result import Fit
 from jaxreg.status import Status
@@ -16,18 +17,36 @@ from jaxreg.status import Status
 BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW)
 ON_DARK = (ORANGE, SKY, PURPLE, YELLOW)
-DATA = "0.35"
-PAPER = {"boxstyle": "square,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8}
+MARKERS = ("o", "s", "^", "D", "v", "P")  # and styles, for readers without colors
+STYLES = ("-", "--", "-.", ":")
 
 
-def axes(given: Axes | None, size: tuple[float, float] = (6.0, 4.0)) -> Axes:
-    """The axes given, or new ones."""
+def axes(given: Axes | None, size: tuple[float, float] = (5.0, 3.6)) -> Axes:
+    """The axes given, or new ones; the text of new ones is readable at half their size."""
     return plt.subplots(figsize=size, layout="constrained")[1] if given is None else given
 
 
-def colors(count: int, cycle: tuple[str, ...] = CYCLE) -> list[str]:
+def ink(ax: Axes) -> Any:
+    """The color of the labels of the axes, dark on light axes and light on dark ones."""
+    return ax.xaxis.label.get_color()
+
+
+def paper(ax: Axes) -> Any:
+    """The color behind what is drawn into the axes."""
+    own, figure = ax.get_facecolor(), ax.get_figure(root=True)
+    return own if figure is None or to_rgba(own)[3] > 0.5 else figure.get_facecolor()
+
+
+def color_on(ax: Axes, color: str) -> str:
+    """The color, with the light and the dark blue exchanged on dark axes."""
+    red, green, blue, _ = to_rgba(paper(ax))
+    is_dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.4
+    return {BLUE: SKY, SKY: BLUE}.get(color, color) if is_dark else color
+
+
+def colors(ax: Axes, count: int, cycle: tuple[str, ...] = CYCLE) -> list[str]:
     """So many colors, repeating after the last."""
-    return [cycle[k % len(cycle)] for k in range(count)]
+    return [color_on(ax, cycle[k % len(cycle)]) for k in range(count)]
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -58,5 +77,5 @@ def write_status(ax: Axes, status: Any) -> None:
     """Name the status of a data set that is not `ok` in its axes: the reason why no curve is drawn."""
     code = Status(int(status))
     if code is not Status.ok:
-        place = {"transform": ax.transAxes, "ha": "center", "va": "top", "bbox": PAPER}
-        ax.text(0.5, 0.95, code.name, fontsize="small", **place)
+        box = {"boxstyle": "square,pad=0.2", "fc": paper(ax), "ec": "none", "alpha": 0.8}
+        ax.text(0.5, 0.95, code.name, transform=ax.transAxes, ha="center", va="top", bbox=box)

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from jaxreg.curves.curve import Curve
-from jaxreg.faces.plot._axes import BLUE, DATA, ORANGE, axes, need_fit, numbers, write_status
+from jaxreg.data.labels import title_of
+from jaxreg.faces.plot._axes import BLUE, ORANGE, axes, color_on, ink, need_fit, numbers, write_status
 from jaxreg.inference.result import Fit
 
 
@@ -20,8 +21,8 @@ def fit(
     y: Any,
     *,
     alpha: float = 0.05,
-    x_label: str = "x",
-    y_label: str = "y",
+    x_label: str | None = None,
+    y_label: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """One data set, its fitted curve, the confidence band of the curve and the prediction interval.
@@ -31,28 +32,34 @@ def fit(
         x: (n,).
         y: (n,).
         alpha: 1 − the confidence level of both bands.
-        x_label: what x is, with units.
-        y_label: what y is, with units.
+        x_label: what x is, with units; from the attributes or the name of x if omitted.
+        y_label: what y is, with units; from those of y if omitted.
         ax: where to draw.
 
     Returns:
         The axes, with the status written into them if it is not `ok`.
     """
     need_fit(result, "fit")
+    x_label, y_label = x_label or title_of(x, "x"), y_label or title_of(y, "y")
     x, y = _column(result, x, y)
     dense = _dense(x)
     ax = axes(ax)
+    blue = color_on(ax, BLUE)
     mean, low_new, high_new = _predicted(result, dense, "prediction", alpha)
     _, low, high = _predicted(result, dense, "confidence", alpha)
     level = f"{100 * (1 - alpha):.6g}%"
     interval, band = f"{level} prediction interval", f"{level} confidence band"
-    ax.fill_between(dense, low_new, high_new, color=BLUE, alpha=0.12, lw=0, label=interval)
-    ax.fill_between(dense, low, high, color=BLUE, alpha=0.35, lw=0, label=band)
-    ax.plot(dense, mean, color=BLUE, label="fit")
-    ax.plot(x, y, ".", color=DATA, markersize=5, label="data")
+    ax.fill_between(dense, low_new, high_new, color=blue, alpha=0.15, lw=0, label=interval)
+    ax.fill_between(dense, low, high, color=blue, alpha=0.4, lw=0, label=band)
+    ax.plot(dense, mean, color=blue, label="fit")
+    ax.plot(x, y, ".", color=ink(ax), alpha=0.8, markersize=5, label="data")
     write_status(ax, result.status)
     ax.set(xlabel=x_label, ylabel=y_label, xlim=_with_margin(dense))
-    ax.legend(fontsize="small", frameon=False)
+    if np.isfinite(y).any():
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0}
+        ax.legend(ncols=2, fontsize="small", frameon=False, **above)
+    else:
+        ax.set_yticks([])
     return ax
 
 
@@ -62,7 +69,7 @@ def residuals(
     y: Any,
     *,
     weights: Any = None,
-    y_label: str = "y",
+    y_label: str | None = None,
     axs: np.ndarray | None = None,
 ) -> np.ndarray:
     """Residuals of one data set against fitted values, normal quantiles and leverage, and their spread.
@@ -75,7 +82,7 @@ def residuals(
         x: (n,), or (n, k) where the ansatz takes vectors.
         y: (n,).
         weights: those of the fit, (n,).
-        y_label: what y is, with units.
+        y_label: what y is, with units; from those of y if omitted.
         axs: four axes.
 
     Returns:
@@ -88,11 +95,12 @@ def residuals(
         raise ValueError(f"residuals draws one data set, such as fits[0]; got data sets {fit.shape}")
     if fit.cov_type != "nonrobust":
         raise ValueError(f'residuals needs the fit with cov_type="nonrobust", got {fit.cov_type!r}')
-    given = plt.subplots(2, 2, figsize=(8, 6), layout="constrained")[1] if axs is None else axs
+    given = plt.subplots(2, 2, figsize=(6.4, 5.2), layout="constrained")[1] if axs is None else axs
     four = np.asarray(given).ravel()
     if len(four) != 4:
         raise ValueError(f"residuals draws into four axes, got {len(four)}")
     against_fitted, quantiles, spread, against_leverage = four
+    y_label = y_label or title_of(y, "y")
     x, y = numbers(x, "x"), numbers(y, "y")
     w = np.ones(len(y)) if weights is None else numbers(weights, "weights")
     if y.ndim != 1 or w.shape != y.shape or len(x) != len(y):
@@ -139,7 +147,15 @@ def pvalues(values: Any, *, bins: int = 20, ax: Axes | None = None) -> Axes:
     if not p.size or p.min() < 0 or p.max() > 1:
         raise ValueError(f"p-values are from 0 to 1, and not all NaN; got {p if p.size else 'none'}")
     ax = axes(ax)
-    ax.hist(p, bins=bins, range=(0, 1), density=True, color=BLUE, alpha=0.7, label=f"{p.size:,} p-values")
+    ax.hist(
+        p,
+        bins=bins,
+        range=(0, 1),
+        density=True,
+        color=color_on(ax, BLUE),
+        alpha=0.7,
+        label=f"{p.size:,} p-values",
+    )
     ax.axhline(1, color=ORANGE, ls="--", label="uniform: no effects")
     ax.set(xlabel="p-value", ylabel="density", xlim=(0, 1))
     ax.set_title(f"{np.mean(p < 0.05):.1%} are below 0.05", fontsize="medium", loc="left")
@@ -153,8 +169,8 @@ def lines(
     y: Any,
     *,
     names: list[str] | None = None,
-    x_label: str = "x",
-    y_label: str = "y",
+    x_label: str | None = None,
+    y_label: str | None = None,
     most: int = 12,
 ) -> np.ndarray:
     """The data and the fitted curves of the first data sets, twelve at most, a panel for each.
@@ -163,15 +179,16 @@ def lines(
         fit: of any number of data sets.
         x: (n,) shared, where the ansatz takes numbers.
         y: (n,) or (n, *batch).
-        names: of the data sets.
-        x_label: what x is, with units.
-        y_label: what y is, with units.
+        names: of the data sets; the coordinates of y, such as columns of a data frame, if omitted.
+        x_label: what x is, with units; from the attributes or the name of x if omitted.
+        y_label: what y is, with units; from those of y if omitted.
         most: how many panels at most.
 
     Returns:
         The axes, one per data set, with the status written into those of a data set that is not `ok`.
     """
     need_fit(fit, "lines")
+    x_label, y_label = x_label or title_of(x, "x"), y_label or title_of(y, "y")
     x, y = numbers(x, "x"), numbers(y, "y")
     if x.ndim != 1 or y.shape not in ((len(x), *fit.shape), (len(x), fit.status.size)):
         raise ValueError(
@@ -182,6 +199,7 @@ def lines(
     m = min(y.shape[1], most)
     if m < 1:
         raise ValueError(f"there is no panel to draw: {y.shape[1]} data sets, most={most}")
+    names = _names(fit) if names is None else names
     if names is not None and len(names) < m:
         raise ValueError(f"names has {len(names)} names for {m} panels")
     drawn = fit[np.unravel_index(np.arange(m), fit.shape)] if fit.shape else fit
@@ -190,7 +208,7 @@ def lines(
     figure, axes = plt.subplots(
         height,
         width,
-        figsize=(3 * width + 1, 2.4 * height + 0.6),
+        figsize=(2.1 * width + 0.6, 1.8 * height + 0.5),
         layout="constrained",
         sharex=True,
         squeeze=False,
@@ -203,10 +221,11 @@ def lines(
             ax.set_visible(False)
             axes[-2, j % width].tick_params(labelbottom=True)  # the lowest visible panel of the column
             continue
-        ax.plot(x, y[:, j], ".", color=DATA, markersize=4)
+        ax.plot(x, y[:, j], ".", color=ink(ax), alpha=0.8, markersize=4)
         ax.plot(dense, curves[:, j], color=ORANGE)
         ax.set_title(names[j] if names else str(j), fontsize="medium")
         ax.set_xlim(_with_margin(dense))
+        ax.locator_params(nbins=4)
         write_status(ax, status[j])
         if not np.isfinite(y[:, j]).any():
             ax.set_yticks([])
@@ -215,6 +234,13 @@ def lines(
     figure.supxlabel(x_label, fontsize="medium")
     figure.supylabel(y_label, fontsize="medium")
     return axes.ravel()[:m]
+
+
+def _names(fit: Fit) -> list[str] | None:
+    """The coordinates of the data sets if they have one axis."""
+    dims = fit.labels.dims
+    own, values = fit.labels.coords.get(dims[0], (None, None)) if dims and len(dims) == 1 else (None, None)
+    return None if own != dims or values is None else [str(value) for value in values]
 
 
 def _dense(x: np.ndarray) -> np.ndarray:
@@ -247,6 +273,6 @@ def _predicted(fit: Fit, x: np.ndarray, interval: str, alpha: float) -> tuple[np
 
 
 def _scatter(ax: Axes, x: np.ndarray, y: np.ndarray, x_label: str, y_label: str, title: str) -> None:
-    ax.plot(x, y, ".", color=BLUE, markersize=5)
+    ax.plot(x, y, ".", color=color_on(ax, BLUE), markersize=5)
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.set_title(title, fontsize="medium", loc="left")

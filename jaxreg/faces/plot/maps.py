@@ -9,12 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, ListedColormap
 from matplotlib.patches import Patch
 
+from jaxreg.data.labels import title_of
 from jaxreg.faces.plot._axes import axes, need_fit
 from jaxreg.inference.multiple_testing import false_discovery
 from jaxreg.inference.result import Fit
 
 FALSE_DISCOVERY_RATE = 0.05  # at which a slope counts as significant
-NO_FIT = "0.8"
+NO_FIT = "0.7"
 HATCHES: dict[str, Any] = {"hatch": "////", "edgecolor": "0.45", "linewidth": 0}
 
 
@@ -23,8 +24,8 @@ def trend_map(
     *,
     row: Any = None,
     column: Any = None,
-    row_label: str = "row",
-    column_label: str = "column",
+    row_label: str | None = None,
+    column_label: str | None = None,
     label: str = "slope",
     per: float | int = 1,
     title: str | None = None,
@@ -35,10 +36,10 @@ def trend_map(
 
     Args:
         fit: of data sets (rows, columns), its second param is drawn.
-        row: coordinates of the rows, upwards.
-        column: coordinates of the columns.
-        row_label: what the rows are, with units.
-        column_label: what the columns are, with units.
+        row: coordinates of the rows, upwards; those of y in the fit if omitted.
+        column: coordinates of the columns, likewise.
+        row_label: what the rows are, with units; from the attributes or the name of row if omitted.
+        column_label: what the columns are, with units, likewise.
         label: what the slope is, with units.
         per: the interval of x the drawn slope refers to, such as 10 for slopes per decade of an x in years.
         title: of the map, such as the period.
@@ -54,15 +55,15 @@ def trend_map(
         raise ValueError(f"trend_map draws data sets of shape (rows, columns), got {fit.shape}")
     if len(fit.params) < 2:
         raise ValueError(f"trend_map draws the second param, and {fit.ansatz} has one")
-    row = _coordinates(row, fit.shape[0], "row")
-    column = _coordinates(column, fit.shape[1], "column")
+    row, row_label = _coordinates(row, fit, 0, row_label)
+    column, column_label = _coordinates(column, fit, 1, column_label)
     if significant is None:
         hatched = f"not significant (false discovery rate {FALSE_DISCOVERY_RATE})"
         significant = np.asarray(false_discovery(fit.pvalues[1])) < FALSE_DISCOVERY_RATE
     else:
         hatched = "not significant"
         significant = _mask(significant, fit.shape)
-    ax = axes(ax, (8.0, 4.8))
+    ax = axes(ax, (6.4, 4.2))
     slope = per * np.asarray(fit.params)[1]
     finite = np.isfinite(slope)
     insignificant = finite & ~significant
@@ -85,7 +86,7 @@ def trend_map(
     )
     ax.figure.colorbar(mesh, ax=ax, label=label, extend="both", shrink=0.8)
     ax.set(xlabel=column_label, ylabel=row_label)
-    keys = [Patch(facecolor="white", label=hatched, **HATCHES)] if insignificant.any() else []
+    keys = [Patch(facecolor="none", label=hatched, **HATCHES)] if insignificant.any() else []
     keys += [] if finite.all() else [Patch(color=NO_FIT, label="no fit")]
     if keys:
         above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
@@ -95,11 +96,19 @@ def trend_map(
     return ax
 
 
-def _coordinates(given: Any, count: int, name: str) -> np.ndarray:
-    values = np.arange(count) if given is None else np.asarray(given)
+def _coordinates(given: Any, fit: Fit, axis: int, label: str | None) -> tuple[np.ndarray, str]:
+    """The coordinates of an axis and what they are: given, those of y, or numbers from 0."""
+    name, count = ("row", "column")[axis], fit.shape[axis]
+    dim = name if fit.labels.dims is None else fit.labels.dims[axis]
+    label = label or title_of(given, dim)
+    if given is None:
+        own, values = fit.labels.coords.get(dim, (None, None))
+        is_drawn = own == (dim,) and np.asarray(values).dtype.kind in "fiuM"
+        return (np.asarray(values) if is_drawn else np.arange(count)), label
+    values = np.asarray(given)
     if values.shape != (count,):
         raise ValueError(f"{name} is ({count},), the coordinates of the {name}s; got {values.shape}")
-    return values
+    return values, label
 
 
 def _mask(significant: Any, shape: tuple[int, ...]) -> np.ndarray:

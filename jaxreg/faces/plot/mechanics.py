@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from jaxreg.faces.plot._axes import CYCLE, ORANGE, axes, colors, need, number
+from jaxreg.faces.plot._axes import CYCLE, MARKERS, ORANGE, STYLES, axes, colors, need, number
 from jaxreg.faces.plot._costs import check_cost, costs_and_gradients, costs_of
 from jaxreg.mechanics.flow import Flow
 from jaxreg.mechanics.path_integral import StationaryPhase
@@ -60,9 +61,11 @@ def phase_portrait(
             raise ValueError(f"param is one of {path.params.shape[1]}, counted from 0; got {param}")
     ax = axes(ax)
     ax.axhline(0, color="0.6", lw=1)
-    for k, (path, color) in enumerate(zip(paths, colors(len(paths)), strict=True)):
+    for k, (path, color) in enumerate(zip(paths, colors(ax, len(paths)), strict=True)):
+        style = STYLES[k % len(STYLES)]
         theta, velocity = np.asarray(path.params), np.asarray(path.velocity)
-        ax.plot(theta[:, param], velocity[:, param], color=color, label=labels[k] if labels else None)
+        label = labels[k] if labels else None
+        ax.plot(theta[:, param], velocity[:, param], style, color=color, label=label)
         ax.plot(theta[0, param], velocity[0, param], "o", color=color, markersize=5)
     ax.set(xlabel=name, ylabel=f"velocity of {name}")
     ax.set_title("dots: start", fontsize="medium", loc="left")
@@ -97,7 +100,9 @@ def descent(
         raise ValueError(f"descent draws one data set; got the flow of data sets {flow.cost.shape}")
     histories = {alpha: _history(descent, flow) for alpha, descent in descents.items()}
     ax = axes(ax)
-    for (alpha, history), color in zip(histories.items(), colors(len(histories)), strict=True):
+    for k, ((alpha, history), color) in enumerate(
+        zip(histories.items(), colors(ax, len(histories)), strict=True)
+    ):
         steps = np.arange(len(history.cost))
         predicted = flow.iteration(history.params[0], alpha, steps)
         eps = max(np.finfo(history.cost.dtype).eps, np.finfo(flow.cost.dtype).eps)
@@ -106,7 +111,9 @@ def descent(
             _above(rounding, np.asarray(costs, float) - float(flow.cost))
             for costs in (history.cost, predicted.cost)
         )
-        ax.semilogy(steps, measured, color=color, lw=4, alpha=0.4, label=f"α = {number(alpha)}")
+        mark = {"marker": MARKERS[k % len(MARKERS)], "markevery": max(1, len(steps) // 8), "markersize": 7}
+        label_of_rate = f"α = {number(alpha)}"
+        ax.semilogy(steps, measured, color=color, lw=4, alpha=0.5, label=label_of_rate, **mark)
         ax.semilogy(steps, exact, "--", color=color, lw=1.2)
     ax.set(xlabel="step k", ylabel=label)
     ax.set_title("solid: descent; dashed: θ* + (1 − αH)ᵏ(θ₀ − θ*)", fontsize="medium", loc="left")
@@ -153,8 +160,8 @@ def amplitude(
     phase = np.exp(1j * S / hbar)
     path = np.append(0, np.cumsum((phase[1:] + phase[:-1]) / 2 * np.diff(theta)))
     re, im = np.real(path), np.imag(path)
-    ax = axes(ax, (6.0, 4.5))
-    ax.plot(re, im, color=CYCLE[0], lw=0.8)
+    ax = axes(ax, (5.0, 4.0))
+    ax.plot(re, im, color=colors(ax, 1)[0], lw=0.8)
     title = f"ħ = {number(hbar)}"
     rises = re[-1] * im[-1] >= 0
     if _are_far(theta, gradient, hbar):
@@ -165,16 +172,17 @@ def amplitude(
     if stationary is not None:
         points, actions = np.asarray(stationary.points)[:, 0], np.asarray(stationary.actions)
         drawn = (theta[0] <= points) & (points <= theta[-1])
-        palette = colors(int(drawn.sum()), CYCLE[2:])  # neither the curve's color nor the arrow's
-        for point, action, color in zip(points[drawn], actions[drawn], palette, strict=True):
+        palette = colors(ax, int(drawn.sum()), CYCLE[2:])  # neither the curve's color nor the arrow's
+        for k, (point, action, color) in enumerate(zip(points[drawn], actions[drawn], palette, strict=True)):
             place = np.interp(point, theta, re), np.interp(point, theta, im)
             text = f"θ* = {number(point)}, S = {number(action)}"
-            ax.plot(*place, "o", color=color, markersize=6, label=text)
+            ax.plot(*place, MARKERS[k % len(MARKERS)], color=color, markersize=6, label=text)
         if drawn.any():
             corner = "upper left" if rises else "upper right"  # the windings fill the other two corners
             ax.legend(loc=corner, fontsize="small", frameon=False)
     ax.set(xlabel="Re ∫ exp(iS/ħ) dθ", ylabel="Im ∫ exp(iS/ħ) dθ")
     ax.set_aspect("equal", adjustable="datalim")
+    ax.xaxis.set_major_locator(MaxNLocator(6, prune="both"))  # equal scales move the limits after the layout
     ax.set_title(title, fontsize="medium", loc="left")
     return ax
 

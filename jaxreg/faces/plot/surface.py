@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from jaxreg.faces.plot._axes import ON_DARK, axes, colors, need
+from jaxreg.faces.plot._axes import MARKERS, ON_DARK, axes, need
 from jaxreg.faces.plot._costs import check_cost, costs_of
 from jaxreg.mechanics.phase_space import Trajectory
 from jaxreg.solvers.descent import Descent
@@ -58,7 +58,7 @@ def cost_surface(
     surface = _surface(cost, data, first, second)
     if not surface.count():
         raise ValueError("the cost is nowhere finite between the limits")
-    ax = axes(ax, (6.0, 4.5))
+    ax = axes(ax, (5.0, 4.0))
     low, high = surface.min(), surface.max()
     levels = low + (high - low or 1.0) * np.linspace(0, 1, LEVELS) ** 2  # denser at the bottom
     filled = ax.contourf(first, second, surface, levels, cmap="cividis")
@@ -67,17 +67,19 @@ def cost_surface(
     labels = _with_exits(labels, curves + dots, ends)
     for curve, text in zip(curves, labels[: len(curves)], strict=True):
         ax.plot(*curve.T, color="white", lw=1.5, label=text)
-    for dot, text, color in zip(dots, labels[len(curves) :], colors(len(dots), ON_DARK), strict=True):
-        ax.plot(*dot.T, ".-", color=color, lw=0.6, markersize=5, label=text)
+    for k, (dot, text) in enumerate(zip(dots, labels[len(curves) :], strict=True)):
+        color, marker = ON_DARK[k % len(ON_DARK)], MARKERS[k % len(MARKERS)]
+        ax.plot(*dot.T, f"{marker}-", color=color, lw=0.8, markersize=3.5, label=text)
     ax.set(xlabel=names[0], ylabel=names[1], xlim=ends[0], ylim=ends[1])
-    ax.locator_params(nbins=6)
+    ax.locator_params(nbins=5)
     for axis in (ax.xaxis, ax.yaxis, bar.ax.yaxis):
         plain = ScalarFormatter(useOffset=False)
         plain.set_scientific(False)
         axis.set_major_formatter(plain)
     if labels:
-        dark = {"facecolor": "0.15", "edgecolor": "none", "labelcolor": "white", "framealpha": 0.7}
-        ax.legend(loc="best", fontsize="small", **dark)
+        dark = {"facecolor": "0.25", "edgecolor": "none", "labelcolor": "white", "framealpha": 1}
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "columnspacing": 1}
+        ax.legend(fontsize="small", **above, **dark)  # as dark as the surface, for the white flow
     return ax
 
 

@@ -33,8 +33,8 @@ def cost_surface(
     start: Any = None,
     learning_rate: float | None = None,
     friction: float | None = None,
-    x_label: str = "x",
-    y_label: str = "y",
+    x_label: str | None = None,
+    y_label: str | None = None,
 ) -> anywidget.AnyWidget:
     """The cost S(θ) = ⟨(y − β₀ − β₁x)²⟩ of a line as a widget: drag θ, and see descent and flow from there.
 
@@ -48,8 +48,8 @@ def cost_surface(
         start: the first θ, (intercept, slope).
         learning_rate: α at the beginning; a fifth of 1 / λmax of ∇²S if omitted.
         friction: γ at the beginning, with inertia; without if omitted.
-        x_label: what x is, with units.
-        y_label: what y is, with units.
+        x_label: what x is, with units; from the attributes or the name of x if omitted.
+        y_label: what y is, with units; from those of y if omitted.
 
     Returns:
         The widget, which a notebook shows. Its attributes can be read, set and observed: `theta` is the start

@@ -42,8 +42,8 @@ def write_page(
     start: Any = None,
     learning_rate: float | None = None,
     friction: float | None = None,
-    x_label: str = "x",
-    y_label: str = "y",
+    x_label: str | None = None,
+    y_label: str | None = None,
     title: str = "The cost of a line, its flow and its descent",
 ) -> None:
     """Write the drawing of `cost_surface` as a web page: one file that loads nothing from elsewhere.
@@ -56,8 +56,8 @@ def write_page(
         start: the first θ, (intercept, slope).
         learning_rate: α at the beginning; a fifth of 1 / λmax of ∇²S if omitted.
         friction: γ at the beginning, with inertia; without if omitted.
-        x_label: what x is, with units.
-        y_label: what y is, with units.
+        x_label: what x is, with units; from the attributes or the name of x if omitted.
+        y_label: what y is, with units; from those of y if omitted.
         title: of the page.
 
     Raises:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxreg.data.labels import title_of
 from jaxreg.fitting import moments
 from jaxreg.mechanics.flow import exact_flow
 
@@ -22,14 +23,15 @@ def state_of(
     start: Any = None,
     learning_rate: float | None = None,
     friction: float | None = None,
-    x_label: str = "x",
-    y_label: str = "y",
+    x_label: str | None = None,
+    y_label: str | None = None,
 ) -> dict[str, Any]:
     """The state of the drawing: the cost by its moments, the data, and the controls.
 
     Raises:
         ValueError: if x and y are not one data set, or do not determine a line.
     """
+    labels = [x_label or title_of(x, "x"), y_label or title_of(y, "y"), "intercept β₀", "slope β₁"]
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"one data set is drawn, x (n,) and y (n,); got {x.shape} and {y.shape}")
@@ -52,7 +54,7 @@ def state_of(
         "x": x[drawn].tolist(),
         "y": y[drawn].tolist(),
         "limits": np.stack([best - half, best + half], axis=1).tolist(),
-        "labels": [x_label, y_label, "intercept β₀", "slope β₁"],
+        "labels": labels,
     }
     rates = np.asarray(flow.rates)
     return {
