@@ -83,7 +83,7 @@ def test_a_penalty_makes_a_minimum(x, columns):
 
 
 @pytest.mark.parametrize(
-    "n, weights", [(N, None), (3, None), pytest.param(3, [2, 0.5, 3], marks=pytest.mark.slow)]
+    ("n", "weights"), [(N, None), (3, None), pytest.param(3, [2, 0.5, 3], marks=pytest.mark.slow)]
 )
 def test_robust_costs(x, n, weights):
     """Also where least squares has no params, from which other fits start."""
