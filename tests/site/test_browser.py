@@ -85,10 +85,10 @@ def requested(browser):
 
 
 def test_pages_render_without_errors_or_requests_to_others(site, address, browser):
-    pages = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
+    pages = {path.relative_to(site).as_posix() for path in site.rglob("*.html")} - {"search.html"}
     assert len(pages) > 60
     faults = []
-    for page in pages:
+    for page in sorted(pages):
         for width in (NARROW, WIDE):
             open_page(browser, f"{address}/{page}", width)
             if not browser.execute_script("return document.querySelector('h1')?.textContent"):
