@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
+
+_unfinished: set[Path] = set()  # temporary files and folders that are being written
 
 
 class UserError(Exception):
@@ -17,7 +20,7 @@ def check_output(path: Path, suffixes: Collection[str], source: str) -> None:
     """Raise, before any work is done, if the file cannot be written or would replace the input.
 
     Args:
-        path: the file to be written.
+        path: the file to be written, or the folder of a Zarr store.
         suffixes: the file name extensions of its format.
         source: the input file.
     """
@@ -26,21 +29,45 @@ def check_output(path: Path, suffixes: Collection[str], source: str) -> None:
         raise UserError(f"{path} does not end in the extension of a format that can be written: {formats}")
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path.name}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; pass the name of a file")
     if path.exists() and Path(source).exists() and path.samefile(source):
         raise UserError(f"{path} is the input file; pass another name for the output")
+    is_store = any((path / name).exists() for name in ("zarr.json", ".zgroup"))
+    if path.is_dir() and not (path.suffix.lower() == ".zarr" and is_store):
+        raise UserError(f"{path} is a folder; pass the name of a file")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"cannot write {path.name}: the folder {path.parent} is read-only")
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a temporary file beside the path and rename it, so that no incomplete file is left behind."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-    os.close(handle)
+    """Write a temporary file beside the path and rename it, so that no incomplete file is left behind.
+
+    Args:
+        path: the file, or the folder of a Zarr store.
+        write: a function of the temporary path, which makes a file or a folder there.
+
+    Raises:
+        OSError: if the file cannot be written; it names the path, not the temporary one.
+    """
     try:
-        write(Path(temporary))
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # files of mkstemp are readable by their owner only
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".tmp"))
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}") from error
+    _unfinished.add(folder)
+    temporary = folder / path.name
+    try:
+        write(temporary)
+        if path.is_dir() and not path.is_symlink():
+            os.replace(path, folder / "replaced")
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: of the netCDF library
+        reason = getattr(error, "strerror", None) or str(error).replace(str(temporary), path.name)
+        raise OSError(f"cannot write {path}: {reason}") from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        _unfinished.discard(folder)
+
+
+def remove_unfinished() -> None:
+    """Remove what is being written, when the program ends in the midst of it."""
+    for folder in list(_unfinished):
+        shutil.rmtree(folder, ignore_errors=True)
