@@ -373,3 +373,15 @@ def test_without_xarray_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(ModuleNotFoundError, match=r"jaxreg\[xarray\]"):
         importlib.reload(jx)
+
+
+def test_confidence_intervals_are_those_of_statsmodels(rng):
+    y = xr.DataArray(rng.normal(size=(20, 3)), {"x": np.arange(20.0)}, ("x", "m"))
+    found = jaxreg.xarray.fit(y, "x", cov_type="HC3", alpha=0.1)
+    for m in range(3):
+        expected = sm.OLS(y.values[:, m], sm.add_constant(y.x.values)).fit(cov_type="HC3").conf_int(0.1)
+        limits = np.stack([found.conf_low[:, m], found.conf_high[:, m]], axis=1)
+        np.testing.assert_allclose(limits, expected, rtol=1e-9)
+    both = jaxreg.xarray.fit(xr.Dataset({"a": y}), "x", alpha=0.1)
+    assert both.a_conf_low.attrs["long_name"] == "lower limits of the confidence intervals of the params, a"
+    assert "conf_low" not in jaxreg.xarray.fit(y, "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,10 @@ LONG_NAMES = {
     "nobs": "number of valid observations",
     "status": "status of the fit",
 }
+INTERVALS = {
+    "conf_low": "lower limits of the confidence intervals of the params",
+    "conf_high": "upper limits of the confidence intervals of the params",
+}
 
 
 def fit(
@@ -44,6 +49,7 @@ def fit(
     cov_type: str | Covariance = "nonrobust",
     time_unit: str = "year",
     per: str | None = None,
+    alpha: float | None = None,
 ) -> xr.Dataset:
     """Fit y = f(θ, x) along a dimension, for every position in the others: `jaxreg.fit` of DataArrays.
 
@@ -73,6 +79,7 @@ def fit(
         cov_type: as for `jaxreg.fit`.
         time_unit: of times: century, decade, year, month, week, day, hour, minute or second.
         per: the unit of x, such as "decade", also of x that are numbers in a unit of time.
+        alpha: 1 − the confidence of `conf_low` and `conf_high`, which are left out if it is omitted.
 
     Returns:
         A Dataset of `params`, `bse`, `tvalue` and `pvalue` along `param`, whose coordinate `units` has the
@@ -95,7 +102,7 @@ def fit(
 
     def fit_variable(y: Any) -> xr.Dataset:
         model, regressors = model_of(y, dim, x, ansatz, options, times)
-        return _fit(model, y, dim, regressors, weights, min_count)
+        return _fit(model, y, dim, regressors, weights, (min_count, alpha))
 
     if not isinstance(y, xr.Dataset):
         return fit_variable(y)
@@ -104,8 +111,14 @@ def fit(
     }
     if not fits:
         raise ValueError(f"no variable of numbers has the dimension {dim!r}")
+    return merged(fits)
+
+
+def merged(fits: Mapping[Any, xr.Dataset]) -> xr.Dataset:
+    """The fits of several variables as one Dataset, whose names begin with those of the variables."""
     named = [
-        found.rename({old: f"{name}_{old}" for old in (*LONG_NAMES, "units")}) for name, found in fits.items()
+        found.rename({old: f"{name}_{old}" for old in (*found.data_vars, "units")})
+        for name, found in fits.items()
     ]
     return xr.merge(named, combine_attrs="drop_conflicts", compat="no_conflicts", join="exact")
 
@@ -116,18 +129,22 @@ def _fit(
     dim: str,
     regressors: list[Regressor],
     weights: Any,
-    min_count: int | None,
+    limits: tuple[int | None, float | None],
 ) -> xr.Dataset:
     """The results of one variable with their coordinates, attributes and units."""
     names, dtype = model.ansatz.param_names(len(regressors)), model.dtype
     y_units = str(y.attrs.get("units", ""))
     outputs = {name: (["param"], dtype) for name in ("params", "bse", "tvalue", "pvalue")}
     outputs |= {"rsquared": ([], dtype), "nobs": ([], np.dtype("i4")), "status": ([], np.dtype("i1"))}
-    statistics, sizes = partial(_statistics, min_count), {"param": len(names)}
+    long_names = LONG_NAMES
+    if limits[1] is not None:
+        outputs |= {name: (["param"], dtype) for name in INTERVALS}
+        long_names = LONG_NAMES | INTERVALS
+    statistics, sizes = partial(_statistics, limits), {"param": len(names)}
     results = apply(statistics, model, y, dim, regressors, weights, outputs, sizes)
     dataset = xr.Dataset(dict(zip(outputs, results, strict=True))).transpose("param", ...)
     units = _units(model, len(names), y_units, regressors)
-    for name, long_name in LONG_NAMES.items():
+    for name, long_name in long_names.items():
         dataset[name].attrs = {"long_name": long_name if y.name is None else f"{long_name}, {y.name}"}
     dataset["status"].attrs |= flags_of_status()
     return dataset.assign_coords(param=list(names), units=("param", units)).assign_attrs(
@@ -136,24 +153,27 @@ def _fit(
 
 
 def _statistics(
-    min_count: int | None,
+    limits: tuple[int | None, float | None],
     model: Model,
     y: np.ndarray,
     columns: list[np.ndarray],
     weights: np.ndarray | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """The results of a block, in the order of `LONG_NAMES`."""
+    """The results of a block, in the order of `LONG_NAMES` and `INTERVALS`."""
+    min_count, alpha = limits
     block = model.fit(y, columns, weights)
     result, nan = block.result, model.dtype.type(np.nan)
     nobs, status = np.asarray(result.nobs, np.int32), np.asarray(result.status, np.int8)
     per_param = [block.last(a) for a in (result.params, result.bse, result.tvalues, result.pvalues)]
     rsquared = np.asarray(result.rsquared, model.dtype)
+    if alpha is not None:
+        per_param += [block.last(a) for a in result.conf_int(alpha)]
     if min_count is not None:
         is_few = (nobs < min_count) & (status != Status.no_observations) & (status != Status.invalid_data)
         status = np.where(is_few, np.int8(Status.too_few_observations), status)
         per_param = [np.where(is_few[..., None], nan, a) for a in per_param]
         rsquared = np.where(is_few, nan, rsquared)
-    return *per_param, rsquared, nobs, status
+    return *per_param[:4], rsquared, nobs, status, *per_param[4:]
 
 
 def _units(model: Model, p: int, y_units: str, regressors: list[Regressor]) -> list[str]:
