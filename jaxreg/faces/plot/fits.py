@@ -42,7 +42,7 @@ def fit(
     need_fit(result, "fit")
     x_label, y_label = x_label or title_of(x, "x"), y_label or title_of(y, "y")
     x, y = _column(result, x, y)
-    dense = _dense(x)
+    dense = dense_in(x)
     ax = axes(ax)
     blue = color_on(ax, BLUE)
     mean, low_new, high_new = _predicted(result, dense, "prediction", alpha)
@@ -203,6 +203,35 @@ def lines(
     if names is not None and len(names) < m:
         raise ValueError(f"names has {len(names)} names for {m} panels")
     drawn = fit[np.unravel_index(np.arange(m), fit.shape)] if fit.shape else fit
+    dense = dense_in(x)
+    curves = np.asarray(drawn.predict(dense)).reshape(len(dense), -1)
+    return draw_panels(
+        x,
+        y[:, :m],
+        dense,
+        curves,
+        np.ravel(drawn.status),
+        total=y.shape[1],
+        names=names,
+        x_label=x_label,
+        y_label=y_label,
+    )
+
+
+def draw_panels(
+    x: np.ndarray,
+    y: np.ndarray,
+    dense: np.ndarray,
+    curves: np.ndarray,
+    status: np.ndarray,
+    *,
+    total: int,
+    names: list[str] | None,
+    x_label: str,
+    y_label: str,
+) -> np.ndarray:
+    """The panels of `lines`: y (n, m) and curves (k, m) at k dense x, of the first m of `total` data sets."""
+    m = y.shape[1]
     width = min(m, 4)
     height = -(-m // width)
     figure, axes = plt.subplots(
@@ -213,9 +242,6 @@ def lines(
         sharex=True,
         squeeze=False,
     )
-    dense = _dense(x)
-    curves = np.asarray(drawn.predict(dense)).reshape(len(dense), -1)
-    status = np.ravel(drawn.status)
     for j, ax in enumerate(axes.flat):
         if j >= m:
             ax.set_visible(False)
@@ -229,8 +255,8 @@ def lines(
         write_status(ax, status[j])
         if not np.isfinite(y[:, j]).any():
             ax.set_yticks([])
-    if m < y.shape[1]:
-        figure.suptitle(f"the first {m} of {y.shape[1]:,} data sets", fontsize="medium")
+    if m < total:
+        figure.suptitle(f"the first {m} of {total:,} data sets", fontsize="medium")
     figure.supxlabel(x_label, fontsize="medium")
     figure.supylabel(y_label, fontsize="medium")
     return axes.ravel()[:m]
@@ -243,7 +269,7 @@ def _names(fit: Fit) -> list[str] | None:
     return None if own != dims or values is None else [str(value) for value in values]
 
 
-def _dense(x: np.ndarray) -> np.ndarray:
+def dense_in(x: np.ndarray) -> np.ndarray:
     """200 points over the range of x, to draw curves without kinks."""
     if not np.isfinite(x).any():
         raise ValueError("x has no finite value to draw against")

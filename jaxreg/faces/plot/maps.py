@@ -63,8 +63,35 @@ def trend_map(
     else:
         hatched = "not significant"
         significant = _mask(significant, fit.shape)
+    return draw_slopes(
+        per * np.asarray(fit.params)[1],
+        significant,
+        hatched=hatched,
+        row=row,
+        column=column,
+        row_label=row_label,
+        column_label=column_label,
+        label=label,
+        title=title,
+        ax=ax,
+    )
+
+
+def draw_slopes(
+    slope: np.ndarray,
+    significant: np.ndarray,
+    *,
+    hatched: str,
+    row: Any,
+    column: Any,
+    row_label: str,
+    column_label: str,
+    label: str,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """The map of `trend_map`, of arrays (rows, columns); `hatched` says what hatches mean."""
     ax = axes(ax, (6.4, 4.2))
-    slope = per * np.asarray(fit.params)[1]
     finite = np.isfinite(slope)
     insignificant = finite & ~significant
     ax.set_facecolor(NO_FIT)
