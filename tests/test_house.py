@@ -18,7 +18,8 @@ FLOORS = (
     ("mechanics",),
     ("fitting",),
     ("faces", "frame", "plot", "physics", "sklearn", "widget", "xarray", "datasets", "distributions"),
-    ("",),
+    ("public",),
+    ("", "__main__"),
 )
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
