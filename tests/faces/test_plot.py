@@ -26,7 +26,8 @@ from jaxreg import (
     plot,
     stationary_phase,
 )
-from jaxreg.faces import cli
+from jaxreg.faces.cli import along, options, pictures
+from jaxreg.faces.cli.variables import Variable, Variables
 
 mpl.use("Agg")
 
@@ -126,10 +127,11 @@ def drawn_by_the_command(monkeypatch, tmp_path):
 
     def draw(x, y):
         monkeypatch.setattr(plt, "close", lambda *_: None)
-        result = fit(x.values, y.values)
-        cli._draw(result, x, y, tmp_path / "map.png")
+        variables = Variables([Variable(y)], [Variable(x)], str(x.dims[0]))
+        (fitted,) = along.fit_along(variables, options.Model(), None, False).values()
+        pictures.draw(fitted, tmp_path / "map.png")
         ax, bar = plt.gcf().axes
-        return ax, bar, np.asarray(result.params)[1]
+        return ax, bar, fitted.params.values[1]
 
     return draw
 
@@ -147,11 +149,11 @@ def test_the_map_of_the_command_is_per_decade_of_years(drawn_by_the_command):
 @pytest.mark.parametrize(
     ("name", "units", "y_units", "label", "title"),
     [
-        ("time", "days since 2000-01-01", "K", "slope of t (K/day)", "t, 2000-01-01 to 2000-01-20"),
+        ("time", "days since 2000-01-01", "K", "slope of t (K/decade)", "t, 2000-01-01 to 2000-01-20"),
         ("time", "years since 2000-01-01", "K", "slope of t (K/decade)", None),
         ("depth", "m", "K", "slope of t (K/m)", "t, depth (m) 0 to 19"),
         ("depth", "m", "", "slope of t", "t, depth (m) 0 to 19"),
-        ("index", "", "K", "slope of t (K)", "t, index 0 to 19"),
+        ("index", "", "K", "slope of t", "t, index 0 to 19"),
     ],
 )
 def test_the_map_of_the_command_names_units_and_range(

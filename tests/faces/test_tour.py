@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from jaxreg import datasets
 from jaxreg.faces import tour
-from jaxreg.faces.cli import app, main
+from jaxreg.faces.cli import main
+from jaxreg.faces.cli.app import app
 
 mpl.use("Agg")
 
