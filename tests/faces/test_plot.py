@@ -568,7 +568,7 @@ def contrast(color, background):
     return (high + 0.05) / (low + 0.05)
 
 
-def pictures(line):
+def drawings(line):
     x, y = line
     start, flow = np.array([3.0, -1.0]), exact_flow(moments(x, y))
     descents = {rate: descended(line, start, rate) for rate in (0.05, 0.3, 0.6)}
@@ -585,7 +585,7 @@ def pictures(line):
 @pytest.mark.parametrize("style", ["default", "dark_background"])
 def test_lines_and_texts_are_visible_on_light_and_dark(line, style):
     with plt.style.context(style):
-        for ax in pictures(line):
+        for ax in drawings(line):
             background = ax.get_facecolor()
             for text in ax.texts:
                 frame = text.get_bbox_patch()
@@ -596,7 +596,7 @@ def test_lines_and_texts_are_visible_on_light_and_dark(line, style):
 
 
 def test_lines_are_told_apart_without_colors(line):
-    *_, portrait, descents, _ = pictures(line)
+    *_, portrait, descents, _ = drawings(line)
     assert len({curve.get_linestyle() for curve in portrait.lines[1::2]}) == 3
     assert len({curve.get_marker() for curve in descents.lines[::2]}) == 3
     steps = [descended(line, np.array([3.0, -1.0]), rate, steps=9).history.params for rate in (0.1, 0.3)]
