@@ -184,7 +184,10 @@ def check_positive(cost: Any, name: str) -> None:
     if isinstance(value, list | tuple):
         value = np.asarray(value)
         object.__setattr__(cost, name, value)
-    if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
+    if isinstance(value, Tracer):
+        return
+    numbers = np.asarray(value)
+    if numbers.dtype.kind not in "fiu" or not np.all(numbers > 0):
         raise ValueError(f"{name} is positive, one number or one per data set; got {value}")
 
 

@@ -103,7 +103,10 @@ class Ridge(CostOfObservations):
         0.1
         """
         is_list = isinstance(alphas, Iterable) and not isinstance(alphas, str)
-        candidates = tuple(float(a) for a in alphas) if is_list else ()
+        try:
+            candidates = tuple(float(a) for a in alphas) if is_list else ()
+        except (TypeError, ValueError):
+            candidates = ()
         if not candidates or not all(a > 0 and np.isfinite(a) for a in candidates):
             raise ValueError(
                 f"alphas are several positive numbers, such as np.logspace(-3, 3, 20); got {alphas}"

@@ -110,12 +110,13 @@ def _contradictions(cell: _Cell) -> Step:
         reach = 1.05 * np.quantile(np.abs(exact), INSIDE, axis=0)  # not set by the steepest lines
         outside = int((np.abs(exact) > reach).any(axis=1).sum())
         ax = _plot().axes(None)
-        ax.plot(*exact.T, ".", color="0.35", label="through two neighboring winters each")
+        ax.plot(*exact.T, ".", color="0.5", label="through two neighboring winters each")
         ax.plot(*cell.flow.turning_point, "*", markersize=12, label="least squares, all winters")
         ax.set(xlabel=NAMES[0], ylabel=NAMES[1], xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]))
         title = f"lines through the data; {outside} of {len(exact)} lie outside the axes"
-        ax.set_title(title, fontsize="medium", loc="left")
-        ax.legend(loc="upper right", fontsize="small", frameon=False)
+        ax.set_title(title, fontsize="medium", loc="left", pad=40)
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0}
+        ax.legend(fontsize="small", frameon=False, **above)
 
     return Step(
         "2_contradictions",

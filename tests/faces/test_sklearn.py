@@ -369,6 +369,35 @@ def test_mistakes_raise(X, Y):
         PoissonRegressor().fit(X, -abs(y))
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (LogisticRegression(C="1"), "C is a positive number, or np.inf for no penalty; got '1'"),
+        (PoissonRegressor(alpha=None), "alpha is a number of 0 or more, got None"),
+        (HuberRegressor(epsilon=0), "epsilon is a positive number, got 0"),
+        (HuberRegressor(epsilon="1"), "epsilon is a positive number, got '1'"),
+        (Ridge(alphas=[[1.0, 2.0]]), "alphas are several positive numbers"),
+        (GradientDescentRegressor("sgd"), "optimizer is a function of the learning rate such as optax.sgd"),
+        (GradientDescentRegressor(learning_rate="1"), "learning_rate is a number of 0 or more, or None"),
+        (GradientDescentRegressor(tol=-1.0), "tol is a number of 0 or more, or None; got -1.0"),
+    ],
+)
+def test_wrong_arguments_are_named(X, Y, model, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        model.fit(X, abs(Y[:, 0]))
+
+
+def test_mistakes_in_labels_and_scores_raise(X, Y):
+    with pytest.raises(ValueError, match=r"takes labels \(n,\), got \(60, 4\)"):
+        LogisticRegression().fit(X, Y > 0)
+    with pytest.raises(ValueError, match=r"y has one class only, 1\.0;"):
+        LogisticRegression().fit(X, np.ones(N))
+    model = PoissonRegressor()
+    model.coef_, model.intercept_, model.n_features_in_ = np.full(K, 0.1), 0.2, K
+    with pytest.raises(ValueError, match="are negative"):
+        model.score(X, -abs(Y[:, 0]))
+
+
 @pytest.mark.slow
 def test_a_target_with_negative_counts_is_nan_alone(X, counts):
     y = counts.astype(float)
@@ -413,3 +442,22 @@ def test_the_score_of_classes_leaves_gaps_out(X, rng):
     seen = ~np.isnan(y)
     assert model.score(X, y) == model.score(X[seen], y[seen])
     assert model.score(X, y, np.ones(N)) == model.score(X[seen], y[seen])
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_labels_that_are_missing_are_gaps(X, rng, missing):
+    y = np.where(rng.random(N) < 0.5, "yes", "no").astype(object)
+    valid = np.arange(N) % 7 != 3
+    gappy = np.where(valid, y, missing)
+    model = LogisticRegression().fit(X, pd.Series(gappy))
+    assert model.classes_.tolist() == ["no", "yes"]
+    peer = peers.LogisticRegression(tol=1e-10).fit(X[valid], y[valid])
+    np.testing.assert_allclose(model.coef_, peer.coef_, atol=1e-6)
+    assert model.score(X, gappy) == peer.score(X[valid], y[valid])
+
+
+def test_scores_take_a_column_for_a_single_target(X, Y):
+    model = LinearRegression().fit(X, Y[:, 0])
+    assert model.score(X, Y[:, :1]) == pytest.approx(r2_score(Y[:, 0], model.predict(X)))
+    with pytest.raises(ValueError, match=r"y has shape \(60, 4\), and predictions have \(60,\)"):
+        model.score(X, Y)

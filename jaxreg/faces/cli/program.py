@@ -31,20 +31,23 @@ def main() -> None:
 
 
 def _run() -> int:
-    try:
-        from jaxreg.faces.cli.app import app
-    except ModuleNotFoundError as error:
-        return _fail(f'the command needs {error.name}: python -m pip install "jaxreg[cli]"')
-    from jaxreg.data.output import UserError
-
     warnings.showwarning = _show_warning
     try:
+        from jaxreg.faces.cli.app import app
+
         return app(sys.argv[1:] or ["--help"], prog_name="jaxreg", standalone_mode=False) or 0
     except BrokenPipeError:
         raise
-    except (UserError, OSError, ValueError, TypeError, MemoryError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:  # with a name if it is not a face that says what it needs
+        needs = f'the command needs {error.name}: python -m pip install "jaxreg[cli]"'
+        return _fail(needs if error.name else str(error))
+    except (OSError, ValueError, TypeError, MemoryError) as error:
         return _fail(str(error))
     except Exception as error:
+        from jaxreg.data.output import UserError
+
+        if isinstance(error, UserError):
+            return _fail(str(error))
         if not hasattr(error, "format_message"):  # of the arguments: click's, which newer typer has a copy of
             raise
         return _fail(error.format_message())  # pyright: ignore

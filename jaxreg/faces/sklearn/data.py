@@ -110,6 +110,11 @@ def check_X_and_y(estimator: Any, X: Any, y: Any, y_dtype: Any, reset: bool = Tr
     return X, y
 
 
+def are_numbers(value: Any) -> bool:
+    """Whether an argument is a number, or an array of them."""
+    return np.asarray(value).dtype.kind in "fiu"
+
+
 def check_new(estimator: Any, X: Any) -> np.ndarray:
     """X for predictions, (n, k), with the columns of the fit."""
     return np.asarray(validate_data(estimator, X, reset=False, dtype=FLOATS))

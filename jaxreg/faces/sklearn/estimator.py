@@ -101,7 +101,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, LinearModel):
         options: Any = {"ensure_2d": False, "ensure_all_finite": "allow-nan", "dtype": np.float64}
         y = check_array(y, input_name="y", **options)
         check_consistent_length(f, y)
-        if y.shape != f.shape:
+        if y[0].size != f[0].size:
             raise ValueError(f"y has shape {y.shape}, and predictions have {f.shape}")
         weights = check_weights(sample_weight, y, y.shape)
         y, f = (a.reshape(len(a), -1).astype(np.float64) for a in (y, f))

@@ -11,7 +11,7 @@ import jaxreg.costs.ridge as costs
 from jaxreg.ansatz import Linear
 from jaxreg.cost import mean_squared_error
 from jaxreg.engine.moments import Moments
-from jaxreg.faces.sklearn.data import Data, check_data, padded
+from jaxreg.faces.sklearn.data import Data, are_numbers, check_data, padded
 from jaxreg.faces.sklearn.estimator import Regressor, WithErrors
 from jaxreg.faces.sklearn.solution import Solution, solve
 from jaxreg.fitting import moments
@@ -263,6 +263,16 @@ class GradientDescentRegressor(WithErrors, Regressor):
         Returns:
             The estimator.
         """
+        optimizer: Any = self.optimizer
+        if not isinstance(optimizer, optax.GradientTransformation) and not callable(optimizer):
+            raise TypeError(
+                "optimizer is a function of the learning rate such as optax.sgd, or an optimizer such as "
+                f"optax.adam(0.05), got {self.optimizer!r}"
+            )
+        for name in ("learning_rate", "tol"):
+            value = getattr(self, name)
+            if value is not None and not (are_numbers(value) and np.all(np.asarray(value) >= 0)):
+                raise ValueError(f"{name} is a number of 0 or more, or None; got {value!r}")
         solver = GradientDescent(self.optimizer, self.learning_rate, self.steps, self.tol)
         data = check_data(self, X, y, sample_weight)
         self._store(solve(data, self.fit_intercept, solver=solver), data)

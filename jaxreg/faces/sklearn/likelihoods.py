@@ -13,9 +13,11 @@ from sklearn.utils.validation import column_or_1d
 from jaxreg.costs.likelihoods import Logistic, Poisson
 from jaxreg.costs.ridge import Ridge
 from jaxreg.faces.sklearn.bases import ClassifierMixin
-from jaxreg.faces.sklearn.data import Data, check_data, check_weights, check_X_and_y
+from jaxreg.faces.sklearn.data import Data, are_numbers, check_data, check_weights, check_X_and_y
 from jaxreg.faces.sklearn.estimator import Regressor, WithErrors
 from jaxreg.faces.sklearn.solution import solve
+
+NEGATIVE = "Some value(s) of y are negative; PoissonRegressor takes counts or rates"
 
 
 class LogisticRegression(ClassifierMixin, WithErrors):
@@ -25,7 +27,9 @@ class LogisticRegression(ClassifierMixin, WithErrors):
     penalty, with C=np.inf, there are standard errors, while classes that a combination of columns separates
     have no finite β: `fit` then warns, and coefficients are NaN with the status `no_minimum`.
 
-    X must be finite. NaN in a y of numbers is a gap. float32 X gives float32 results.
+    X must be finite. NaN in a y of numbers is a gap, as are None, NaN and pandas.NA in one of objects.
+    float32 X gives float32 results. `jaxreg.fit` with `ansatz=Linear(), cost=Logistic()` takes many targets
+    of 0 and 1 in one call.
 
     Args:
         C: inverse strength of the penalty, positive; np.inf for none.
@@ -72,9 +76,14 @@ class LogisticRegression(ClassifierMixin, WithErrors):
         Raises:
             ValueError: if y has not two classes, or all observations of a class have weight zero.
         """
-        if not self.C > 0:
+        if np.ndim(self.C) or not are_numbers(self.C) or not self.C > 0:
             raise ValueError(f"C is a positive number, or np.inf for no penalty; got {self.C!r}")
         X, y = check_X_and_y(self, X, y, None)
+        if y.ndim == 2 and y.shape[1] > 1:
+            raise ValueError(
+                f"LogisticRegression takes labels (n,), got {y.shape}; for many targets of 0 and 1 in one "
+                "call use jaxreg.fit(X, y, ansatz=jaxreg.Linear(), cost=jaxreg.Logistic())"
+            )
         y = column_or_1d(y, warn=True)
         weights = check_weights(sample_weight, X, y.shape)
         self.classes_, codes = _classes(y, X.dtype)
@@ -145,7 +154,7 @@ class LogisticRegression(ClassifierMixin, WithErrors):
         return self.classes_[(f > 0).astype(int)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of labels that are predicted; NaN in a y of numbers is left out.
+        """The share of labels that are predicted; gaps are left out.
 
         Args:
             X: (n, k).
@@ -153,9 +162,10 @@ class LogisticRegression(ClassifierMixin, WithErrors):
             sample_weight: None or (n,).
         """
         labels = np.asarray(y)
-        if labels.dtype.kind != "f" or not np.isnan(labels).any():
+        gaps = _gaps(labels)
+        if not gaps.any():
             return super().score(X, y, sample_weight)
-        seen = np.flatnonzero(~np.isnan(labels))
+        seen = np.flatnonzero(~gaps)
         weights = None if sample_weight is None else _safe_indexing(sample_weight, seen)
         return super().score(_safe_indexing(X, seen), labels[seen], weights)
 
@@ -165,17 +175,28 @@ class LogisticRegression(ClassifierMixin, WithErrors):
         return tags
 
 
+def _gaps(y: np.ndarray) -> np.ndarray:
+    """Which labels are missing: NaN, None or pandas.NA."""
+    if y.dtype.kind == "f":
+        return np.isnan(y)
+    if y.dtype.kind != "O" or y.ndim != 1:
+        return np.zeros(y.shape, bool)
+    return np.array(
+        [label is None or np.asarray(label == label).dtype != bool or label != label for label in y]
+    )
+
+
 def _classes(y: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """The two labels, and y as 0 and 1, NaN in gaps."""
-    gaps = np.isnan(y) if y.dtype.kind == "f" else np.zeros(y.shape, bool)
+    gaps = _gaps(y)
     if gaps.all():
-        raise ValueError("y has no observation: all values are NaN")
+        raise ValueError("y has no observation: all values are missing")
     kind = type_of_target(y[~gaps], input_name="y", raise_unknown=True)
     if kind != "binary":
         raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
     classes, index = np.unique(y[~gaps], return_inverse=True)
     if classes.size < 2:
-        raise ValueError(f"y has one class only, {classes[0]!r}; LogisticRegression needs two")
+        raise ValueError(f"y has one class only, {classes.tolist()[0]!r}; LogisticRegression needs two")
     codes = np.full(y.shape, np.nan, dtype)
     codes[~gaps] = index
     return classes, codes
@@ -228,11 +249,11 @@ class PoissonRegressor(WithErrors, Regressor):
         Returns:
             The estimator.
         """
-        if np.ndim(self.alpha) or not self.alpha >= 0:
+        if np.ndim(self.alpha) or not are_numbers(self.alpha) or not self.alpha >= 0:
             raise ValueError(f"alpha is a number of 0 or more, got {self.alpha!r}")
         data = check_data(self, X, y, sample_weight)
         if data.is_single and (data.y < 0).any():
-            raise ValueError("Some value(s) of y are negative; PoissonRegressor takes counts or rates")
+            raise ValueError(NEGATIVE)
         cost = Poisson()
         if self.alpha > 0:  # a mean of the loss, and jaxreg's penalty is relative to its sum
             cost = cost + Ridge(self.alpha / 2 * data.observed_weights.sum(axis=0))
@@ -263,6 +284,8 @@ class PoissonRegressor(WithErrors, Regressor):
         return super().score(X, y, sample_weight)
 
     def _deviance(self, y: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        if y.shape[1] == 1 and (y < 0).any():
+            raise ValueError(NEGATIVE)
         return 2 * (xlogy(y, y) - xlogy(y, mean) - y + mean)
 
     def __sklearn_tags__(self) -> Any:

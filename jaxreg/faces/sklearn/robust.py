@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxreg.costs.ridge import Ridge
 from jaxreg.costs.robust import Huber
-from jaxreg.faces.sklearn.data import check_data
+from jaxreg.faces.sklearn.data import are_numbers, check_data
 from jaxreg.faces.sklearn.estimator import Regressor, WithErrors
 from jaxreg.faces.sklearn.solution import solve
 
@@ -71,6 +71,8 @@ class HuberRegressor(WithErrors, Regressor):
         Returns:
             The estimator.
         """
+        if not are_numbers(self.epsilon) or not np.all(np.asarray(self.epsilon) > 0):
+            raise ValueError(f"epsilon is a positive number, got {self.epsilon!r}")
         cost, penalty = Huber(self.epsilon), Ridge(self.alpha)
         data = check_data(self, X, y, sample_weight)
         solution = solve(data, self.fit_intercept, cost + penalty if np.any(self.alpha) else cost)
