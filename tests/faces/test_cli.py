@@ -209,7 +209,7 @@ def test_descent_and_degree_on_npz(folder, monkeypatch, capsys):
         (["wide.csv", "--method", "magic"], "--method is one of closed-form"),
         (["wide.csv", "--device", "abacus"], "there is no --device abacus; there are cpu:0"),
         (["wide.csv", "--false-discovery", "none"], "--false-discovery is bh or by"),
-        (["wide.csv", "--yy", "a"], "No such option: --yy"),
+        (["wide.csv", "--yy", "a"], "No such option"),
     ],
 )
 def test_an_error_is_one_sentence_and_exit_code_2(folder, monkeypatch, capsys, arguments, sentence):

@@ -121,9 +121,8 @@ def write(path: Path, fits: Mapping[str, xr.Dataset]) -> None:
         arrays: dict[str, Any] = {str(name): _plain(a.values) for name, a in dataset.variables.items()}
         write_whole(path, lambda temporary: np.savez(temporary, allow_pickle=False, **arrays))
     elif suffix == ".zarr":
-        write_whole(
-            path, lambda temporary: _strings_of_any_length(dataset).to_zarr(temporary, consolidated=False)
-        )
+        own = _strings_of_any_length(dataset)  # which Zarr 3 has not specified yet
+        write_whole(path, lambda temporary: own.to_zarr(temporary, consolidated=False, zarr_format=2))
     else:
         write_whole(path, lambda temporary: dataset.to_netcdf(temporary, engine="netcdf4"))
 
