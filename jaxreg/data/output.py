@@ -51,7 +51,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".tmp"))
     except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror}") from error
+        raise type(error)(f"cannot write {path}: {error.strerror}") from error
     _unfinished.add(folder)
     temporary = folder / path.name
     try:
