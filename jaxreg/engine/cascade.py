@@ -153,7 +153,8 @@ def shares_design(task: Task, columns: Columns) -> bool:
     if not is_shared or not matrix_sums.applies(task.ansatz, x, True) or task.finish is moments_of:
         return False
     all_valid = bool(np.isfinite(x).all()) and (w is None or bool(((w > 0) & np.isfinite(w)).all()))
-    return all_valid and task.solver.ends_at_turning_point and len(x) >= augmented_size(task.ansatz, x)
+    may_solve = len(x) >= augmented_size(task.ansatz, x) or columns.cost is not None  # by its penalty
+    return all_valid and task.solver.ends_at_turning_point and may_solve
 
 
 def methods_for(precision: str, plain: list[Method], certified: Method) -> list[Method]:
