@@ -136,6 +136,28 @@ def test_a_comma_at_the_end_of_a_row_moves_no_column(folder, monkeypatch, capsys
     assert results.params.sel(param="slope").item() == pytest.approx(2, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# station 5\n#\nx,y\n1,2\n2,5\n4,7\n",
+        "# x y\n1 2\n2 5\n4 7\n",  # np.savetxt(…, header="x y")
+        "sep=;\nx;y\n1;2\n2;5\n4;7\n",
+        "# name x y\na 1 2\nb 2 5\nc 4 7\n",
+        "#,x,y\n1,1,2\n2,2,5\n3,4,7\n",
+    ],
+)
+def test_lines_before_the_names_of_columns(folder, monkeypatch, capsys, text):
+    (folder / "early.csv").write_text(text)
+    code, _, err = run(monkeypatch, capsys, "fit", "early.csv", "--y", "y", "--x", "x", "-o", "out.nc")
+    assert (code, err) == (0, "")
+    results = xr.load_dataset(folder / "out.nc", engine="netcdf4")
+    expected = scipy.stats.linregress([1, 2, 4], [2, 5, 7])
+    assert results.params.sel(param="slope").item() == pytest.approx(expected.slope, rel=1e-10)
+    (folder / "early.csv").write_text(text.replace("7", "oops"))
+    _, _, err = run(monkeypatch, capsys, "fit", "early.csv", "--y", "y", "--x", "x")
+    assert f"row {len(text.splitlines())} of early.csv: 'oops'" in err
+
+
 def test_descent_and_degree_on_npz(folder, monkeypatch, capsys):
     arguments = ("fit", "grid.npz", "--y", "y", "--x", "x", "--degree", "2")
     code, out, _ = run(monkeypatch, capsys, *arguments, "--method", "gradient-descent", "-o", "out.nc")

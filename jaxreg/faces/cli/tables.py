@@ -66,7 +66,7 @@ def numbers(table: pd.DataFrame, name: str, file: str) -> np.ndarray:
         )
     number = list(map(str, table.columns)).index(name) + 1
     raise UserError(  # row 1 is the header
-        f"not a number in column {number} ({name}) row {wrong[0] + 2} of {file}: {column.iloc[wrong[0]]!r}; "
+        f"not a number in column {number} ({name}) row {table.index[wrong[0]] + 2} of {file}: {column.iloc[wrong[0]]!r}; "
         "--missing takes texts that stand for a gap"
     )
 

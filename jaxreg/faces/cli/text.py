@@ -48,16 +48,17 @@ def read_text(data: bytes, file: str, reading: Reading) -> tuple[pd.DataFrame, D
         UserError: if it cannot be decoded, or is not a table with names in its first row.
     """
     text, encoding = _decoded(data, file, reading.encoding)
+    preamble, text = _without_preamble(text)
     sample = [line for line in text[: 2**20].splitlines()[:SAMPLE_LINES] if line.strip()]
     if not sample:
         raise UserError(f"{file} is empty")
-    delimiter = reading.delimiter or _delimiter(sample)
+    delimiter = reading.delimiter or preamble.delimiter or _delimiter(sample)
     delimiter = {"\\t": "\t", "tab": "\t", "space": SPACES}.get(delimiter, delimiter)
     decimal = reading.decimal or _decimal(sample, delimiter)
     if decimal not in (".", ","):
         raise UserError(f"--decimal is . or , and not {decimal}")
     dialect = Dialect(encoding, delimiter, decimal)
-    table = _parsed(text, file, dialect, reading.missing)
+    table = _parsed(text, file, dialect, reading.missing, preamble.lines)
     names = [str(name) for name in table.columns]
     if all(_is_number(name) for name in names):
         raise UserError(f"the first row of {file} holds numbers; it must hold the names of the columns")
@@ -85,6 +86,43 @@ def _decoded(data: bytes, file: str, encoding: str | None) -> tuple[str, str]:
         raise UserError(
             f"{file} is not {encoding} text ({value}): pass its --encoding, such as latin-1 or cp1252"
         ) from None
+
+
+@dataclass(frozen=True)
+class Preamble:
+    """What stands before the names of the columns.
+
+    Attributes:
+        lines: so many.
+        delimiter: that of a line such as "sep=;", which Excel writes.
+    """
+
+    lines: int
+    delimiter: str | None
+
+
+def _without_preamble(text: str) -> tuple[Preamble, str]:
+    """The text from the names of the columns on.
+
+    These follow comments, which begin with "#", or are the last comment if numbers follow, as NumPy writes them.
+    """
+    start, lines, comment, delimiter = 0, 0, "", None
+    while start < len(text):
+        end = text.find("\n", start) + 1 or len(text)
+        line = text[start:end].strip()
+        if line.startswith("#"):
+            comment = re.sub(r"^#+\s*(?=[^\s;,|])", "", line)
+        elif re.fullmatch(r"sep=.", line):
+            delimiter = line[-1]
+        elif line:
+            break
+        start, lines = end, lines + 1
+    rest = text[start:]
+    names, fields = (re.split(r"[\s;,|]+", row) for row in (comment, rest.partition("\n")[0].strip()))
+    are_numbers = [_is_number(field) for field in fields]
+    if comment and (all(are_numbers) or (any(are_numbers) and len(names) == len(fields))):
+        return Preamble(lines - 1, delimiter), f"{comment}\n{rest}"
+    return Preamble(lines, delimiter), rest
 
 
 def _delimiter(sample: list[str]) -> str:
@@ -116,11 +154,14 @@ def _decimal(sample: list[str], delimiter: str) -> str:
         return "," if numeric(",") > numeric(".") else "."
 
 
-def _parsed(text: str, file: str, dialect: Dialect, missing: tuple[str, ...]) -> pd.DataFrame:
+def _parsed(
+    text: str, file: str, dialect: Dialect, missing: tuple[str, ...], lines_before: int
+) -> pd.DataFrame:
+    """The table, whose index counts from the lines before it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
+            table = pd.read_csv(
                 io.StringIO(text),
                 sep=dialect.delimiter,
                 decimal=dialect.decimal,
@@ -129,6 +170,7 @@ def _parsed(text: str, file: str, dialect: Dialect, missing: tuple[str, ...]) ->
                 index_col=False,
                 skip_blank_lines=False,
             )
+        return table.set_axis(range(lines_before, lines_before + len(table)))
     except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         message = str(error)
     uneven = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message)
@@ -137,7 +179,9 @@ def _parsed(text: str, file: str, dialect: Dialect, missing: tuple[str, ...]) ->
     )
     if uneven:
         width, row, found = uneven.groups()
-        raise UserError(f"row {row} of {file} has {found} fields and the header {width}; {advice}")
+        raise UserError(
+            f"row {int(row) + lines_before} of {file} has {found} fields and the header {width}; {advice}"
+        )
     if "Length of header" in message:
         raise UserError(f"rows of {file} have more fields than the header; {advice}")
     between = NAMES.get(dialect.delimiter, repr(dialect.delimiter))
