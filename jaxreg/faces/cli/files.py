@@ -78,7 +78,9 @@ def open_file(file: str, reading: Reading) -> Opened:
 def _read_table(data: bytes, file: str, reading: Reading) -> Opened:
     if data.startswith(b"PAR1"):
         try:
-            return Opened(file, NAMES["parquet"], pd.read_parquet(io.BytesIO(data)))
+            table = pd.read_parquet(io.BytesIO(data))
+            table = table.reset_index(drop=table.index.names == [None])
+            return Opened(file, NAMES["parquet"], table)
         except (OSError, ValueError) as error:
             raise UserError(f"{file} cannot be read as a Parquet file ({error})") from error
     if data.startswith((b"CDF", b"\x89HDF", b"PK\x03\x04", b"\x93NUMPY")):

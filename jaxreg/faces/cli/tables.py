@@ -65,8 +65,9 @@ def numbers(table: pd.DataFrame, name: str, file: str) -> np.ndarray:
             "it names groups, or the columns to fit, --y COLUMN --x COLUMN"
         )
     number = list(map(str, table.columns)).index(name) + 1
-    raise UserError(  # row 1 is the header
-        f"not a number in column {number} ({name}) row {table.index[wrong[0]] + 2} of {file}: {column.iloc[wrong[0]]!r}; "
+    row, value = table.index[wrong[0]] + 2, column.iloc[wrong[0]]  # row 1 is the header
+    raise UserError(
+        f"not a number in column {number} ({name}) row {row} of {file}: {value!r}; "
         "--missing takes texts that stand for a gap"
     )
 

@@ -104,7 +104,8 @@ class Preamble:
 def _without_preamble(text: str) -> tuple[Preamble, str]:
     """The text from the names of the columns on.
 
-    These follow comments, which begin with "#", or are the last comment if numbers follow, as NumPy writes them.
+    These follow comments, which begin with "#". If numbers do, the names are the last comment, as NumPy
+    writes it.
     """
     start, lines, comment, delimiter = 0, 0, "", None
     while start < len(text):
