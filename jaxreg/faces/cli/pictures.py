@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.backend_bases import FigureCanvasBase
 
 from jaxreg.data import time_units
+from jaxreg.data.labels import title_of
 from jaxreg.data.output import UserError, check_output, write_whole
 from jaxreg.faces.cli.along import from_nearer_origin
 from jaxreg.faces.cli.variables import Variables
@@ -168,7 +169,4 @@ def _units_of_slope(fitted: xr.Dataset, param: str) -> tuple[str, int]:
 
 
 def _label(array: xr.DataArray) -> str:
-    units = array.attrs.get("units", "")
-    if units in DEGREES:
-        return DEGREES[units]
-    return f"{array.name} ({units})" if units else str(array.name)
+    return DEGREES.get(array.attrs.get("units", "")) or title_of(array, str(array.name))
