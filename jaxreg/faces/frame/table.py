@@ -206,7 +206,7 @@ class Table:
         taken = sorted(set(by) & set(columns))
         if taken:
             raise ValueError(
-                f"{', '.join(map(repr, taken))} would be a column of the result twice: rename that of the data"
+                f"{', '.join(map(repr, taken))} names two columns of the result: rename that in the data"
             )
         own = {name: self.frame[name][rows] for name in by}
         backend = self.frame.implementation
