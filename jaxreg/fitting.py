@@ -25,7 +25,7 @@ from jaxreg.costs.squares import SquaredError
 from jaxreg.curves.curve import Curve, check_function, checked_start
 from jaxreg.data import checks
 from jaxreg.data.labels import check_dims, labels_of
-from jaxreg.data.source import Source, constant_column, source_of
+from jaxreg.data.source import Source, constant_column, source_of, with_devices
 from jaxreg.engine import device, host, operation
 from jaxreg.engine.blocks import in_blocks
 from jaxreg.engine.cascade import Task, estimate_and_exact, estimate_only
@@ -65,6 +65,7 @@ def fit(
     use_t: bool | None = None,
     block_size: int | np.integer | str = "auto",
     progress: bool = False,
+    devices: Any = None,
     **retired: Any,
 ) -> Fit:
     """Fit y = f(θ, x) to every data set in one call: minimize S(θ) = Σ w ε(θ)² / Σ w, ε(θ) = y − f(θ, x).
@@ -116,6 +117,9 @@ def fit(
             block while the present one is fitted. The results do not depend on it (except, on an
             accelerator, in the last bits for a shared design of many columns).
         progress: whether to show a progress bar over the blocks (needs tqdm).
+        devices: devices of this process, such as `jax.devices()`, or a mesh of them, to which the data sets
+            of each block are sent in equal shares. If omitted, one device computes: that of the data, or the
+            default one; arrays that are sharded over several already are fitted where they are.
 
     Returns:
         `Fit`. A data set that cannot be fitted has NaN params and a `status` that says why, and does not
@@ -145,6 +149,7 @@ def fit(
     is_curve = isinstance(ansatz, Curve)
     labels = labels_of(x, y, isinstance(ansatz, Linear))
     source = source_of(checks.design_of(ansatz, x), y, weights, sigma, nan_policy, compiled)
+    source = with_devices(source, checks.checked_devices(devices))
     link = getattr(cost, "link", "identity")
     offset = checks.checked_offset(offset, exposure, source.y, link)
     covariance = covariance_of(cov_type, source.y.shape[0])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxreg._typing import Array
 from jaxreg.ansatz import Ansatz, Features, design
@@ -46,6 +48,24 @@ def check_options(ansatz: Any, cost: Any, solver: Any, nan_policy: Any, block_si
     is_integer = isinstance(block_size, int | np.integer) and not isinstance(block_size, bool)
     if block_size != "auto" and not (is_integer and block_size > 0):
         raise ValueError(f'block_size is "auto" or a number of data sets, got {block_size!r}')
+
+
+def checked_devices(devices: Any) -> tuple[Any, ...]:
+    """The devices of a sequence or a mesh; none if omitted."""
+    if devices is None:
+        return ()
+    listed = tuple(devices.devices.flat) if isinstance(devices, Mesh) else devices
+    expected = "devices is a list of devices, such as jax.devices(), or a mesh of them"
+    if isinstance(listed, str) or not isinstance(listed, Sequence):
+        raise TypeError(f"{expected}; got {devices!r}")
+    for device in listed:
+        if not isinstance(device, jax.Device):
+            raise TypeError(f"{expected}; got {device!r} in it")
+        if device.process_index != jax.process_index():
+            raise ValueError(f"{device} belongs to another process: pass jax.local_devices()")
+    if not listed or len(set(listed)) < len(listed):
+        raise ValueError(f"{expected}, each once; got {devices!r}")
+    return tuple(listed)
 
 
 def _check_signature(cost: Any) -> None:

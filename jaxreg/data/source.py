@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -63,6 +63,7 @@ class Source:
         cost: a mean of a loss whose numbers are one for all data sets or one for each; or None.
         offset: known part of f(θ, x), an array or an array-like; or None.
         start: params at which the search for a curve starts, (p,) or (p, *batch); or None.
+        devices: among which the data sets are divided; those of the data, or the default one, if empty.
     """
 
     x: Any
@@ -76,6 +77,7 @@ class Source:
     cost: Any = None
     offset: Any = None
     start: Any = None
+    devices: tuple[Any, ...] = ()
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -99,12 +101,14 @@ class Source:
 
     @property
     def is_on_host(self) -> bool:
-        """Whether the CPU computes, and all JAX arrays are on its default device."""
-        return _default_platform() == "cpu" and all(map(is_on_host, self._jax_arrays))
+        """Whether the CPU computes as the only device, and all JAX arrays are on its default device."""
+        return not self.devices and _default_platform() == "cpu" and all(map(is_on_host, self._jax_arrays))
 
     @property
     def device(self) -> Any:
-        """The device that computes."""
+        """The device that computes, or the first of several."""
+        if self.devices:
+            return self.devices[0]
         if self._jax_arrays:
             return next(iter(self._jax_arrays[0].devices()))
         default = _default_device()
@@ -112,8 +116,8 @@ class Source:
 
     @property
     def is_distributed(self) -> bool:
-        """Whether an array is on several devices."""
-        return any(len(a.devices()) > 1 for a in self._jax_arrays)
+        """Whether an array is on several devices already."""
+        return not self.devices and any(len(a.devices()) > 1 for a in self._jax_arrays)
 
     @property
     def _jax_arrays(self) -> list[jax.Array]:
@@ -126,7 +130,7 @@ class Source:
     @property
     def is_in_place(self) -> bool:
         """Whether all batched arrays are in memory of the computing device and need no conversion."""
-        if self.weights_are_sigma or self.nan_policy != "omit":
+        if self.weights_are_sigma or self.nan_policy != "omit" or self.devices:
             return False
 
         def needs_no_copy(a: Any) -> bool:
@@ -271,6 +275,13 @@ def source_of(x: Any, y: Any, weights: Any, sigma: Any, nan_policy: str, ansatz:
     if not isinstance(x, np.ndarray | jax.Array) and x.ndim == 1 + ansatz.x_is_vector:
         x = _read(x)  # every block needs it
     return Source(x, y, w, sigma is not None, nan_policy, ansatz, dtype)
+
+
+def with_devices(source: Source, devices: tuple[Any, ...]) -> Source:
+    """The source, divided among the devices, each of which has a data set."""
+    if devices and source.is_traced:
+        raise ValueError("within jit, vmap or grad omit devices, and shard the arrays instead")
+    return replace(source, devices=devices[: source.number])
 
 
 def constant_column(source: Source) -> int | str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg.data.source import Columns, Source
 from jaxreg.engine.memory import data_sets_at_once, out_of_memory
@@ -80,8 +81,31 @@ def _concatenate_blocks(compute_block: ComputeBlock, source: Source, count: int,
 
 
 def _even(source: Source, count: int) -> int:
-    """The size of blocks of at most `count`; on a device all have one size, as each compiles a program."""
-    return count if source.is_on_host else -(-source.number // -(-source.number // count))
+    """The size of blocks of about `count`.
+
+    On devices all have one size, since each size compiles a program, and every device has an equal share.
+    """
+    if source.is_on_host:
+        return count
+    m, devices = source.number, max(1, len(source.devices))
+    blocks = -(-m // count)
+    share = -(-m // (blocks * devices))
+    if share * devices > m:  # two blocks overlap by less
+        share = -(-m // ((blocks + 1) * devices))
+    return share * devices
+
+
+def _to_devices(source: Source, columns: Columns) -> Columns:
+    """The columns on the device that computes, or divided among several."""
+    if len(source.devices) < 2:
+        return jax.device_put(columns, source.device)
+    mesh = Mesh(np.array(source.devices), ("data_sets",))
+
+    def put(a: Any) -> Any:
+        axes = (*(None,) * (a.ndim - 1), "data_sets" if a.shape[-1] > 1 else None)
+        return jax.device_put(a, NamedSharding(mesh, PartitionSpec(*axes)))
+
+    return jax.tree.map(put, columns)
 
 
 def _copy_columns(start: int, output: np.ndarray, result: np.ndarray) -> None:
@@ -103,7 +127,7 @@ def _block_results(
     def read(start: int) -> Columns:
         with context():
             columns = source.columns(start, min(start + count, m))
-            return columns if source.is_on_host else jax.device_put(columns, source.device)
+            return columns if source.is_on_host else _to_devices(source, columns)
 
     with ThreadPoolExecutor(1, thread_name_prefix="jaxreg") as reader:
         following = iter([*starts[1:], None])

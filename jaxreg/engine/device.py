@@ -26,7 +26,8 @@ from jaxreg.numerics.precision import float64
 
 def compute(task: Task, columns: Columns, first: int, last: int) -> Any:
     """The results for the columns first to last."""
-    block, m = jax.device_put(_slice(columns, first, last)), last - first
+    block, m = _slice(columns, first, last), last - first
+    block = block if isinstance(block.y, jax.Array) else jax.device_put(block)
     plain = [on_shared_design, by_sums] if shares_design(task, block) else [by_sums]
     result = cascade(methods_for(task.precision, plain, certified), task, block, 0, m)
     output = result.estimate if task.postprocess is None else task.postprocess(task, block, result, 0, m)
@@ -59,7 +60,7 @@ def _any_complete(y: Array) -> Array:
 def certified(task: Task, columns: Columns, first: int, last: int) -> BlockResult:
     """All data sets in double-double, as many at once as memory allows."""
     m = last - first
-    (device,) = columns.y.devices()
+    device = next(iter(columns.y.devices()))
     q = augmented_size(task.ansatz, columns.x)
     count = min(next_power_of_two(m), double_double_at_once(len(columns.y), q, device))
     ids = first + np.minimum(np.arange(-(-m // count) * count), m - 1).reshape(-1, count)

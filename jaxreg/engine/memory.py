@@ -36,7 +36,7 @@ def data_sets_at_once(source: Source, state_size: int = 0) -> int:
     q, m = augmented_size(source.ansatz, source.x), source.number
     # A loop has its state twice: before and after a turn.
     numbers = 2 * state_size + 6 * q**2 + 30 * q + 50 + (10 * source.y.shape[0] if q >= MIN_SIZE else 0)
-    free = SHARE * free_bytes(source.device)
+    free = SHARE * free_bytes(source.device) * max(1, len(source.devices))
 
     def fit(copies: int) -> int:
         return int(free / (8 * numbers + (DATA_COPIES + copies) * source.bytes_per_column))
