@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxreg import status
@@ -241,6 +242,8 @@ def short_repr(fitted: Fitted, ansatz: str, names: tuple[str, ...]) -> str:
     e = fitted.estimate
     if fitted.is_traced:
         return f"<Fit of {ansatz} to data sets {e.status.shape}, traced>"
+    if isinstance(e.params, jax.Array) and not e.params.is_fully_addressable:
+        return f"<Fit of {ansatz} to data sets {e.status.shape} of {jax.process_count()} processes>"
     if e.status.shape == ():
         head = f"Fit of {ansatz} to {int(e.nobs)} observations, {status.Status(int(e.status)).name}"
         known = has_errors(fitted)
