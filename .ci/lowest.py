@@ -1,5 +1,6 @@
 """Print the oldest versions that pyproject.toml admits, as constraints for pip."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -7,6 +8,7 @@ project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_t
 extras = project["optional-dependencies"]
 requirements = [
     *project["dependencies"],
-    *(r for name in ("xarray", "frame", "plot", "physics", "cli", "sklearn") for r in extras[name]),
+    *(r for name in ("xarray", "stores", "frame", "plot", "physics", "cli", "sklearn") for r in extras[name]),
 ]
-print("\n".join(sorted({r.replace(">=", "==") for r in requirements if ">=" in r})))
+oldest = {re.sub(r"\[.*\]", "", r).replace(">=", "==") for r in requirements if ">=" in r}
+print("\n".join(sorted(oldest)))

@@ -5,6 +5,6 @@ try:
 except ModuleNotFoundError:
     raise ModuleNotFoundError('jaxreg.xarray needs xarray: python -m pip install "jaxreg[xarray]"') from None
 
-from jaxreg.faces.xarray import detrend, false_discovery, fit, predict, residuals
+from jaxreg.faces.xarray import detrend, false_discovery, fit, fit_to_zarr, predict, residuals
 
-__all__ = ["detrend", "false_discovery", "fit", "predict", "residuals"]
+__all__ = ["detrend", "false_discovery", "fit", "fit_to_zarr", "predict", "residuals"]

@@ -64,7 +64,7 @@ def _concatenate_blocks(compute_block: ComputeBlock, source: Source, count: int,
     starts = list(range(0, m, count))
     if not source.is_on_host:  # the last block may overlap the one before
         starts = [min(start, m - count) for start in starts]
-    results = _with_progress_bar(_block_results(compute_block, source, starts, count), len(starts), progress)
+    results = with_progress_bar(_block_results(compute_block, source, starts, count), len(starts), progress)
     if len(starts) == 1:
         return next(results)
     if not source.is_on_host:
@@ -152,7 +152,8 @@ def _block_columns(source: Source, block_size: int | np.integer | str, state_siz
     return max(1, BLOCK_BYTES // source.bytes_per_column)
 
 
-def _with_progress_bar(results: Iterator[Any], count: int, progress: bool) -> Iterator[Any]:
+def with_progress_bar(results: Iterator[Any], count: int, progress: bool) -> Iterator[Any]:
+    """The results of `count` blocks, with a bar on the terminal if progress is to be shown."""
     if not progress:
         return results
     try:

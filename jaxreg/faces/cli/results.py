@@ -122,7 +122,7 @@ def write(path: Path, fits: Mapping[str, xr.Dataset]) -> None:
         write_whole(path, lambda temporary: np.savez(temporary, allow_pickle=False, **arrays))
     elif suffix == ".zarr":
         own = _strings_of_any_length(dataset)  # which Zarr 3 has not specified yet
-        write_whole(path, lambda temporary: own.to_zarr(temporary, consolidated=False, zarr_format=2))
+        write_whole(path, lambda temporary: own.to_zarr(temporary, zarr_format=2))
     else:
         write_whole(path, lambda temporary: dataset.to_netcdf(temporary, engine="netcdf4"))
 

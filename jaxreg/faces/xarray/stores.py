@@ -1,0 +1,207 @@
+"""`jaxreg.xarray.fit_to_zarr`: fits of arrays larger than memory, from a lazy array to a Zarr store."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from jaxreg.data.resumable import Resumable, resumable
+from jaxreg.engine.blocks import with_progress_bar
+from jaxreg.faces.xarray.fits import fit
+from jaxreg.faces.xarray.model import check_y
+
+BLOCK_BYTES = 2**27  # of a block that is read
+WORKERS = 2  # blocks that are read or fitted at a time, while others are written
+
+Region = dict[Any, slice]
+
+
+def fit_to_zarr(
+    y: Any, dim: str, path: str | Path, x: Any = None, *, progress: bool = False, **options: Any
+) -> xr.Dataset:
+    """`jaxreg.xarray.fit` of an array that may be larger than memory, block by block into a Zarr store.
+
+    A block has all of `dim`, and whole chunks of y along the other dimensions, of 128 MB or one chunk. While
+    blocks are fitted others are read and written. An interrupted run, by an error, Ctrl-C, a full disk or the
+    death of its process, keeps its blocks in the folder `path.partial`; the same call then continues after
+    the last whole one, to the same bits. `path` appears when all blocks are written.
+
+    Args:
+        y: a lazy array, as `xr.open_zarr`, `xr.open_dataset` and dask make them; others work, too.
+        dim: the dimension of the observations. If y is in several chunks along it, all of them are read for
+            each block.
+        path: the Zarr store to write, of format 2; one that exists is replaced at the end.
+        x: as for `fit`.
+        progress: whether to show a progress bar over the blocks.
+        options: as for `fit`.
+
+    Returns:
+        The results as a lazy Dataset, in the layout of `fit`.
+
+    Raises:
+        ValueError: if an interrupted run to the same path had other data or options; it says which. Data are
+            taken for the same if their name, sizes, dtype, attributes and coordinates are, the values of the
+            first, the middle and the last block, and the size and date of a netCDF file.
+        RuntimeError: if another process is writing to the same path.
+        OSError: if blocks cannot be read or written.
+
+    >>> import tempfile
+    >>> from jaxreg.datasets import pacific_sst
+    >>> sst = pacific_sst().sst.chunk({"lat": 10})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trend = fit_to_zarr(sst, "year", f"{folder}/trend.zarr").load()
+    >>> print(trend.params.sizes)
+    Frozen({'param': 2, 'lat': 18, 'lon': 30})
+    """
+    path, zarr = Path(path), _zarr()
+    check_y(y, dim)
+    loops = [name for name in y.dims if name != dim]
+    if not loops:
+        raise ValueError(f"y has no dimension beside {dim!r}, so there are no blocks: use fit")
+    shape = block_shape(y, dim)
+    lazy = fit(y.chunk({**shape, dim: -1}), dim, x, **options)
+    regions = regions_of(y, shape)
+    description = _description(y, dim, x, regions, options)
+    begin = partial(lazy.to_zarr, compute=False, zarr_format=2, consolidated=False)
+    with resumable(path, description, begin) as work:
+        done = work.done(lambda block: checksum(_open(work.results).isel(regions[block])))
+        _fit_blocks(work, lazy, regions, done, progress)
+        zarr.consolidate_metadata(work.results, zarr_format=2)
+        work.finish()
+    return xr.open_zarr(path)
+
+
+def _zarr() -> Any:
+    """The module zarr, if all that is needed is installed."""
+    missing = [name for name in ("dask", "filelock", "zarr") if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f'fit_to_zarr needs {", ".join(missing)}: python -m pip install "jaxreg[stores]"'
+        )
+    import zarr
+
+    return zarr
+
+
+def block_shape(y: xr.DataArray, dim: str) -> dict[Any, int]:
+    """The lengths of a block along the dimensions of the data sets: whole chunks, up to BLOCK_BYTES."""
+    chunks = {name: sizes[0] for name, sizes in y.chunksizes.items()}
+    chunks = chunks or y.encoding.get("preferred_chunks", {})
+    shape = {name: min(size, chunks.get(name, 1)) for name, size in y.sizes.items() if name != dim}
+    for name in reversed(shape):  # the last dimension first, whose values lie beside each other
+        size = y.sizes[dim] * y.dtype.itemsize * int(np.prod(list(shape.values())))
+        shape[name] = min(y.sizes[name], shape[name] * max(1, BLOCK_BYTES // size))
+    return shape
+
+
+def regions_of(y: xr.DataArray, shape: dict[Any, int]) -> list[Region]:
+    """The blocks of y."""
+    starts = itertools.product(*(range(0, y.sizes[name], step) for name, step in shape.items()))
+    return [
+        {
+            name: slice(i, min(i + step, y.sizes[name]))
+            for i, (name, step) in zip(start, shape.items(), strict=True)
+        }
+        for start in starts
+    ]
+
+
+def checksum(results: xr.Dataset) -> str:
+    """Of the bits of all results."""
+    total = 0
+    for name in sorted(map(str, results.data_vars)):
+        total = zlib.crc32(results[name].values.tobytes(), total)
+    return f"{total:08x}"
+
+
+def _fit_blocks(
+    work: Resumable, lazy: xr.Dataset, regions: list[Region], done: set[int], progress: bool
+) -> None:
+    """Fit and write the blocks that are not done."""
+    missing = [block for block in range(len(regions)) if block not in done]
+
+    def load(block: int) -> xr.Dataset:
+        return lazy.isel(regions[block]).compute(scheduler="synchronous")
+
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="jaxreg") as pool:
+        loaded = _in_order(pool, load, missing)
+        for block, results in with_progress_bar(loaded, len(missing), progress):
+            results.drop_vars(list(results.coords)).to_zarr(
+                work.results, region=regions[block], consolidated=False, zarr_format=2
+            )
+            work.record(block, checksum(results))
+
+
+def _in_order(pool: ThreadPoolExecutor, load: Any, blocks: list[int]) -> Iterator[tuple[int, xr.Dataset]]:
+    """Each block with its results; WORKERS of them are loaded at a time, and as many wait at most."""
+    waiting: list[tuple[int, Future[xr.Dataset]]] = []
+    try:
+        for block in blocks:
+            waiting.append((block, pool.submit(load, block)))
+            if len(waiting) > WORKERS:
+                first, result = waiting.pop(0)
+                yield first, result.result()
+        for first, result in waiting:
+            yield first, result.result()
+    finally:
+        for _, result in waiting:
+            result.cancel()
+
+
+def _description(
+    y: xr.DataArray, dim: str, x: Any, regions: list[Region], options: dict[str, Any]
+) -> dict[str, str]:
+    """What decides the results, as text."""
+    ends = {"first": regions[0], "middle": regions[len(regions) // 2], "last": regions[-1]}
+    coordinates = {f"coordinate {name}": _text(a) for name, a in y.coords.items() if dim in a.dims}
+    described = {
+        "name of y": y.name,
+        "sizes of y": y.sizes,
+        "dtype of y": y.dtype,
+        "attributes of y": y.attrs,
+        "source of y": _source(y),
+        "dim": dim,
+        "x": x,
+        "number of blocks": len(regions),
+        **{f"{which} block of y": y.isel(region) for which, region in ends.items()},
+        **coordinates,
+        **options,
+        "version of jaxreg": version("jaxreg"),
+    }
+    return {name: _text(value) for name, value in described.items()}
+
+
+def _text(value: Any) -> str:
+    """Numbers and names as text, and of arrays what is in them."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_text(a)}" for name, a in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+        return str(value)
+    values = np.asarray(value)
+    plain = values if values.dtype.kind in "biufmM" else values.astype(str)
+    return f"{value.dtype} {value.shape} {zlib.crc32(plain.tobytes()):08x}"
+
+
+def _source(y: xr.DataArray) -> str:
+    """The file of y, its size and date, where y tells it."""
+    path = Path(str(y.encoding.get("source")))
+    if not path.is_file():
+        return "unknown"
+    file = path.stat()
+    return f"{path.resolve()} ({file.st_size} bytes, changed at {file.st_mtime_ns} ns)"
+
+
+def _open(path: Path) -> xr.Dataset:
+    return xr.open_zarr(path, consolidated=False, zarr_format=2)

@@ -1,0 +1,148 @@
+"""`fit_to_zarr`: results equal those of `fit`, and interrupted runs continue to the same bits."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import xarray as xr
+from filelock import FileLock
+
+import jaxreg.xarray as jx
+from jaxreg.faces.xarray import stores
+
+pytestmark = pytest.mark.either_mode
+
+
+@pytest.fixture
+def y(tmp_path, rng, monkeypatch):
+    """Eight blocks in a Zarr store."""
+    values = rng.normal(size=(20, 8, 6)).astype("f4")
+    values[rng.random(values.shape) < 0.1] = np.nan
+    coords = {"time": xr.date_range("1950-01-01", periods=20, freq="YS"), "lat": np.arange(8.0)}
+    array = xr.DataArray(values, coords, ("time", "lat", "lon"), "sst", {"units": "K"})
+    array.to_dataset().chunk({"time": -1, "lat": 2, "lon": 3}).to_zarr(tmp_path / "sst.zarr", zarr_format=2)
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 20 * 2 * 3 * 4)
+    return xr.open_zarr(tmp_path / "sst.zarr").sst
+
+
+def blocks_of(folder):
+    return [line for line in (folder / "blocks.jsonl").read_text().splitlines() if line]
+
+
+def test_the_store_holds_what_fit_returns(y, tmp_path):
+    weights = xr.ones_like(y.load()[:, :, 0], dtype="f4").rename("w") + np.arange(8, dtype="f4")
+    for options in ({"alpha": 0.1, "per": "decade"}, {"weights": weights}):
+        found = jx.fit_to_zarr(y, "time", tmp_path / "out.zarr", **options)
+        assert found.params.chunks is not None
+        xr.testing.assert_identical(found.load(), jx.fit(y.load(), "time", **options))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zarr", "sst.zarr"]
+
+
+@pytest.mark.parametrize("written", [0, 3, 8])
+def test_an_interrupted_run_continues(y, tmp_path, monkeypatch, written):
+    path, partial = tmp_path / "out.zarr", tmp_path / "out.zarr.partial"
+    record, left = stores.Resumable.record, iter(range(written))
+
+    def interrupted(self, block, checksum):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        record(self, block, checksum)
+
+    def finish(self):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.Resumable, "record", interrupted)
+        patch.setattr(stores.Resumable, "finish", finish)
+        with pytest.raises((KeyboardInterrupt, OSError)):
+            jx.fit_to_zarr(y, "time", path)
+    assert not path.exists()
+    assert len(blocks_of(partial)) == written
+    if written == 3:  # the line of a fourth was cut off, and the results of the second are damaged
+        with (partial / "blocks.jsonl").open("a") as file:
+            file.write('\n[3, "0')
+        block, _ = json.loads(blocks_of(partial)[1])
+        region = stores.regions_of(y, stores.block_shape(y, "time"))[block]
+        unfinished = xr.open_zarr(partial / "out.zarr", consolidated=False)
+        zeros = xr.zeros_like(unfinished[["nobs"]].isel(region).load())
+        zeros.drop_vars(list(zeros.coords)).to_zarr(
+            partial / "out.zarr", region=region, zarr_format=2, consolidated=False
+        )
+
+    recorded = []
+    monkeypatch.setattr(
+        stores.Resumable, "record", lambda *arguments: (recorded.append(1), record(*arguments))
+    )
+    found = jx.fit_to_zarr(y, "time", path).load()
+    assert len(recorded) == {0: 8, 3: 6, 8: 0}[written]
+    xr.testing.assert_identical(found, jx.fit(y.load(), "time"))
+    assert not partial.exists()
+
+
+def test_a_run_with_other_options_or_data_is_refused(y, tmp_path, monkeypatch):
+    path = tmp_path / "out.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.Resumable, "finish", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            jx.fit_to_zarr(y, "time", path, cov_type="HC1")
+    with pytest.raises(ValueError, match="cov_type was HC1 and is HC3: remove it to begin anew"):
+        jx.fit_to_zarr(y, "time", path, cov_type="HC3")
+    later = y.assign_coords(time=y.time + np.timedelta64(1, "D"))
+    with pytest.raises(ValueError, match=r"coordinate time was .* and is"):
+        jx.fit_to_zarr(later, "time", path, cov_type="HC1")
+    with pytest.raises(ValueError, match=r"last block of y was .* and is"):
+        jx.fit_to_zarr(y.where(y.lat < 7), "time", path, cov_type="HC1")
+    y.to_netcdf(tmp_path / "sst.nc")
+    file = xr.open_dataset(tmp_path / "sst.nc", chunks={"lat": 2, "lon": 3}).sst
+    with pytest.raises(ValueError, match=r"source of y was unknown and is .*sst.nc \(\d+ bytes"):
+        jx.fit_to_zarr(file, "time", path, cov_type="HC1")
+
+
+def test_two_runs_at_once(y, tmp_path):
+    (tmp_path / "out.zarr.partial").mkdir()
+    with FileLock(tmp_path / "out.zarr.partial" / "lock"), pytest.raises(RuntimeError, match="another run"):
+        jx.fit_to_zarr(y, "time", tmp_path / "out.zarr")
+
+
+def test_one_data_set_has_no_blocks(y, tmp_path):
+    with pytest.raises(ValueError, match="so there are no blocks: use fit"):
+        jx.fit_to_zarr(y[:, 0, 0], "time", tmp_path / "out.zarr")
+    with pytest.raises(TypeError, match="y is a DataArray"):
+        jx.fit_to_zarr(y.to_dataset(), "time", tmp_path / "out.zarr")
+
+
+SCRIPT = """
+import sys
+import xarray as xr
+from jaxreg.faces.xarray import stores
+stores.BLOCK_BYTES = 480
+stores.fit_to_zarr(xr.open_zarr("sst.zarr").sst, "time", "out.zarr")
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(y, tmp_path, rng):
+    """Each run is killed soon after its first block is written, until one ends."""
+    blocks, killed = tmp_path / "out.zarr.partial" / "blocks.jsonl", 0
+
+    def size():
+        try:
+            return blocks.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    while not (tmp_path / "out.zarr").exists():
+        before = size()
+        run = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=tmp_path)
+        while run.poll() is None and size() <= before:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.05))
+        run.kill()
+        assert run.wait() in (0, -signal.SIGKILL)
+        killed += run.returncode != 0
+    assert killed
+    xr.testing.assert_identical(xr.open_zarr(tmp_path / "out.zarr").load(), jx.fit(y.load(), "time"))
