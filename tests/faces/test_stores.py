@@ -30,7 +30,8 @@ def y(tmp_path, rng, monkeypatch):
 
 
 def blocks_of(folder):
-    return [line for line in (folder / "blocks.jsonl").read_text().splitlines() if line]
+    files = folder.glob("blocks-*.jsonl")
+    return [line for file in files for line in file.read_text().splitlines() if line]
 
 
 def test_the_store_holds_what_fit_returns(y, tmp_path):
@@ -52,7 +53,7 @@ def test_an_interrupted_run_continues(y, tmp_path, monkeypatch, written):
             raise KeyboardInterrupt
         record(self, block, checksum)
 
-    def finish(self):
+    def finish(*arguments):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -63,7 +64,7 @@ def test_an_interrupted_run_continues(y, tmp_path, monkeypatch, written):
     assert not path.exists()
     assert len(blocks_of(partial)) == written
     if written == 3:  # the line of a fourth was cut off, and the results of the second are damaged
-        with (partial / "blocks.jsonl").open("a") as file:
+        with (partial / "blocks-0-of-1.jsonl").open("a") as file:
             file.write('\n[3, "0')
         block, _ = json.loads(blocks_of(partial)[1])
         region = stores.regions_of(y, stores.block_shape(y, "time"))[block]
@@ -86,7 +87,7 @@ def test_an_interrupted_run_continues(y, tmp_path, monkeypatch, written):
 def test_a_run_with_other_options_or_data_is_refused(y, tmp_path, monkeypatch):
     path = tmp_path / "out.zarr"
     with monkeypatch.context() as patch:
-        patch.setattr(stores.Resumable, "finish", lambda self: 1 / 0)
+        patch.setattr(stores.Resumable, "finish", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             jx.fit_to_zarr(y, "time", path, cov_type="HC1")
     with pytest.raises(ValueError, match="cov_type was HC1 and is HC3: remove it to begin anew"):
@@ -104,8 +105,25 @@ def test_a_run_with_other_options_or_data_is_refused(y, tmp_path, monkeypatch):
 
 def test_two_runs_at_once(y, tmp_path):
     (tmp_path / "out.zarr.partial").mkdir()
-    with FileLock(tmp_path / "out.zarr.partial" / "lock"), pytest.raises(RuntimeError, match="another run"):
+    with (
+        FileLock(tmp_path / "out.zarr.partial" / "lock-0-of-1"),
+        pytest.raises(RuntimeError, match="another run"),
+    ):
         jx.fit_to_zarr(y, "time", tmp_path / "out.zarr")
+
+
+def test_processes_with_a_share_each(y, tmp_path, monkeypatch):
+    path = tmp_path / "out.zarr"
+    assert jx.fit_to_zarr(y, "time", path, share=(0, 2)) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.Resumable, "record", lambda *arguments: 1 / 0)  # a process that is lost
+        with pytest.raises(ZeroDivisionError):
+            jx.fit_to_zarr(y, "time", path, share=(1, 2))
+    assert len(blocks_of(tmp_path / "out.zarr.partial")) == 4
+    found = jx.fit_to_zarr(y, "time", path, share=(1, 2)).load()
+    xr.testing.assert_identical(found, jx.fit(y.load(), "time"))
+    with pytest.raises(ValueError, match="share is"):
+        jx.fit_to_zarr(y, "time", path, share=(2, 2))
 
 
 def test_one_data_set_has_no_blocks(y, tmp_path):
@@ -127,7 +145,7 @@ stores.fit_to_zarr(xr.open_zarr("sst.zarr").sst, "time", "out.zarr")
 @pytest.mark.slow
 def test_killed_at_random_moments(y, tmp_path, rng):
     """Each run is killed soon after its first block is written, until one ends."""
-    blocks, killed = tmp_path / "out.zarr.partial" / "blocks.jsonl", 0
+    blocks, killed = tmp_path / "out.zarr.partial" / "blocks-0-of-1.jsonl", 0
 
     def size():
         try:

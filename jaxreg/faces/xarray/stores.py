@@ -27,8 +27,15 @@ Region = dict[Any, slice]
 
 
 def fit_to_zarr(
-    y: Any, dim: str, path: str | Path, x: Any = None, *, progress: bool = False, **options: Any
-) -> xr.Dataset:
+    y: Any,
+    dim: str,
+    path: str | Path,
+    x: Any = None,
+    *,
+    share: tuple[int, int] = (0, 1),
+    progress: bool = False,
+    **options: Any,
+) -> xr.Dataset | None:
     """`jaxreg.xarray.fit` of an array that may be larger than memory, block by block into a Zarr store.
 
     A block has all of `dim`, and whole chunks of y along the other dimensions, of 128 MB or one chunk. While
@@ -36,23 +43,28 @@ def fit_to_zarr(
     death of its process, keeps its blocks in the folder `path.partial`; the same call then continues after
     the last whole one, to the same bits. `path` appears when all blocks are written.
 
+    Several processes that share a disk may each do a share, such as `(jax.process_index(),
+    jax.process_count())` or those of an array of jobs. They need not know of each other: the one that ends
+    last moves the store to `path`, and one that was lost is run again.
+
     Args:
         y: a lazy array, as `xr.open_zarr`, `xr.open_dataset` and dask make them; others work, too.
         dim: the dimension of the observations. If y is in several chunks along it, all of them are read for
             each block.
         path: the Zarr store to write, of format 2; one that exists is replaced at the end.
         x: as for `fit`.
+        share: (k, n): this process does the blocks k, k + n, k + 2n, …
         progress: whether to show a progress bar over the blocks.
         options: as for `fit`.
 
     Returns:
-        The results as a lazy Dataset, in the layout of `fit`.
+        The results as a lazy Dataset, in the layout of `fit`; None while blocks of other shares are missing.
 
     Raises:
         ValueError: if an interrupted run to the same path had other data or options; it says which. Data are
             taken for the same if their name, sizes, dtype, attributes and coordinates are, the values of the
             first, the middle and the last block, and the size and date of a netCDF file.
-        RuntimeError: if another process is writing to the same path.
+        RuntimeError: if another process is writing the same share of the same path.
         OSError: if blocks cannot be read or written.
 
     >>> import tempfile
@@ -68,17 +80,18 @@ def fit_to_zarr(
     loops = [name for name in y.dims if name != dim]
     if not loops:
         raise ValueError(f"y has no dimension beside {dim!r}, so there are no blocks: use fit")
+    if not 0 <= share[0] < share[1]:
+        raise ValueError(f"share is (k, n) with 0 ≤ k < n, got {share}")
     shape = block_shape(y, dim)
     lazy = fit(y.chunk({**shape, dim: -1}), dim, x, **options)
     regions = regions_of(y, shape)
     description = _description(y, dim, x, regions, options)
     begin = partial(lazy.to_zarr, compute=False, zarr_format=2, consolidated=False)
-    with resumable(path, description, begin) as work:
+    with resumable(path, description, begin, share) as work:
         done = work.done(lambda block: checksum(_open(work.results).isel(regions[block])))
         _fit_blocks(work, lazy, regions, done, progress)
-        zarr.consolidate_metadata(work.results, zarr_format=2)
-        work.finish()
-    return xr.open_zarr(path)
+        is_there = work.finish(len(regions), partial(zarr.consolidate_metadata, zarr_format=2))
+    return xr.open_zarr(path) if is_there else None
 
 
 def _zarr() -> Any:
@@ -128,7 +141,8 @@ def _fit_blocks(
     work: Resumable, lazy: xr.Dataset, regions: list[Region], done: set[int], progress: bool
 ) -> None:
     """Fit and write the blocks that are not done."""
-    missing = [block for block in range(len(regions)) if block not in done]
+    first, step = work.share
+    missing = [block for block in range(first, len(regions), step) if block not in done]
 
     def load(block: int) -> xr.Dataset:
         return lazy.isel(regions[block]).compute(scheduler="synchronous")
