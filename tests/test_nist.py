@@ -55,6 +55,7 @@ def test_no_precision_claims_a_digit_too_many(name, precision):
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_the_table_of_the_readme_is_what_is_measured():
     """Ours to the digit; those of the peers depend on the machine and are printed, not compared."""
     text = (ROOT / "README.md").read_text()

@@ -466,6 +466,7 @@ def test_mistakes_have_messages(rng):
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 @pytest.mark.either_mode
 def test_neighbors_and_blocks_do_not_matter_on_a_shared_design(rng):
     x = designs(rng)[2]
