@@ -13,6 +13,8 @@ from jaxreg.curves.ready import exponential_decay, gaussian_peak, logistic_growt
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.sandwich import Covariance
 from jaxreg.fitting import fit, moments
+from jaxreg.inference.associate import associate
+from jaxreg.inference.association import Association
 from jaxreg.inference.covariance import HAC, HC0, HC1, HC2, HC3, Cluster
 from jaxreg.inference.multiple_testing import false_discovery, familywise_error
 from jaxreg.inference.result import Fit, load
@@ -82,6 +84,9 @@ __all__ = [  # noqa: RUF022 in reading order
     "false_discovery",
     "familywise_error",
     "distributions",
+    # many y against many x
+    "associate",
+    "Association",
     # the moments, and the turning point
     "moments",
     "Moments",

@@ -108,6 +108,14 @@ def labels_of(x: Any, y: Any, x_is_vector: bool) -> Labels:
     return Labels(dims, coords, columns)
 
 
+def names_of_columns(table: Any) -> np.ndarray | None:
+    """The names of the columns of a DataFrame, or the coordinate of axis 1 of a DataArray; else None."""
+    dims, coords = _dims_and_coords(table)
+    if dims is None or len(dims) != 1 or dims[0] not in coords:
+        return None
+    return np.asarray(coords[dims[0]][1])
+
+
 def title_of(array: Any, default: str) -> str:
     """What an array is, with units, from the attributes of a DataArray or the name of a Series.
 
