@@ -10,7 +10,7 @@ matrix of (covariates, x, y) in the common rows is eliminated.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -58,15 +58,14 @@ class Bounds(NamedTuple):
 
 
 @jax.jit
-def above(x: Group, y: Group, least: Float[Array, "n"]) -> tuple[Array, Bool[Array, "k m"]]:
-    """The number of pairs with |r| ≥ least[df], up to rounding, and which these are."""
-    bounds = _bounds(x, y)
-    taken = bounds.upper >= least[jnp.maximum(bounds.df, 0)]
-    return jnp.sum(taken), taken
+def above(x: Group, y: Group, least: Float[Array, "n"]) -> Bool[Array, "k m"]:
+    """The pairs with |r| ≥ least[df], up to rounding."""
+    _, upper, df = _bounds(x, y)
+    return upper >= least[jnp.maximum(df, 0)]
 
 
 @jax.jit
-def best(x: Group, y: Group, score: Float[Array, "m"]) -> tuple[Array, Bool[Array, "k m"]]:
+def best(x: Group, y: Group, score: Float[Array, "m"]) -> tuple[Array, Array, Bool[Array, "k m"]]:
     """The pairs that may have the smallest p-value of their y.
 
     Args:
@@ -75,20 +74,43 @@ def best(x: Group, y: Group, score: Float[Array, "m"]) -> tuple[Array, Bool[Arra
         score: of the best x so far, 0 where there is none.
 
     Returns:
-        The new scores and the pairs.
+        The new scores, upper bounds of the scores of these x, and the pairs.
 
     Pairs of different degrees of freedom are compared by Wallace's normal deviate of Student's t, whose
     relative error is below 1/(4 df): z = (8 df + 1) / (8 df + 3) · √(−df log(1 − r²)).
     """
     lower, upper, df = _bounds(x, y)
-    df = df.astype(jnp.float32)
-    slack = 0.25 / jnp.maximum(df, 1)
-    factor = jnp.sqrt(jnp.maximum(df, 0)) * (8 * df + 1) / (8 * df + 3)
-    largest = jnp.max(lower, axis=0, keepdims=True) if df.shape[0] == 1 else lower
-    z = factor * jnp.sqrt(-jnp.log1p(-jnp.square(largest))) * (1 - slack)
-    score = jnp.maximum(score, jnp.max(z, axis=0))
-    z = score / (1 + slack) / jnp.maximum(factor, UNIT)
-    return score, (upper >= jnp.sqrt(-jnp.expm1(-jnp.square(z))) - 4 * UNIT) & (df > 0)
+    df = jnp.maximum(df, 0).astype(jnp.float32)
+    if df.shape[0] == 1:  # the largest |r| is the best
+        upper_of_y = _maximum(upper)
+        lower = _maximum(lower) if y.has_gaps else _lower(upper_of_y - _error(x), x)
+    else:
+        upper_of_y = upper
+    score = jnp.maximum(score, _maximum(_factor(df, -1) * _deviate(lower))[0])
+    limit = _maximum(jnp.where(df > 0, _factor(df, 1) * _deviate(upper_of_y), 0))[0]
+    least = _inverse_deviate(score / jnp.maximum(_factor(df, 1), UNIT))
+    return score, limit, (upper >= least - 4 * UNIT) & (df > 0)
+
+
+def _maximum(a: Float[Array, "k m"]) -> Float[Array, "1 m"]:
+    """Of each column, for k a power of two: XLA reduces rows on the CPU one column after the other."""
+    while a.shape[0] > 1:
+        parts = jnp.split(a, min(8, a.shape[0]))
+        a = lax.optimization_barrier(reduce(jnp.maximum, parts))
+    return a
+
+
+def _factor(df: Array, sign: int) -> Array:
+    """Of Wallace's deviate, with the bound of its error."""
+    return jnp.sqrt(df) * (8 * df + 1) / (8 * df + 3) * (1 + sign * 0.25 / jnp.maximum(df, 1))
+
+
+def _deviate(r: Array) -> Array:
+    return jnp.sqrt(-jnp.log1p(-jnp.square(jnp.minimum(r, 1))))
+
+
+def _inverse_deviate(z: Array) -> Array:
+    return jnp.sqrt(-jnp.expm1(-jnp.square(z)))
 
 
 def _bounds(x: Group, y: Group) -> Bounds:
@@ -100,8 +122,7 @@ def _bounds(x: Group, y: Group) -> Bounds:
         lower, upper, df = _with_gaps_in_y(y, x)
         return Bounds(lower.T, upper.T, df.T)
     r = jnp.abs(_product(x.values.T, y.values))
-    error = _error(x)
-    return Bounds(jnp.clip(r - error, 0, 1 - 8 * UNIT), r + error, y.df[:1, None])
+    return Bounds(_lower(r, x), r + _error(x), y.df[:1, None])
 
 
 def _with_gaps_in_y(x: Group, y: Group) -> Bounds:
@@ -162,6 +183,10 @@ def _quotient(product: Array, square: Array, error: Array, df: Array) -> Bounds:
     certain = square > 2 * error
     upper = (product + error) / jnp.sqrt(jnp.where(certain, square - error, 1))
     return Bounds(jnp.minimum(lower, one), jnp.where(certain, upper, jnp.inf), df)
+
+
+def _lower(r: Array, x: Group) -> Array:
+    return jnp.clip(r - _error(x), 0, 1 - 8 * UNIT)
 
 
 def _error(x: Group) -> float:

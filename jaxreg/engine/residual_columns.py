@@ -12,6 +12,7 @@ from jaxreg.engine.correlations import Group
 from jaxreg.status import Status
 
 MIN_COLUMNS = 64  # of a group, whose number of columns is padded to a power of two: few shapes compile
+CACHED = 2**16  # numbers of columns that are projected at once, which stay in the cache
 MAX_BASES = 2**24  # numbers of the bases of a group
 MAX_GRAM = 2**25  # numbers of the Gram matrices of all pairs of columns of two groups
 
@@ -25,12 +26,16 @@ class Residuals(NamedTuple):
         varies: whether the residuals are more than rounding errors, (b,).
     """
 
-    values: Float[Array, "n b"]
-    scale: Float[Array, "b"]
-    varies: Bool[Array, "b"]
+    values: Float[np.ndarray, "n b"]
+    scale: Float[np.ndarray, "b"]
+    varies: Bool[np.ndarray, "b"]
+
+    def at(self, columns: Int[np.ndarray, "i"]) -> Residuals:
+        """Some of the columns."""
+        return Residuals(self.values[:, columns], self.scale[columns], self.varies[columns])
 
 
-def basis_of(covariates: Float[Array, "n c"]) -> Float[Array, "n q"]:
+def basis_of(covariates: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n q"]:
     """An orthonormal basis of the span of (1, covariates); dependent columns add nothing to it."""
     n = len(covariates)
     constant = np.full((n, 1), 1 / np.sqrt(n))
@@ -45,7 +50,7 @@ def basis_of(covariates: Float[Array, "n c"]) -> Float[Array, "n q"]:
     return np.linalg.qr(np.concatenate([constant, basis - basis.mean(axis=0)], axis=1))[0]
 
 
-def patterns_of(valid: Bool[Array, "n b"]) -> tuple[Bool[Array, "n P"], Int[Array, "b"]]:
+def patterns_of(valid: Bool[np.ndarray, "n b"]) -> tuple[Bool[np.ndarray, "n P"], Int[np.ndarray, "b"]]:
     """The different columns of `valid`, and which of them each column is."""
     bits = np.ascontiguousarray(np.packbits(valid, axis=0).T)
     _, first, pattern = np.unique(
@@ -55,29 +60,31 @@ def patterns_of(valid: Bool[Array, "n b"]) -> tuple[Bool[Array, "n P"], Int[Arra
 
 
 def bases_of(
-    masks: Bool[Array, "n P"], basis: Float[Array, "n q"]
-) -> tuple[Float[Array, "P n q"], Int[Array, "P"]]:
+    masks: Bool[np.ndarray, "n P"], basis: Float[np.ndarray, "n q"]
+) -> tuple[Float[np.ndarray, "P n q"], Int[np.ndarray, "P"]]:
     """For each mask an orthonormal basis of the span of the basis in its rows, 0 elsewhere, and its rank.
 
     B ← B V λ^{-1/2} with Bᵀ B = V λ Vᵀ; a second time, since rounding errors of the first grow with 1/λ.
     """
     if masks.shape[1] == 1 and masks.all():
         return basis[None], np.array([basis.shape[1]])
-    bases = masks.T[:, :, None] * basis
-    rounding = len(basis) * np.finfo(float).eps
-    for _ in range(2):
-        eigenvalues, vectors = np.linalg.eigh(np.swapaxes(bases, 1, 2) @ bases)
-        kept = eigenvalues > rounding
-        root = np.where(kept, np.sqrt(np.where(kept, eigenvalues, 1)), np.inf)
-        bases = bases @ (vectors / root[:, None, :])
-    return bases, kept.sum(axis=1)
+    bases, rank = _orthonormal(masks.T[:, :, None] * basis)
+    return _orthonormal(bases)[0], rank
+
+
+def _orthonormal(bases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """B V λ^{-1/2}, with 0 in place of the columns that depend on others, and the number of the others."""
+    eigenvalues, vectors = np.linalg.eigh(np.swapaxes(bases, 1, 2) @ bases)
+    kept = eigenvalues > bases.shape[1] * np.finfo(float).eps
+    root = np.where(kept, np.sqrt(np.where(kept, eigenvalues, 1)), np.inf)
+    return bases @ (vectors / root[:, None, :]), kept.sum(axis=1)
 
 
 def residuals_of(
-    values: Float[Array, "n b"],
-    valid: Bool[Array, "n b"],
-    pattern: Int[Array, "b"],
-    bases: Float[Array, "P n q"],
+    values: Float[np.ndarray, "n b"],
+    valid: Bool[np.ndarray, "n b"],
+    pattern: Int[np.ndarray, "b"],
+    bases: Float[np.ndarray, "P n q"],
     rounding: float,
 ) -> Residuals:
     """The residuals x − B (Bᵀ x) of columns, projected twice for the rounding errors of the first time.
@@ -89,24 +96,48 @@ def residuals_of(
         bases: of `bases_of`.
         rounding: the relative error of the values.
     """
-    filled = np.where(valid, values, 0).astype(np.float64)
-    scale = np.abs(filled).max(axis=0, initial=0)
+    n, b = values.shape
+    width = max(1, CACHED // n)
+    pieces = [slice(k, k + width) for k in range(0, max(b, 1), width)]
+    parts = [_residuals(values[:, k], valid[:, k], pattern[k], bases) for k in pieces]
+    residuals, scale, share = (np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True))
+    return Residuals(residuals, scale, share > max(8 * np.finfo(float).eps, rounding / 2))
+
+
+def _residuals(
+    values: np.ndarray, valid: np.ndarray, pattern: np.ndarray, bases: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Residuals, their units, and their norm relative to that of the columns."""
+    filled = values.astype(np.float64)
+    if not valid.all():
+        filled[~valid] = 0
+    scale = np.maximum(filled.max(axis=0, initial=0), -filled.min(axis=0, initial=0))
     scale = np.where(scale > 0, scale, 1)
     filled /= scale
-    size = np.linalg.norm(filled, axis=0)
-    mean = filled.sum(axis=0) / np.maximum(valid.sum(axis=0), 1)
-    filled -= np.where(valid, mean, 0)
-    for p, basis in enumerate(bases):
-        columns = slice(None) if len(bases) == 1 else pattern == p
-        for _ in range(2):
-            filled[:, columns] -= basis @ (basis.T @ filled[:, columns])
-    tolerance = max(8 * np.finfo(float).eps, rounding / 2)
-    return Residuals(filled, scale, np.linalg.norm(filled, axis=0) > tolerance * size)
+    size = _norm(filled)
+    if len(bases) == 1:
+        _project(filled, bases[0])
+    else:
+        for p in np.unique(pattern):
+            columns = pattern == p
+            filled[:, columns] = _project(filled[:, columns], bases[p])
+    return filled, scale, _norm(filled) / np.where(size > 0, size, 1)
+
+
+def _project(columns: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Subtract B (Bᵀ x), in place, twice."""
+    for _ in range(2):
+        columns -= basis @ (basis.T @ columns)
+    return columns
+
+
+def _norm(columns: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("ij,ij->j", columns, columns))
 
 
 def groups_of(
-    raw: Float[Array, "n b"], basis: Float[Array, "n q"], rounding: float, first: int = 0
-) -> tuple[list[tuple[Int[Array, "u"], Group]], Int[Array, "b"]]:
+    raw: Float[np.ndarray, "n b"], basis: Float[np.ndarray, "n q"], rounding: float, first: int = 0
+) -> tuple[list[tuple[Int[np.ndarray, "u"], Group]], Int[np.ndarray, "b"]]:
     """The usable columns of a block as groups: those without gaps, then those with gaps, with their indices.
 
     Args:
@@ -162,7 +193,7 @@ def _group(
         return np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, length - a.shape[-1])])
 
     return Group(
-        values=_float32(padded(residuals / np.linalg.norm(residuals, axis=0), columns)),
+        values=_float32(padded(residuals / _norm(residuals), columns)),
         pattern=jnp.asarray(padded(pattern, columns), jnp.int32),
         masks=_float32(padded(masks, patterns)),
         bases=_float32(padded(np.moveaxis(bases, 0, -1), patterns)),

@@ -15,7 +15,7 @@ from jaxreg.data.labels import names_of_columns
 from jaxreg.data.parquet import checked_path, write_tables
 from jaxreg.engine.residual_columns import basis_of
 from jaxreg.inference.association import Association, table_of
-from jaxreg.inference.pairs import Pairs
+from jaxreg.inference.pairs import NONE, Pairs
 from jaxreg.inference.scan import Scan
 from jaxreg.numerics.precision import promoting
 
@@ -117,7 +117,7 @@ def associate(
                 yield table_of(part, *names)
 
         write_tables(path, tables())
-        kept = scan.none()
+        kept = NONE
     return Association(*kept, number, scan.x_status, scan.y_status, names[0], names[1], int((~rows).sum()))
 
 
@@ -142,7 +142,7 @@ def _design(covariates: Any, n: int, nan_policy: str) -> tuple[np.ndarray, np.nd
         raise ValueError(
             f"covariates have an infinite value in column {column}; pass NaN to leave out the row"
         )
-    rows = ~np.isnan(values).any(axis=1)
+    rows = np.asarray(~np.isnan(values).any(axis=1))
     if nan_policy == "raise" and not rows.all():
         raise ValueError('covariates have NaN and nan_policy is "raise"; "omit" leaves out these rows')
     basis = basis_of(values[rows]) if rows.any() else np.zeros((0, 1))

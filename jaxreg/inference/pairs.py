@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxreg._typing import Float, Int
-from jaxreg.engine.residual_columns import bases_of, patterns_of, residuals_of
+from jaxreg.engine.residual_columns import Residuals, bases_of, patterns_of, residuals_of
 from jaxreg.inference.distributions import t as student
 
 CHUNK = 2**21  # numbers of the columns that are in work at once
@@ -52,6 +52,9 @@ class Pairs(NamedTuple):
         return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
+NONE = Pairs(*np.zeros((2, 0), int), *np.zeros((6, 0)), *np.zeros((2, 0), int))
+
+
 class Block(NamedTuple):
     """Columns of x or y in memory.
 
@@ -81,34 +84,59 @@ def pairs_of(
         basis: orthonormal, of the span of (1, covariates).
         i: indices of columns of x.
         j: indices of columns of y, as many.
+
+    Returns:
+        The pairs in another order.
     """
     length = max(1, CHUNK // len(basis))
-    starts = range(0, max(len(i), 1), length)
-    return Pairs.concatenated([_chunk(x, y, basis, i[a : a + length], j[a : a + length]) for a in starts])
+    tile = (j - y.first) // length
+    parts = [_of_tile(x, y, basis, i[tile == t], j[tile == t], length) for t in np.unique(tile)]
+    return Pairs.concatenated([NONE, *parts])
 
 
-def _chunk(x: Block, y: Block, basis: np.ndarray, i: np.ndarray, j: np.ndarray) -> Pairs:
-    """With residuals x̃ and ỹ: slope = x̃ᵀỹ / x̃ᵀx̃ and ssr = |ỹ − slope x̃|²."""
-    x_values, y_values = _finite(x.values[:, i - x.first]), _finite(y.values[:, j - y.first])
-    valid = ~(np.isnan(x_values) | np.isnan(y_values))
-    masks, pattern = patterns_of(valid)
-    bases, rank = bases_of(masks, basis)
-    nobs = valid.sum(axis=0)
-    df = nobs - rank[pattern] - 1
-    u = residuals_of(x_values, valid, pattern, bases, x.rounding)
-    v = residuals_of(y_values, valid, pattern, bases, y.rounding)
-    usable = u.varies & v.varies & (df > 0)
-    products = ((u.values, u.values), (u.values, v.values), (v.values, v.values))
+def _of_tile(x: Block, y: Block, basis: np.ndarray, i: np.ndarray, j: np.ndarray, length: int) -> Pairs:
+    """Columns without gaps are projected once for all of their pairs."""
+    (xs, x_at), (ys, y_at) = (np.unique(index, return_inverse=True) for index in (i, j))
+    x_values, y_values = _finite(x.values[:, xs - x.first]), _finite(y.values[:, ys - y.first])
+    x_valid, y_valid = ~np.isnan(x_values), ~np.isnan(y_values)
+    (n, q), bases = basis.shape, basis[None]
+    u = residuals_of(x_values, x_valid, np.zeros(len(xs), int), bases, x.rounding)
+    v = residuals_of(y_values, y_valid, np.zeros(len(ys), int), bases, y.rounding)
+    x_complete, y_complete = (np.asarray(valid.all(axis=0)) for valid in (x_valid, y_valid))
+    complete = x_complete[x_at] & y_complete[y_at]
+    parts = [NONE]
+    for pairs in _pieces(np.flatnonzero(complete), length):
+        a, b, nobs = x_at[pairs], y_at[pairs], np.full(len(pairs), n)
+        parts.append(Pairs(i[pairs], j[pairs], *_regressions(u.at(a), v.at(b), nobs, nobs - q - 1)))
+    for pairs in _pieces(np.flatnonzero(~complete), length):
+        a, b = x_at[pairs], y_at[pairs]
+        valid = x_valid[:, a] & y_valid[:, b]
+        masks, pattern = patterns_of(valid)
+        bases, rank = bases_of(masks, basis)
+        own_u = residuals_of(x_values[:, a], valid, pattern, bases, x.rounding)
+        own_v = residuals_of(y_values[:, b], valid, pattern, bases, y.rounding)
+        nobs = valid.sum(axis=0)
+        parts.append(Pairs(i[pairs], j[pairs], *_regressions(own_u, own_v, nobs, nobs - rank[pattern] - 1)))
+    return Pairs.concatenated(parts)
+
+
+def _pieces(index: np.ndarray, length: int) -> list[np.ndarray]:
+    return [index[k : k + length] for k in range(0, len(index), length)]
+
+
+def _regressions(u: Residuals, v: Residuals, nobs: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The fields of `Pairs` from slope on: slope = x̃ᵀỹ / x̃ᵀx̃ and ssr = |ỹ − slope x̃|² of residuals."""
+    x, y = u.values, v.values
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        xx, xy, yy = (np.einsum("ij,ij->j", a, b) for a, b in products)
+        xx, xy, yy = (np.einsum("ij,ij->j", a, b) for a, b in ((x, x), (x, y), (y, y)))
         slope = xy / xx
-        ssr = np.square(v.values - slope * u.values).sum(axis=0)
-        bse = np.sqrt(ssr / df / xx)
-        t = np.where(usable, slope / bse, np.nan)
-        r = np.where(usable, np.clip(xy / np.sqrt(xx * yy), -1, 1), np.nan)
-        slope, bse = (np.where(usable, a * (v.scale / u.scale), np.nan) for a in (slope, bse))
-    log_p = log_pvalues(t, df)
-    return Pairs(i, j, slope, bse, t, np.exp(log_p), log_p / math.log(10), r, nobs, df)
+        difference = y - slope * x
+        bse = np.sqrt(np.einsum("ij,ij->j", difference, difference) / df / xx)
+        unit = np.where(u.varies & v.varies & (df > 0), v.scale / u.scale, np.nan)
+        t = slope / bse + 0 * unit
+        r = np.clip(xy / np.sqrt(xx * yy), -1, 1) + 0 * unit
+        log_p = log_pvalues(t, df)
+        return slope * unit, bse * unit, t, np.exp(log_p), log_p / math.log(10), r, nobs, df
 
 
 def _finite(columns: np.ndarray) -> np.ndarray:
