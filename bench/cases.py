@@ -20,6 +20,7 @@ from bench.devices import Launched, can_compile
 from bench.measure import Ratio, Row, Runner, at_most, compare, last_line_of, lines_of
 from jaxreg import (
     HAC,
+    Association,
     ClosedForm,
     GradientDescent,
     Huber,
@@ -27,6 +28,7 @@ from jaxreg import (
     Logistic,
     Quantile,
     Ridge,
+    associate,
     fit,
     gaussian_peak,
 )
@@ -428,6 +430,39 @@ def design_own(scale: float, on_cpu: bool) -> list[Row | Ratio]:
     return at_most(rows, ("jaxreg", NORMAL_EQUATIONS, 0.7), ("jaxreg", "torch.linalg.lstsq", 1 / 3))
 
 
+def every_pair(scale: float, on_cpu: bool) -> list[Row | Ratio]:
+    """Every y on every x with 10 covariates, n = 500: ≤ 2 × NumPy's product XᵀY; a time per pair."""
+    n, k, m = 500, 20_000, int(10_000 * scale)
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((n, columns), dtype="f4") for columns in (k, m))
+    covariates = rng.standard_normal((n, 10))
+    y[:, :CHECKED] += 0.5 * x[:, :CHECKED]
+
+    def slopes(result: Association) -> np.ndarray:
+        own = (result.x_index == result.y_index) & (result.y_index < CHECKED)
+        return result.slope[own][None]
+
+    runners = [
+        Runner("jaxreg", lambda: associate(x, y, covariates, keep=1e-12), k * m, slopes),
+        Runner("jaxreg, the best of each y", lambda: associate(x, y, covariates), k * m, slopes),
+    ]
+    reference = None
+    if on_cpu:
+        blocks = range(0, m, 2048)
+
+        def product() -> None:
+            for i in blocks:  # the whole would not fit into memory
+                x.T @ y[:, i : i + 2048]
+
+        runners.append(Runner(NUMPY_PRODUCT, product, k * m))
+        if peers.are_installed("statsmodels"):
+            run = partial(peers.statsmodels_slopes, x[:, :CHECKED], y[:, :CHECKED], covariates)
+            runners.append(peer("statsmodels loop", run, CHECKED))
+            reference = run()
+    rows = compare("every y on every x", runners, reference)
+    return at_most(rows, ("jaxreg", NUMPY_PRODUCT, 2.0), ("jaxreg, the best of each y", NUMPY_PRODUCT, 2.0))
+
+
 def under_vmap(scale: float, on_cpu: bool) -> list[Row | Ratio]:
     """≤ 1.2 × the batched call, temporaries ≤ 0.5 × the data; ≤ 2 × and ≤ 1.2 × if mapped over axis 0."""
     n, m = 300, int(20_000 * scale)
@@ -608,6 +643,7 @@ CASES: dict[str, Callable[[float, bool], list[Row | Ratio] | list[Compiled] | li
     "design_shared": design_shared,
     "design_gaps": design_gaps,
     "design_own": design_own,
+    "every_pair": every_pair,
     "under_vmap": under_vmap,
     "growth": growth,
     "inference": inference,

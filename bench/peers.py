@@ -230,6 +230,15 @@ def statsmodels_line(x: np.ndarray, y: np.ndarray) -> Any:
     return results.params
 
 
+def statsmodels_slopes(x: np.ndarray, y: np.ndarray, covariates: np.ndarray) -> np.ndarray:
+    """The slopes (1, m) of each column of y on the column of x with its index, with covariates."""
+    import statsmodels.api as sm
+
+    design = np.column_stack([np.ones(len(x)), covariates])
+    fits = (sm.OLS(b, np.column_stack([a, design])).fit() for a, b in zip(x.T, y.T, strict=True))
+    return np.array([[result.params[0] for result in fits]])
+
+
 def sklearn_line(x: np.ndarray, y: np.ndarray) -> Any:
     """scikit-learn's LinearRegression."""
     from sklearn.linear_model import LinearRegression
