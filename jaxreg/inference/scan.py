@@ -47,7 +47,7 @@ class Tile(NamedTuple):
 
 
 class Scan:
-    """All pairs of columns, a tile of x and of y at a time.
+    """All pairs of columns, a tile of x and a block of y at a time.
 
     Args:
         x: columns of x.
@@ -55,6 +55,16 @@ class Scan:
         basis: orthonormal, of the span of (1, covariates).
         keep: as in `associate`.
     """
+
+    x: ColumnBlocks
+    y: ColumnBlocks
+    basis: np.ndarray
+    keep: str | float
+    x_status: np.ndarray  # of the columns that were read
+    y_status: np.ndarray
+    tile: int  # columns of x, and of y in one product
+    block: int  # columns of y in memory
+    least: np.ndarray | None  # the |r| of the bound for each number of degrees of freedom
 
     def __init__(self, x: ColumnBlocks, y: ColumnBlocks, basis: Float[np.ndarray, "n q"], keep: str | float):
         self.x, self.y, self.basis, self.keep = x, y, basis, keep
@@ -132,8 +142,8 @@ class Scan:
     def _best(self, tiles: Iterator[Tile]) -> Iterator[Pairs]:
         """The best of each y, among the candidates that are left after all of x."""
         starts = self.x.starts(self.tile)
-        for _ in self.y.starts(self.block):
-            *_, last = parts = list(itertools.islice(tiles, len(starts)))
+        for _, of_block in itertools.groupby(tiles, lambda tile: tile.y.first):
+            *_, last = parts = list(of_block)
             best = NONE
             for start, (_, y, i, j, limit, _) in zip(starts, parts, strict=True):
                 left = limit >= last.score[j - y.first]

@@ -200,6 +200,35 @@ def test_kinds_of_x(rng, tmp_path, kind):
     check(associate(given, y, keep="all"), x, y[:, None], np.zeros((50, 0)))
 
 
+class File:
+    """A dataset of a file, which notes how many columns are read at once."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype, self.ndim, self.widths = (
+            values,
+            values.shape,
+            values.dtype,
+            2,
+            [],
+        )
+
+    def __getitem__(self, index):
+        self.widths.append(self.values[index].shape[1])
+        return self.values[index]
+
+
+@pytest.mark.parametrize("keep", ["best", 0.1])
+def test_files_are_read_block_by_block(monkeypatch, capsys, data, keep):
+    x, y, covariates = data
+    monkeypatch.setattr(scan, "TILE_COLUMNS", {"cpu": 2})
+    monkeypatch.setattr(scan, "BLOCK_NUMBERS", 4 * N)
+    files = File(x), File(y)
+    check(associate(*files, covariates, keep=keep, progress=True), x, y, covariates)
+    assert max(files[0].widths) == 2
+    assert files[1].widths == [4, 1]
+    assert "8/8" in capsys.readouterr().err
+
+
 def test_extreme_units(rng):
     x, y = rng.normal(size=(50, 3)) * 1e200, rng.normal(size=(50, 2)) * 1e-200
     expected = associate(x / 1e200, y / 1e-200, keep="all")
