@@ -18,6 +18,7 @@ from jaxreg.inference.association import Association
 from jaxreg.inference.covariance import HAC, HC0, HC1, HC2, HC3, Cluster
 from jaxreg.inference.multiple_testing import false_discovery, familywise_error
 from jaxreg.inference.result import Fit, load
+from jaxreg.inference.stream import Stream
 from jaxreg.mechanics.flow import Flow, exact_flow, learning_rates, linearized_flow, momentum
 from jaxreg.mechanics.langevin import Samples, sample
 from jaxreg.mechanics.path_integral import Laplace, StationaryPhase, laplace, stationary_phase
@@ -91,6 +92,7 @@ __all__ = [  # noqa: RUF022 in reading order
     "moments",
     "Moments",
     "closed_form",
+    "Stream",
     # mechanics
     "momentum",
     "descend",

@@ -206,7 +206,7 @@ class Source:
 
         def with_batch_axes(a: Any, own_axes: int) -> Any:
             """Append batch axes of length 1 if a has none."""
-            return a.reshape(*a.shape, *(1,) * axes) if a.ndim == own_axes else a
+            return a.reshape((*a.shape, *(1,) * axes)) if a.ndim == own_axes else a
 
         x, x_origin = self._floats(x, "x", is_part)
         y, y_origin = self._floats(y, "y", is_part)

@@ -132,31 +132,50 @@ def compensated(
     with float64():
         scaling_64 = jax.tree.map(lambda a: a.astype(jnp.float64), scaling)
         rows, w_unit = _rows(ansatz, scaling_64, columns, y, weights, valid)
-        min_pivot = _min_pivot(scaling, y.dtype)
+        min_pivot = smallest_usable_pivot(scaling, y.dtype)
         from_basis = FromBasis.of(ansatz, scaling_64)
         refined = _refine(ansatz, from_basis, rows, min_pivot, y.dtype)
         log_weight = None if weights is None else _log_weight(weights, valid)
         sums = Sums(nobs.astype(jnp.float64), jnp.sum(rows.weight) * w_unit, log_weight, [], [])
-        point = _turning_point(ansatz, scaling_64, from_basis, refined, _y_variance(rows), y.dtype)
+        solved = Solved(refined.coefs, refined.error, refined.inverse, refined.unexplained, refined.G)
+        point = point_in_float64(ansatz, scaling_64, from_basis, solved, _y_variance(rows), y.dtype)
         point = point._replace(full_rank=refined.smallest_pivot > min_pivot, finite=finite)
         return Compensated(sums, point, refined.G, scaling_64)
 
 
-def _turning_point(
+class Solved(NamedTuple):
+    """The solution of the normal equations of one data set.
+
+    Attributes:
+        coefs: c, (p,).
+        error: a bound of its error, (p,).
+        inverse: A⁻¹, (p, p).
+        unexplained: the mean square of the residuals.
+        G: ⟨z zᵀ⟩, (p + 1, p + 1).
+    """
+
+    coefs: DoubleDouble
+    error: Array
+    inverse: DoubleDouble
+    unexplained: DoubleDouble
+    G: DoubleDouble
+
+
+def point_in_float64(
     ansatz: Ansatz,
     scaling: Scaling,
     from_basis: FromBasis,
-    refined: _Refinement,
+    solved: Solved,
     y_variance: Array,
     dtype: np.dtype,
 ) -> TurningPoint:
     """The solution rounded to float64, with columns of x centered at their means as from plain sums."""
     first = int(ansatz.has_intercept)
-    p = refined.error.shape[0]
-    params, param_errors, terms = from_basis.params(refined.coefs, refined.error)
-    coefs, unit = refined.coefs.value, scaling.y_scale
-    mean = refined.G[0] if first else refined.G[0].map(jnp.zeros_like)
-    gram = (refined.G[first:p, first:p] - mean[first:p, None] * mean[None, first:p]).value
+    p = solved.error.shape[0]
+    params, param_errors, terms = from_basis.params(solved.coefs, solved.error)
+    coefs, unit = solved.coefs.value, scaling.y_scale
+    mean = solved.G[0] if first else solved.G[0].map(jnp.zeros_like)
+    gram = (solved.G[first:p, first:p] - mean[first:p, None] * mean[None, first:p]).value
     center, offsets = scaling.x_center, mean[first:p].value
     c0 = None
     if first:
@@ -168,6 +187,8 @@ def _turning_point(
             offsets = offsets - shift
         c0 = scaling.y_center + unit * coefs[0]
     y_mean = mean[p].value + scaling.y_center / unit
+    if scaling.y_origin is not None:
+        y_mean = y_mean + scaling.y_origin / unit
     return TurningPoint(
         params=params.scaled(unit).value,
         param_errors=unit * param_errors,
@@ -178,12 +199,12 @@ def _turning_point(
         x_scale=columns_of(ansatz, scaling.x_scale, 0),
         offsets=offsets,
         gram=Symmetric(gram, p - first),
-        inverse=Symmetric(refined.inverse[first:, first:].value, p - first),
-        cross=(refined.G[p, first:p] - mean[p] * mean[first:p]).value,
-        unit_deviations=from_basis.deviations(refined.inverse),
+        inverse=Symmetric(solved.inverse[first:, first:].value, p - first),
+        cross=(solved.G[p, first:p] - mean[p] * mean[first:p]).value,
+        unit_deviations=from_basis.deviations(solved.inverse),
         y_unit=unit,
-        unexplained=jnp.maximum(refined.unexplained.value, 0),
-        explained=(refined.G[p, p] - mean[p] * mean[p] - refined.unexplained).value,
+        unexplained=jnp.maximum(solved.unexplained.value, 0),
+        explained=(solved.G[p, p] - mean[p] * mean[p] - solved.unexplained).value,
         y_mean=y_mean,
         y_variance=y_variance,
         full_rank=jnp.ones((), bool),
@@ -298,7 +319,7 @@ def _rows(
     return _Rows(x_scaled, y_scaled, in_tiles(w / w_unit), in_tiles(valid)), w_unit
 
 
-def _min_pivot(scaling: Scaling, dtype: np.dtype) -> Array:
+def smallest_usable_pivot(scaling: Scaling, dtype: np.dtype) -> Array:
     """The relative pivot below which a column depends on the others, given the rounding of the data."""
     offset = jnp.abs(scaling.x_center) / scaling.x_scale
     rounding = INPUT_ROUNDING * float(jnp.finfo(dtype).eps) * (1 + jnp.max(offset).astype(jnp.float64))

@@ -42,7 +42,7 @@ class Estimate:
     Attributes:
         params: θ, (p, *batch).
         bse: standard errors, (p, *batch).
-        nobs: number of valid observations, (*batch).
+        nobs: number of valid observations, (*batch); Σ λ^age of a stream that forgets.
         status: a `Status` code, (*batch).
         digits: number of correct decimal digits of the least accurate param, (*batch).
         coefs: c in units of y, (p, *batch).
@@ -74,7 +74,7 @@ class Estimate:
 
     params: Float[Array, "p *batch"]
     bse: Float[Array, "p *batch"]
-    nobs: Int[Array, "*batch"]
+    nobs: Int[Array, "*batch"] | Float[Array, "*batch"]
     status: Int[Array, "*batch"]
     digits: Int[Array, "*batch"]
     coefs: Float[Array, "p *batch"]

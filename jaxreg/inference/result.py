@@ -70,8 +70,8 @@ class Fit:
         return self._fitted.estimate.bse
 
     @property
-    def nobs(self) -> Int[Array, "*batch"]:
-        """Number of valid observations."""
+    def nobs(self) -> Int[Array, "*batch"] | Float[Array, "*batch"]:
+        """Number of valid observations; Σ λ^age of a stream that forgets."""
         return self._fitted.estimate.nobs
 
     @property
@@ -139,7 +139,7 @@ class Fit:
     @property
     def df_model(self) -> Int[Array, "*batch"]:
         """Number of params other than the constant."""
-        return jnp.full_like(self.nobs, self._fitted.regressors)
+        return jnp.full_like(self.nobs, self._fitted.regressors, dtype=jnp.int32)
 
     @property
     def cost(self) -> Float[Array, "*batch"]:

@@ -231,7 +231,8 @@ def _log_likelihood(fitted: Fitted) -> Array:
 def quantile(fitted: Fitted, alpha: Any) -> Array:
     """The quantile of Student's t at 1 − alpha/2, from a table of all degrees of freedom if that is short."""
     e = fitted.estimate
-    if isinstance(e.nobs, Tracer) or not fitted.use_t or e.effective_dof is not None:
+    is_integer = jnp.issubdtype(e.nobs.dtype, jnp.integer) and e.effective_dof is None
+    if isinstance(e.nobs, Tracer) or not fitted.use_t or not is_integer:
         return quantiles(_df_t(fitted), alpha)
     # In NumPy, for a concrete fit that `jit` closes over.
     df = np.asarray(e.nobs) - fitted.p if e.groups is None else np.asarray(e.groups) - 1

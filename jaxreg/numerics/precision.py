@@ -93,6 +93,11 @@ def double_double_unit() -> Array:
     return _by_platform(tpu=2.0**-45, default=2.0**-98)
 
 
+def addition_unit() -> Array:
+    """The error of a sum of two double-doubles, relative to the larger of them."""
+    return _by_platform(tpu=2.0**-45, default=2.0**-104)
+
+
 def _by_platform(tpu: float, default: float) -> Array:
     return lax.platform_dependent(tpu=lambda: jnp.asarray(tpu), default=lambda: jnp.asarray(default))
 

@@ -10,12 +10,11 @@ import optax
 import jaxreg.costs.ridge as costs
 from jaxreg.ansatz import Linear
 from jaxreg.cost import mean_squared_error
-from jaxreg.engine.moments import Moments
 from jaxreg.faces.sklearn.data import Data, are_numbers, check_data, padded
 from jaxreg.faces.sklearn.estimator import Regressor, WithErrors
-from jaxreg.faces.sklearn.solution import Solution, solve
+from jaxreg.faces.sklearn.solution import of_stream, solve
 from jaxreg.fitting import moments
-from jaxreg.inference.of_moments import inference_of
+from jaxreg.inference.stream import Stream
 from jaxreg.solvers.gradient_descent import GradientDescent
 
 
@@ -58,7 +57,7 @@ class LinearRegression(WithErrors, Regressor):
     """
 
     cov_type: Any
-    _moments: Moments
+    _stream: Stream
 
     def __init__(self, *, fit_intercept: Any = True, cov_type: Any = "nonrobust") -> None:
         self.fit_intercept = fit_intercept
@@ -76,7 +75,7 @@ class LinearRegression(WithErrors, Regressor):
             The estimator.
         """
         data = check_data(self, X, y, sample_weight)
-        self.__dict__.pop("_moments", None)
+        self.__dict__.pop("_stream", None)
         self._store(solve(data, self.fit_intercept, cov_type=self.cov_type), data)
         return self
 
@@ -102,29 +101,28 @@ class LinearRegression(WithErrors, Regressor):
         """
         if self.cov_type != "nonrobust":
             raise ValueError(f'partial_fit needs cov_type="nonrobust", got {self.cov_type!r}; call fit')
-        before = getattr(self, "_moments", None)
+        before = getattr(self, "_stream", None)
         is_first = before is None
         data = check_data(self, X, y, sample_weight, reset=is_first, may_be_empty=not is_first)
         if before is not None:
             data = _like_first_chunk(data, before, np.ndim(self.status_) == 0)
         rows = padded(data)
-        chunk = moments(rows.X, rows.y, rows.weights, ansatz=Linear(intercept=self.fit_intercept))
-        self._moments = chunk if before is None else before + chunk
-        found = inference_of(self._moments)
-        nan = np.full_like(found.params[0], np.nan)
-        self._store(Solution(*found, scale=nan, alpha=nan), data)
+        ansatz = Linear(intercept=bool(self.fit_intercept))
+        chunk = Stream.of(moments(rows.X, rows.y, rows.weights, ansatz=ansatz))
+        self._stream = chunk if before is None else before + chunk
+        self._store(of_stream(self._stream), data)
         return self
 
 
-def _like_first_chunk(data: Data, before: Moments, was_single: bool) -> Data:
+def _like_first_chunk(data: Data, before: Stream, was_single: bool) -> Data:
     """A chunk in the dtype of the first one."""
-    targets = before.nobs.shape[0]
+    (targets,) = before.shape
     if data.is_single != was_single or data.y.shape[1] != targets:
         raise ValueError(
             f"y of the first chunk was {'(n,)' if was_single else f'(n, {targets})'}, and y is now "
             f"{'(n,)' if data.is_single else f'(n, {data.y.shape[1]})'}"
         )
-    return data.astype(np.dtype(before.G.hi.dtype))
+    return data.astype(before.dtype)
 
 
 class Ridge(Regressor):

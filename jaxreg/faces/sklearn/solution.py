@@ -16,6 +16,7 @@ from jaxreg.cost import mean_squared_error
 from jaxreg.costs.ridge import Penalized, Ridge
 from jaxreg.faces.sklearn.data import Data, padded
 from jaxreg.fitting import fit
+from jaxreg.inference.stream import Stream
 from jaxreg.solvers import minimum_norm
 from jaxreg.status import Status, describe
 
@@ -55,6 +56,16 @@ class Solution:
         """NaN for all targets."""
         nan = np.full((p, len(status)), np.nan, dtype)
         return cls(nan, nan.copy(), nan.copy(), status, nan[0].copy(), nan[0].copy())
+
+
+def of_stream(stream: Stream) -> Solution:
+    """The solution of a stream, of smallest norm where it does not determine the params."""
+    result = stream.fit()
+    params, status = np.array(result.params), np.asarray(result.status)
+    for j in np.flatnonzero(np.isin(status, UNDETERMINED)):
+        params[:, j] = minimum_norm.of_moments(stream.moments(), j)
+    nan = np.full_like(params[0], np.nan)
+    return Solution(params, np.asarray(result.bse), np.asarray(result.pvalues), status, nan, nan)
 
 
 def solve(
