@@ -25,7 +25,7 @@ from jaxreg.engine.moments import Moments
 from jaxreg.engine.scaling import Scaling
 from jaxreg.engine.sums import columns_of
 from jaxreg.gaps import is_valid
-from jaxreg.numerics import double_double
+from jaxreg.numerics import double_double, small
 from jaxreg.numerics.double_double import DoubleDouble, two_sum
 from jaxreg.numerics.precision import addition_unit, float64, power_of_two
 from jaxreg.numerics.pytrees import pytree, static
@@ -421,7 +421,7 @@ def _rescaled(ansatz: Ansatz, totals: Totals, scaling: Scaling, where: Array | N
     S = double_double.congruence(R, totals.S)
     size = totals.errors + (4 * q) * addition_unit() * jnp.abs(totals.S.hi)
     absolute = jnp.abs(R.hi)
-    errors = jnp.einsum("ik...,kl...,jl...->ij...", absolute, size, absolute)
+    errors = small.matmul(small.matmul(absolute, size), jnp.swapaxes(absolute, 0, 1))
     if where is not None:
         S, errors = double_double.where(where, S, totals.S), jnp.where(where, errors, totals.errors)
     return totals._replace(S=S, errors=errors, scaling=scaling)

@@ -127,8 +127,9 @@ def test_a_sliding_window_in_float64_does_not_drift(rng):
 def test_downdate_removes_gaps_and_invalid_observations_too(data, dtype, rough, statsmodels):
     x, y, w = data
     bad_y, bad_w = y[8:16].copy(), w[8:16].copy()
-    bad_y[2, 0], bad_w[3, 1], bad_y[4, 2] = np.inf, -1, np.nan
-    stream = streamed(x, y, w, CHUNKS[:2]).update(x[8:16], bad_y, bad_w)
+    bad_y[2, 0], bad_y[3, 1], bad_w[3, 1], bad_y[4, 2] = np.inf, 1, -1, np.nan
+    stream = streamed(x, y, w, CHUNKS[:2])
+    stream = stream.update(x[8:16], bad_y, bad_w)
     assert stream.fit().status.tolist() == [Status.invalid_data, Status.invalid_data, Status.ok]
     result = stream.downdate(x[8:16], bad_y, bad_w).fit()
     for i in range(M):
@@ -247,7 +248,7 @@ def stream():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda _: Stream(forgetting=0), "above 0 and at most 1, such as 0.99, or None; got 0"),
+        (lambda _: Stream(forgetting=0.0), "above 0 and at most 1, such as 0.99, or None; got 0.0"),
         (lambda _: Stream(forgetting=1.5), "above 0 and at most 1"),
         (lambda _: Stream(exponential_decay), "not linear in its params"),
         (lambda _: Stream(Line), "ansatz is an object"),
