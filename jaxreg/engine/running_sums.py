@@ -156,7 +156,7 @@ def with_rows(
         sign: 1 or −1.
     """
     with float64():
-        rows = _rows(sums, data, origin, n, forgetting)
+        rows = _rows(sums, _without_derivative(data), origin, n, forgetting)
         totals = totals_of(sums)
         if forgetting is not None:
             totals = _decayed(totals, jnp.power(forgetting, jnp.asarray(n, jnp.float64)))
@@ -435,6 +435,17 @@ def _bordered(a: DoubleDouble) -> DoubleDouble:
 def _scaled(totals: Totals, factor: Array) -> Totals:
     """S times a factor; exact for a power of two."""
     return totals._replace(S=totals.S * factor, errors=totals.errors * factor)
+
+
+@jax.custom_jvp
+def _without_derivative(data: T) -> T:
+    """The data; an error where they are differentiated."""
+    return data
+
+
+@_without_derivative.defjvp
+def _refuse(primals: tuple, tangents: tuple) -> Any:
+    raise TypeError("a Stream has no derivatives; differentiate jaxreg.fit or jaxreg.moments")
 
 
 def _decayed(totals: Totals, decay: Array) -> Totals:

@@ -228,6 +228,12 @@ def test_transformations_and_pickle(rng):
     np.testing.assert_array_equal(again.fit().params, expected.params)
 
 
+def test_derivatives_are_refused():
+    x = jnp.arange(8.0)
+    with pytest.raises(TypeError, match=r"no derivatives; differentiate jaxreg\.fit"):
+        jax.grad(lambda y: Stream().update(x, y).fit().params[1])(x)
+
+
 def test_integers_beyond_the_dtype_keep_their_differences():
     x, y = np.arange(8) + 10**17, np.array([0, 1, 1, 3, 5, 4, 7, 8]) + 2 * 10**17
     result = Stream().update(x, y).fit()
@@ -235,6 +241,7 @@ def test_integers_beyond_the_dtype_keep_their_differences():
     np.testing.assert_allclose(result.params[1], reference.params[1], rtol=1e-14)
     np.testing.assert_allclose(result.bse[1], reference.bse[1], rtol=1e-12)
     np.testing.assert_allclose(result.resid(x, y), reference.resid, atol=1e-13)
+    np.testing.assert_allclose(result.uncentered_tss, np.sum(y.astype(float) ** 2), rtol=1e-14)
 
 
 X = np.arange(4.0)
