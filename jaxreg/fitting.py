@@ -29,6 +29,7 @@ from jaxreg.data.source import Source, constant_column, source_of, with_devices
 from jaxreg.engine import device, host, operation
 from jaxreg.engine.blocks import in_blocks
 from jaxreg.engine.cascade import Task, estimate_and_exact, estimate_only
+from jaxreg.engine.divided_rows import are_divided, estimate_of_divided_rows
 from jaxreg.engine.estimate import Estimate, without_squares
 from jaxreg.engine.moments import Moments
 from jaxreg.engine.operation import Operands, moments_of
@@ -119,7 +120,9 @@ def fit(
         progress: whether to show a progress bar over the blocks (needs tqdm).
         devices: devices of this process, such as `jax.devices()`, or a mesh of them, to which the data sets
             of each block are sent in equal shares. If omitted, one device computes: that of the data, or the
-            default one; arrays that are sharded over several already are fitted where they are.
+            default one; arrays that are sharded over several already are fitted where they are. If y is
+            sharded along its observations each device sums its own, and moments are exchanged: for least
+            squares in closed form with nonrobust errors (`llf` is NaN with weights).
 
     Returns:
         `Fit`. A data set that cannot be fitted has NaN params and a `status` that says why, and does not
@@ -147,6 +150,8 @@ def fit(
     check_dims(x, y, weights if sigma is None else sigma)
     compiled = compiled_ansatz(ansatz)
     is_curve = isinstance(ansatz, Curve)
+    if are_divided(y):
+        _check_divided(cost, solver, cov_type)
     labels = labels_of(x, y, isinstance(ansatz, Linear))
     source = source_of(checks.design_of(ansatz, x), y, weights, sigma, nan_policy, compiled)
     source = with_devices(source, checks.checked_devices(devices))
@@ -166,6 +171,8 @@ def fit(
         checks.check_numbers(cost, source.y)
         source = replace(source, integers_keep_origin=False, cost=cost)
         estimate = _ridge(task, source, block_size, progress)
+    elif are_divided(source.y):
+        estimate = _of_divided_rows(task, source)
     elif cost is mean_squared_error:
         estimate = _least_squares(task, source, block_size, progress)
     elif isinstance(solver, Reweighted | InteriorPoint):
@@ -257,6 +264,29 @@ def _check_cost_of_curve(cost: Any) -> None:
 def _without_precision(solver: Solver) -> Solver:
     """The solver as compiled programs take it, one for all precisions."""
     return ClosedForm() if isinstance(solver, ClosedForm) else solver
+
+
+def _check_divided(cost: Any, solver: Solver, cov_type: Any) -> None:
+    """Raise unless moments are enough, which devices exchange in place of observations."""
+    if cost is mean_squared_error and isinstance(solver, ClosedForm) and cov_type == "nonrobust":
+        return
+    raise ValueError(
+        "y is divided among devices along its observations, for which there is least squares in closed form "
+        "with nonrobust errors; for other fits divide the data sets instead, as in "
+        "jax.device_put(y, NamedSharding(mesh, PartitionSpec(None, name)))"
+    )
+
+
+@in_own_precision
+def _of_divided_rows(task: Task, source: Source) -> Estimate:
+    """Least squares of observations on several devices."""
+    columns = source.whole()
+    w = columns.weights
+    if columns.sigma_unit is not None:
+        w = w / jnp.square(columns.sigma_unit)
+    origins = columns.x_origin, columns.y_origin
+    operands = Operands(columns.x, columns.y, w, None, *origins, solver=task.solver)
+    return estimate_of_divided_rows(task.ansatz, operands)
 
 
 @in_own_precision

@@ -1,4 +1,4 @@
-"""Data sets of arrays on the host, divided among several devices: the bits are those of one device."""
+"""Data sets of arrays on the host, or observations, that are divided among several devices."""
 
 import os
 import subprocess
@@ -63,12 +63,47 @@ is_the_same(X[:, :2], (y > 0).astype("f4"), ansatz=Linear(), cost=Logistic(), rt
 is_the_same(X, y, ansatz=Linear(), cost=Ridge.choose([0.1, 1.0]))
 """
 
+ROWS = """
+from itertools import product
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+import pytest
+import statsmodels.api as sm
+
+y = responses(6)
+y[:, 1], y[2:, 2] = np.inf, np.nan
+w = rng.uniform(1, 2, 40).astype("f4")
+for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((4, 2), ("rows", "data_sets"), axis_types=(kind, kind))
+    for rows, options in product(
+        [("rows", "data_sets"), ("rows",), (("rows", "data_sets"),)], [{}, {"weights": w}, {"sigma": w}]
+    ):
+        at = jax.device_put(y, NamedSharding(mesh, P(*rows)))
+        lines = fit(x, at, **options)
+        assert len(lines.params.devices()) == 8
+        np.testing.assert_array_equal(lines.status, fit(x, y, **options).status)
+        weights = np.ones(40)
+        if options:
+            weights = w.astype(float) if "weights" in options else 1 / w.astype(float) ** 2
+        for j in (0, 3, 4):
+            valid = np.isfinite(y[:, j])
+            want = sm.WLS(y[valid, j].astype(float), sm.add_constant(x[valid]), weights[valid]).fit()
+            np.testing.assert_allclose(np.asarray(lines.params)[:, j], want.params, rtol=1e-5)
+            np.testing.assert_allclose(np.asarray(lines.bse)[:, j], want.bse, rtol=1e-5)
+            np.testing.assert_allclose(np.asarray(lines.rsquared)[j], want.rsquared, rtol=1e-4)
+    columns = fit(X, at, ansatz=Linear())
+    np.testing.assert_allclose(columns.params, fit(X, y, ansatz=Linear()).params, rtol=1e-5)
+    with pytest.raises(ValueError, match="divide the data sets instead"):
+        fit(x, at, cov_type="HC1")
+"""
+
 
 @pytest.mark.either_mode
 @pytest.mark.parametrize(
-    "checks", [LINES, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["lines", "others"]
+    "checks",
+    [LINES, pytest.param(OTHERS, marks=pytest.mark.slow), pytest.param(ROWS, marks=pytest.mark.slow)],
+    ids=["lines", "other fits", "observations"],
 )
-def test_eight_devices_give_the_bits_of_one(checks):
+def test_on_eight_devices(checks):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     run = subprocess.run(

@@ -1,4 +1,4 @@
-"""Data sets that belong to several processes of `jax.distributed`, on this machine."""
+"""Data sets, or observations, that belong to several processes of `jax.distributed`, on this machine."""
 
 import os
 import socket
@@ -35,12 +35,18 @@ for j in range(4):
     valid = np.isfinite(y[:, 4 * rank + j])
     want = linregress(x[valid].astype(float), y[valid, 4 * rank + j].astype(float))
     np.testing.assert_allclose(part[1, j], want.slope, rtol=1e-4)
+
+rows = slice(15 * rank, 15 * rank + 15)
+halves = jax.make_array_from_process_local_data(NamedSharding(mesh, P("data_sets")), y[rows])
+everywhere = fit(x, halves)
+np.testing.assert_allclose(np.asarray(everywhere.params.addressable_data(0)), fit(x, y).params, rtol=1e-5)
+np.testing.assert_allclose(np.asarray(everywhere.bse.addressable_data(0)), fit(x, y).bse, rtol=1e-5)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.either_mode
-def test_data_sets_of_two_processes_stay_where_they_are():
+def test_two_processes():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
