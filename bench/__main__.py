@@ -20,7 +20,7 @@ from bench.devices import Launched
 from bench.measure import Ratio, Row
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "statsmodels", "scikit-learn", "xarray", "torch", "lineax")
-CPU_ONLY = ("memmap", "data_arrays", "groups", "ragged", "windows", "start", "compile", "devices")
+CPU_ONLY = ("memmap", "data_arrays", "stores", "groups", "ragged", "windows", "start", "compile", "devices")
 CHOSEN = ("devices",)  # run if they are named: they need another extra
 
 

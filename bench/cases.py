@@ -651,6 +651,7 @@ CASES: dict[str, Callable[[float, bool], list[Row | Ratio] | list[Compiled] | li
     "gradient": gradient,
     "memmap": memmap,
     "data_arrays": faces.data_arrays,
+    "stores": faces.stores,
     "groups": faces.groups,
     "ragged": faces.ragged,
     "windows": faces.windows,
