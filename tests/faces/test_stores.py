@@ -67,7 +67,7 @@ def test_an_interrupted_run_continues(y, tmp_path, monkeypatch, written):
         with (partial / "blocks-0-of-1.jsonl").open("a") as file:
             file.write('\n[3, "0')
         block, _ = json.loads(blocks_of(partial)[1])
-        region = stores.regions_of(y, stores.block_shape(y, "time"))[block]
+        region = stores.regions_of(y, {"lat": 2, "lon": 3})[block]
         unfinished = xr.open_zarr(partial / "out.zarr", consolidated=False)
         zeros = xr.zeros_like(unfinished[["nobs"]].isel(region).load())
         zeros.drop_vars(list(zeros.coords)).to_zarr(
@@ -122,6 +122,10 @@ def test_processes_with_a_share_each(y, tmp_path, monkeypatch):
     assert len(blocks_of(tmp_path / "out.zarr.partial")) == 4
     found = jx.fit_to_zarr(y, "time", path, share=(1, 2)).load()
     xr.testing.assert_identical(found, jx.fit(y.load(), "time"))
+    assert jx.fit_to_zarr(y, "time", path, share=(8, 9)) is not None  # there are eight blocks
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 2**27)
+    assert jx.fit_to_zarr(y, "time", tmp_path / "few.zarr", share=(0, 2)) is None
+    assert jx.fit_to_zarr(y, "time", tmp_path / "few.zarr", share=(1, 2)) is not None
     with pytest.raises(ValueError, match="share is"):
         jx.fit_to_zarr(y, "time", path, share=(2, 2))
 

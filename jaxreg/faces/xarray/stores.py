@@ -38,10 +38,10 @@ def fit_to_zarr(
 ) -> xr.Dataset | None:
     """`jaxreg.xarray.fit` of an array that may be larger than memory, block by block into a Zarr store.
 
-    A block has all of `dim`, and whole chunks of y along the other dimensions, of 128 MB or one chunk. While
-    blocks are fitted others are read and written. An interrupted run, by an error, Ctrl-C, a full disk or the
-    death of its process, keeps its blocks in the folder `path.partial`; the same call then continues after
-    the last whole one, to the same bits. `path` appears when all blocks are written.
+    A block has all of `dim`, and whole chunks of y along the other dimensions, up to 128 MB or one chunk.
+    While blocks are fitted others are read and written. An interrupted run, by an error, Ctrl-C, a full disk
+    or the death of its process, keeps its blocks in the folder `path.partial`; the same call then continues
+    after the last whole one, to the same bits. `path` appears when all blocks are written.
 
     Several processes that share a disk may each do a share, such as `(jax.process_index(),
     jax.process_count())` or those of an array of jobs. They need not know of each other: the one that ends
@@ -82,9 +82,11 @@ def fit_to_zarr(
         raise ValueError(f"y has no dimension beside {dim!r}, so there are no blocks: use fit")
     if not 0 <= share[0] < share[1]:
         raise ValueError(f"share is (k, n) with 0 ≤ k < n, got {share}")
-    shape = block_shape(y, dim)
+    shape = block_shape(y, dim, min(BLOCK_BYTES, y.nbytes // share[1]))
     lazy = fit(y.chunk({**shape, dim: -1}), dim, x, **options)
     regions = regions_of(y, shape)
+    if share[0] >= len(regions):
+        return xr.open_zarr(path) if path.exists() else None
     description = _description(y, dim, x, regions, options)
     begin = partial(lazy.to_zarr, compute=False, zarr_format=2, consolidated=False)
     with resumable(path, description, begin, share) as work:
@@ -106,14 +108,14 @@ def _zarr() -> Any:
     return zarr
 
 
-def block_shape(y: xr.DataArray, dim: str) -> dict[Any, int]:
-    """The lengths of a block along the dimensions of the data sets: whole chunks, up to BLOCK_BYTES."""
+def block_shape(y: xr.DataArray, dim: str, limit: int) -> dict[Any, int]:
+    """The lengths of a block along the dimensions of the data sets: whole chunks, up to so many bytes."""
     chunks = {name: sizes[0] for name, sizes in y.chunksizes.items()}
     chunks = chunks or y.encoding.get("preferred_chunks", {})
     shape = {name: min(size, chunks.get(name, 1)) for name, size in y.sizes.items() if name != dim}
     for name in reversed(shape):  # the last dimension first, whose values lie beside each other
         size = y.sizes[dim] * y.dtype.itemsize * int(np.prod(list(shape.values())))
-        shape[name] = min(y.sizes[name], shape[name] * max(1, BLOCK_BYTES // size))
+        shape[name] = min(y.sizes[name], shape[name] * max(1, limit // size))
     return shape
 
 
