@@ -43,6 +43,14 @@ def test_the_store_holds_what_fit_returns(y, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zarr", "sst.zarr"]
 
 
+def test_coordinates_in_chunks_are_written(y, tmp_path):
+    values = np.arange(48.0).reshape(8, 6)
+    lazy = y.assign_coords(area=(("lat", "lon"), values)).chunk({"lat": 2, "lon": 3})
+    assert lazy.area.chunks is not None
+    found = jx.fit_to_zarr(lazy, "time", tmp_path / "out.zarr")
+    np.testing.assert_array_equal(found.area, values)
+
+
 @pytest.mark.parametrize("written", [0, 3, 8])
 def test_an_interrupted_run_continues(y, tmp_path, monkeypatch, written):
     path, partial = tmp_path / "out.zarr", tmp_path / "out.zarr.partial"

@@ -84,6 +84,7 @@ def fit_to_zarr(
         raise ValueError(f"share is (k, n) with 0 ≤ k < n, got {share}")
     shape = block_shape(y, dim, min(BLOCK_BYTES, y.nbytes // share[1]))
     lazy = fit(y.chunk({**shape, dim: -1}), dim, x, **options)
+    lazy = lazy.assign_coords({name: a.compute() for name, a in lazy.coords.items() if a.chunks})
     regions = regions_of(y, shape)
     if share[0] >= len(regions):
         return xr.open_zarr(path) if path.exists() else None
