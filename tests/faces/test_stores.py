@@ -138,6 +138,18 @@ def test_processes_with_a_share_each(y, tmp_path, monkeypatch):
         jx.fit_to_zarr(y, "time", path, share=(2, 2))
 
 
+def test_only_stores_are_replaced(y, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "text").write_text("mine")
+    (tmp_path / "file.zarr").write_text("mine")
+    for path in (tmp_path / "notes", tmp_path / "file.zarr"):
+        with pytest.raises(FileExistsError, match="is no Zarr store, and is not replaced"):
+            jx.fit_to_zarr(y, "time", path)
+    assert (tmp_path / "notes" / "text").read_text() == (tmp_path / "file.zarr").read_text() == "mine"
+    with pytest.raises(FileNotFoundError, match="cannot write out.zarr: there is no folder"):
+        jx.fit_to_zarr(y, "time", tmp_path / "missing" / "out.zarr")
+
+
 def test_one_data_set_has_no_blocks(y, tmp_path):
     with pytest.raises(ValueError, match="so there are no blocks: use fit"):
         jx.fit_to_zarr(y[:, 0, 0], "time", tmp_path / "out.zarr")

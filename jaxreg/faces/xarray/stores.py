@@ -65,7 +65,7 @@ def fit_to_zarr(
             taken for the same if their name, sizes, dtype, attributes and coordinates are, the values of the
             first, the middle and the last block, and the size and date of a netCDF file.
         RuntimeError: if another process is writing the same share of the same path.
-        OSError: if blocks cannot be read or written.
+        OSError: if blocks cannot be read or written, or `path` is there and is no Zarr store.
 
     >>> import tempfile
     >>> from jaxreg.datasets import pacific_sst
@@ -76,6 +76,7 @@ def fit_to_zarr(
     Frozen({'param': 2, 'lat': 18, 'lon': 30})
     """
     path, zarr = Path(path), _zarr()
+    _check_path(path)
     check_y(y, dim)
     loops = [name for name in y.dims if name != dim]
     if not loops:
@@ -95,6 +96,15 @@ def fit_to_zarr(
         _fit_blocks(work, lazy, regions, done, progress)
         is_there = work.finish(len(regions), partial(zarr.consolidate_metadata, zarr_format=2))
     return xr.open_zarr(path) if is_there else None
+
+
+def _check_path(path: Path) -> None:
+    """Raise, before any work is done, unless a store can be written there without loss of other files."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path.name}: there is no folder {path.parent}")
+    is_store = any((path / name).exists() for name in (".zgroup", "zarr.json"))
+    if path.exists() and not is_store:
+        raise FileExistsError(f"{path} is no Zarr store, and is not replaced; pass another path")
 
 
 def _zarr() -> Any:
