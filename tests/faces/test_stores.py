@@ -103,6 +103,8 @@ def test_a_run_with_other_options_or_data_is_refused(y, tmp_path, monkeypatch):
     later = y.assign_coords(time=y.time + np.timedelta64(1, "D"))
     with pytest.raises(ValueError, match=r"coordinate time was .* and is"):
         jx.fit_to_zarr(later, "time", path, cov_type="HC1")
+    with pytest.raises(ValueError, match=r"coordinate lat was .* and is"):
+        jx.fit_to_zarr(y.assign_coords(lat=y.lat + 1), "time", path, cov_type="HC1")
     with pytest.raises(ValueError, match=r"last block of y was .* and is"):
         jx.fit_to_zarr(y.where(y.lat < 7), "time", path, cov_type="HC1")
     y.to_netcdf(tmp_path / "sst.nc")

@@ -190,7 +190,7 @@ def _description(
 ) -> dict[str, str]:
     """What decides the results, as text."""
     ends = {"first": regions[0], "middle": regions[len(regions) // 2], "last": regions[-1]}
-    coordinates = {f"coordinate {name}": _text(a) for name, a in y.coords.items() if dim in a.dims}
+    coordinates = {f"coordinate {name}": _text(a) for name, a in y.coords.items()}
     described = {
         "name of y": y.name,
         "sizes of y": y.sizes,
