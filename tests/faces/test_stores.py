@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 from filelock import FileLock
 
+import jaxreg
 import jaxreg.xarray as jx
 from jaxreg.faces.xarray import stores
 
@@ -113,6 +115,40 @@ def test_a_run_with_other_options_or_data_is_refused(y, tmp_path, monkeypatch):
         jx.fit_to_zarr(file, "time", path, cov_type="HC1")
 
 
+def test_functions_and_groups_in_another_process(y):
+    """A function has another address there, and groups are the same if all labels are."""
+
+    def options(*labels):
+        def loss(params, x, y, weights, *, ansatz):
+            return jnp.mean((y - ansatz.predict(params, x)) ** 2)
+
+        groups = np.repeat(labels, 20 // len(labels))
+        return {"cost": loss, "cov_type": jaxreg.Cluster(groups)}
+
+    def described(options):
+        return stores._description(y, "time", None, stores.regions_of(y, {"lat": 2, "lon": 3}), options)
+
+    first, second = options(0, 1, 0, 1), options(0, 1, 0, 1)
+    assert str(first["cost"]) != str(second["cost"])
+    assert described(first) == described(second)
+    assert described(first) != described(options(0, 0, 1, 1))
+
+
+def test_weights_are_not_read_as_a_whole(y):
+    read = []
+
+    def note(block):
+        read.append(block.size)
+        return block
+
+    weights = xr.ones_like(y).copy(data=y.data.map_blocks(note, dtype="f4", meta=np.empty((0, 0, 0), "f4")))
+    regions = stores.regions_of(y, {"lat": 2, "lon": 3})
+    before = stores._description(y, "time", None, regions, {"weights": weights})
+    assert len(read) == 3 < len(regions)
+    changed = weights.where(y.lat < 7)
+    assert before != stores._description(y, "time", None, regions, {"weights": changed})
+
+
 def test_two_runs_at_once(y, tmp_path):
     (tmp_path / "out.zarr.partial").mkdir()
     with (
@@ -148,7 +184,7 @@ def test_only_stores_are_replaced(y, tmp_path):
         with pytest.raises(FileExistsError, match="is no Zarr store, and is not replaced"):
             jx.fit_to_zarr(y, "time", path)
     assert (tmp_path / "notes" / "text").read_text() == (tmp_path / "file.zarr").read_text() == "mine"
-    with pytest.raises(FileNotFoundError, match="cannot write out.zarr: there is no folder"):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
         jx.fit_to_zarr(y, "time", tmp_path / "missing" / "out.zarr")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import xarray as xr
 
@@ -190,32 +192,34 @@ def _description(
 ) -> dict[str, str]:
     """What decides the results, as text."""
     ends = {"first": regions[0], "middle": regions[len(regions) // 2], "last": regions[-1]}
-    coordinates = {f"coordinate {name}": _text(a) for name, a in y.coords.items()}
-    described = {
+    data = {
         "name of y": y.name,
         "sizes of y": y.sizes,
         "dtype of y": y.dtype,
         "attributes of y": y.attrs,
         "source of y": _source(y),
-        "dim": dim,
-        "x": x,
         "number of blocks": len(regions),
         **{f"{which} block of y": y.isel(region) for which, region in ends.items()},
-        **coordinates,
-        **options,
-        "version of jaxreg": version("jaxreg"),
+        **{f"coordinate {name}": a for name, a in y.coords.items()},
     }
-    return {name: _text(value) for name, value in described.items()}
+    arguments = {"dim": dim, "x": x, **options, "version of jaxreg": version("jaxreg")}
+    return {name: _text(a) for name, a in data.items()} | {
+        name: _text(a, list(ends.values())) for name, a in arguments.items()
+    }
 
 
-def _text(value: Any) -> str:
-    """Numbers and names as text, and of arrays what is in them."""
+def _text(value: Any, regions: Sequence[Region] = ()) -> str:
+    """Numbers and names as text, and of arrays what is in them; of a lazy one, what is in these regions."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {_text(a)}" for name, a in value.items())
+        return ", ".join(f"{name}: {_text(a, regions)}" for name, a in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value))
+        return ", ".join(_text(a, regions) for a in value)
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
-        return str(value)
+        arrays = [a for a in jax.tree.leaves(value) if hasattr(a, "dtype")]  # such as groups of `Cluster`
+        return " ".join([re.sub(" at 0x[0-9a-f]+", "", str(value)), *map(_text, arrays)])
+    if regions and isinstance(value, xr.DataArray) and value.chunks is not None:
+        parts = [value.isel(region, missing_dims="ignore") for region in regions]
+        return f"{value.sizes}, {_text(parts)}"
     values = np.asarray(value)
     plain = values if values.dtype.kind in "biufmM" else values.astype(str)
     return f"{value.dtype} {value.shape} {zlib.crc32(plain.tobytes()):08x}"
