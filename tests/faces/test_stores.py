@@ -168,12 +168,18 @@ def test_processes_with_a_share_each(y, tmp_path, monkeypatch):
     assert len(blocks_of(tmp_path / "out.zarr.partial")) == 4
     found = jx.fit_to_zarr(y, "time", path, share=(1, 2)).load()
     xr.testing.assert_identical(found, jx.fit(y.load(), "time"))
-    assert jx.fit_to_zarr(y, "time", path, share=(8, 9)) is not None  # there are eight blocks
+    assert jx.fit_to_zarr(y, "time", path, share=(8, 9)) is None  # there are eight blocks
     monkeypatch.setattr(stores, "BLOCK_BYTES", 2**27)
     assert jx.fit_to_zarr(y, "time", tmp_path / "few.zarr", share=(0, 2)) is None
     assert jx.fit_to_zarr(y, "time", tmp_path / "few.zarr", share=(1, 2)) is not None
     with pytest.raises(ValueError, match="share is"):
         jx.fit_to_zarr(y, "time", path, share=(2, 2))
+
+
+def test_a_share_without_blocks_leaves_nothing_behind(y, tmp_path):
+    for k in range(9):  # of eight blocks
+        jx.fit_to_zarr(y, "time", tmp_path / "out.zarr", share=(k, 9))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zarr", "sst.zarr"]
 
 
 def test_only_stores_are_replaced(y, tmp_path):
@@ -191,7 +197,9 @@ def test_only_stores_are_replaced(y, tmp_path):
 def test_one_data_set_has_no_blocks(y, tmp_path):
     with pytest.raises(ValueError, match="so there are no blocks: use fit"):
         jx.fit_to_zarr(y[:, 0, 0], "time", tmp_path / "out.zarr")
-    with pytest.raises(TypeError, match="y is a DataArray"):
+    with pytest.raises(ValueError, match="y is empty: it has the sizes time: 20, lat: 0, lon: 6"):
+        jx.fit_to_zarr(y[:, :0], "time", tmp_path / "out.zarr")
+    with pytest.raises(TypeError, match="y is one DataArray; pass a variable of the Dataset, of sst"):
         jx.fit_to_zarr(y.to_dataset(), "time", tmp_path / "out.zarr")
 
 

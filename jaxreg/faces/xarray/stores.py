@@ -60,7 +60,8 @@ def fit_to_zarr(
         options: as for `fit`.
 
     Returns:
-        The results as a lazy Dataset, in the layout of `fit`; None while blocks of other shares are missing.
+        The results as a lazy Dataset, in the layout of `fit`; None while blocks of other shares are missing,
+        and for a share without blocks.
 
     Raises:
         ValueError: if an interrupted run to the same path had other data or options; it says which. Data are
@@ -79,10 +80,14 @@ def fit_to_zarr(
     """
     path, zarr = Path(path), _zarr()
     _check_path(path)
+    if isinstance(y, xr.Dataset):
+        raise TypeError(f"y is one DataArray; pass a variable of the Dataset, of {', '.join(map(str, y))}")
     check_y(y, dim)
     loops = [name for name in y.dims if name != dim]
     if not loops:
         raise ValueError(f"y has no dimension beside {dim!r}, so there are no blocks: use fit")
+    if y.size == 0:
+        raise ValueError(f"y is empty: it has the sizes {_text(y.sizes)}")
     if not 0 <= share[0] < share[1]:
         raise ValueError(f"share is (k, n) with 0 ≤ k < n, got {share}")
     shape = block_shape(y, dim, min(BLOCK_BYTES, y.nbytes // share[1]))
@@ -90,7 +95,7 @@ def fit_to_zarr(
     lazy = lazy.assign_coords({name: a.compute() for name, a in lazy.coords.items() if a.chunks})
     regions = regions_of(y, shape)
     if share[0] >= len(regions):
-        return xr.open_zarr(path) if path.exists() else None
+        return None
     description = _description(y, dim, x, regions, options)
     begin = partial(lazy.to_zarr, compute=False, zarr_format=2, consolidated=False)
     with resumable(path, description, begin, share) as work:
