@@ -53,6 +53,14 @@ def test_coordinates_in_chunks_are_written(y, tmp_path):
     np.testing.assert_array_equal(found.area, values)
 
 
+def test_y_of_another_format(y, tmp_path):
+    store = tmp_path / "sst3.zarr"
+    y.load().drop_encoding().to_dataset().to_zarr(store, zarr_format=3, consolidated=False)
+    lazy = xr.open_zarr(store, consolidated=False).sst
+    found = jx.fit_to_zarr(lazy, "time", tmp_path / "out.zarr")
+    xr.testing.assert_identical(found.load(), jx.fit(y.load(), "time"))
+
+
 @pytest.mark.parametrize("written", [0, 3, 8])
 def test_an_interrupted_run_continues(y, tmp_path, monkeypatch, written):
     path, partial = tmp_path / "out.zarr", tmp_path / "out.zarr.partial"

@@ -93,6 +93,7 @@ def fit_to_zarr(
     shape = block_shape(y, dim, min(BLOCK_BYTES, y.nbytes // share[1]))
     lazy = fit(y.chunk({**shape, dim: -1}), dim, x, **options)
     lazy = lazy.assign_coords({name: a.compute() for name, a in lazy.coords.items() if a.chunks})
+    lazy = lazy.drop_encoding()  # of the file of y, such as codecs of another format
     regions = regions_of(y, shape)
     if share[0] >= len(regions):
         return None
