@@ -219,7 +219,12 @@ def of_moments(moments: Moments) -> RunningSums:
 
 def totals_of(sums: RunningSums) -> Totals:
     """The sums in float64; 0 where there is no observation."""
-    high = WORDS[sums.dtype.name][0]
+    high, low = WORDS[sums.dtype.name]
+    if len(sums.words) != high + low:
+        raise TypeError(
+            "the stream is of float64 data and was rounded to float32, as jit and vmap do if JAX's 64-bit switch "
+            'is off: call jax.config.update("jax_enable_x64", True), or update the stream with float32 data'
+        )
     words = [a.astype(jnp.float64) for a in sums.words]
     value = DoubleDouble(*two_sum(_sum(words[:high]), _sum(words[high:])))
     entries = sums.errors.shape[0]

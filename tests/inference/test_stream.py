@@ -232,6 +232,12 @@ def test_transformations_and_pickle(rng):
     np.testing.assert_array_equal(again.fit().params, expected.params)
 
 
+def test_a_float64_stream_that_jit_would_round_is_refused():
+    stream = Stream().update(np.arange(3.0), np.array([1.0, 2.0, 4.0]))
+    with jax.enable_x64(False), pytest.raises(TypeError, match="64-bit switch is off"):
+        jax.jit(lambda stream: stream.fit().params)(stream)
+
+
 def test_derivatives_are_refused():
     x = jnp.arange(8.0)
     with pytest.raises(TypeError, match=r"no derivatives; differentiate jaxreg\.fit"):
