@@ -62,15 +62,20 @@ class ColumnBlocks:
         return np.where(gaps, mean, block)
 
 
-def column_blocks(
-    array: Any, name: str, rows: np.ndarray, nan_policy: str, names: np.ndarray | None
-) -> ColumnBlocks:
-    """The columns of an array with these rows, or an error that says what to pass instead."""
+def columns_of(array: Any, name: str) -> Any:
+    """The array, (n, columns), or an error that says what to pass instead."""
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(
             f"{name} has shape {array.shape}; pass (n, columns), not empty, with observations on axis 0"
         )
+    return array
+
+
+def column_blocks(
+    array: Any, name: str, rows: np.ndarray, nan_policy: str, names: np.ndarray | None
+) -> ColumnBlocks:
+    """The columns of an array, (n, columns), with these rows, or an error that says what to pass instead."""
     n = len(rows)
     if array.shape[0] != n:
         advice = f"; pass {name}.T" if array.shape[1] == n else ""

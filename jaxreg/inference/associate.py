@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxreg.data.arrays import as_array
-from jaxreg.data.column_blocks import column_blocks
+from jaxreg.data.column_blocks import column_blocks, columns_of
 from jaxreg.data.labels import names_of_columns
 from jaxreg.data.parquet import checked_path, write_tables
 from jaxreg.engine.residual_columns import basis_of
@@ -55,7 +55,8 @@ def associate(
             by the mean of their column, which is fast, and customary for genotypes. "raise": raise a
             ValueError.
         output: a Parquet file for the kept pairs, which then are not returned: for more than memory holds.
-            Its columns are those of `Association.to_pandas`.
+            Its columns are those of `Association.to_pandas`; its rows are in the order of the blocks that
+            were read.
         progress: whether to show a progress bar over the blocks (needs tqdm).
 
     Returns:
@@ -92,6 +93,7 @@ def associate(
     x, y = as_array(x, "x"), as_array(y, "y")
     if isinstance(x, Tracer) or isinstance(y, Tracer):
         raise TypeError("associate needs concrete values; there are none under jit or vmap")
+    x, y = columns_of(x, "x"), columns_of(y, "y")
     rows, basis = _design(covariates, x.shape[0], nan_policy)
     x_blocks = column_blocks(x, "x", rows, nan_policy, names[0])
     y_blocks = column_blocks(y, "y", rows, nan_policy, names[1])

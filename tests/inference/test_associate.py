@@ -241,6 +241,7 @@ def test_extreme_units(rng):
     [
         ({"y": np.zeros((5, 60))}, ValueError, r"pass y.T"),
         ({"x": np.zeros((60, 3, 2))}, ValueError, r"x has shape \(60, 3, 2\); pass \(n, columns\)"),
+        ({"x": 1.0}, ValueError, r"x has shape \(\); pass \(n, columns\)"),
         ({"covariates": np.zeros((4, 2))}, ValueError, r"covariates have shape \(4, 2\)"),
         ({"covariates": np.full(N, np.inf)}, ValueError, "infinite value in column 0"),
         ({"covariates": np.full(N, np.nan)}, ValueError, "0 rows with valid covariates"),
