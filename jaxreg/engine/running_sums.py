@@ -222,8 +222,8 @@ def totals_of(sums: RunningSums) -> Totals:
     high, low = WORDS[sums.dtype.name]
     if len(sums.words) != high + low:
         raise TypeError(
-            "the stream is of float64 data and was rounded to float32, as jit and vmap do if JAX's 64-bit switch "
-            'is off: call jax.config.update("jax_enable_x64", True), or update the stream with float32 data'
+            "the stream is of float64 data and was rounded to float32, as jit and vmap do if JAX's 64-bit "
+            'switch is off: call jax.config.update("jax_enable_x64", True), or update the stream with float32 data'
         )
     words = [a.astype(jnp.float64) for a in sums.words]
     value = DoubleDouble(*two_sum(_sum(words[:high]), _sum(words[high:])))
