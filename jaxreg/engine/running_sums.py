@@ -223,7 +223,7 @@ def totals_of(sums: RunningSums) -> Totals:
     if len(sums.words) != high + low:
         raise TypeError(
             "the stream is of float64 data and was rounded to float32, as jit and vmap do if JAX's 64-bit "
-            'switch is off: call jax.config.update("jax_enable_x64", True), or update the stream with float32 data'
+            'switch is off: call jax.config.update("jax_enable_x64", True), or pass float32 data to update'
         )
     words = [a.astype(jnp.float64) for a in sums.words]
     value = DoubleDouble(*two_sum(_sum(words[:high]), _sum(words[high:])))
