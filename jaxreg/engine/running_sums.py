@@ -164,6 +164,9 @@ def with_rows(
         totals = _summed(sums.ansatz, totals, rows, sign)
         counts = (jnp.sum(a, axis=0, dtype=jnp.int32) for a in (rows.valid, rows.invalid))
         nobs, invalid = (a + sign * b for a, b in zip((sums.nobs, sums.invalid), counts, strict=True))
+        if sign < 0:  # the scaling may have been that of rows far away, which have left
+            none = rows._replace(weights=0 * rows.weights, valid=jnp.zeros_like(rows.valid))
+            totals = _in_range(replace(sums, nobs=nobs), totals, none, origin)
         return _stored(sums.ansatz, sums.dtype, totals, nobs, invalid)
 
 

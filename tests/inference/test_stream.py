@@ -141,6 +141,14 @@ def test_downdate_removes_gaps_and_invalid_observations_too(data, dtype, rough, 
     assert not np.any(nothing._sums.errors)
 
 
+def test_an_outlier_that_has_left_costs_no_digits(rng, dtype, rough, statsmodels):
+    x, y = rng.normal(size=(2, 16)).astype(dtype)
+    far = np.array([1e8], dtype)
+    result = Stream().update(x, y).update(far, far).downdate(far, far).fit()
+    np.testing.assert_allclose(result.params, statsmodels(line(x), y).params, rtol=rough)
+    assert result.digits >= (7 if dtype == np.float32 else 12)
+
+
 def test_forgetting_is_weighted_by_age_in_any_chunks(data, tol, rough):
     x, y, w = data
     λ = 0.9
