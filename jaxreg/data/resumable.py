@@ -41,9 +41,9 @@ class Resumable:
 
     def done(self, checksum_of: Callable[[int], str | None]) -> set[int]:
         """The blocks whose results have the checksum that was recorded."""
-        return {block for block, checksum in self._recorded().items() if checksum_of(block) == checksum}
+        return {block for block, checksum in self.recorded().items() if checksum_of(block) == checksum}
 
-    def _recorded(self) -> dict[int, str]:
+    def recorded(self) -> dict[int, str]:
         """The checksum of each block that some process has written."""
         recorded = {}
         for file in self.folder.glob(f"{BLOCKS}-*.jsonl"):
@@ -75,7 +75,7 @@ class Resumable:
         with _waiting(self.folder):
             if not self.results.exists():  # another process has moved them
                 return True
-            if len(self._recorded()) < number:
+            if len(self.recorded()) < number:
                 return False
             complete(self.results)
             if self.output.exists():
@@ -106,7 +106,8 @@ def resumable(
     with _locked(folder / f"{LOCK}-{_name(share)}", output):
         work, described = Resumable(output, folder, share), folder / DESCRIPTION
         with _waiting(folder):
-            if described.exists() and work.results.exists():
+            is_begun = described.exists() and work.results.exists()
+            if is_begun and (share[1] > 1 or work.recorded()):
                 _check_same(json.loads(described.read_text()), description, folder)
             else:
                 described.unlink(missing_ok=True)

@@ -157,6 +157,13 @@ def test_weights_are_not_read_as_a_whole(y):
     assert before != stores._description(y, "time", None, regions, {"weights": changed})
 
 
+def test_a_run_that_failed_before_its_first_block_is_begun_anew(y, tmp_path):
+    with pytest.raises(ValueError, match="cov_type"):
+        jx.fit_to_zarr(y, "time", tmp_path / "out.zarr", cov_type="HC9")
+    found = jx.fit_to_zarr(y, "time", tmp_path / "out.zarr", cov_type="HC1").load()
+    xr.testing.assert_identical(found, jx.fit(y.load(), "time", cov_type="HC1"))
+
+
 def test_two_runs_at_once(y, tmp_path):
     (tmp_path / "out.zarr.partial").mkdir()
     with (
@@ -190,12 +197,12 @@ def test_a_share_without_blocks_leaves_nothing_behind(y, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zarr", "sst.zarr"]
 
 
-def test_only_stores_are_replaced(y, tmp_path):
+def test_only_results_are_replaced(y, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "text").write_text("mine")
     (tmp_path / "file.zarr").write_text("mine")
-    for path in (tmp_path / "notes", tmp_path / "file.zarr"):
-        with pytest.raises(FileExistsError, match="is no Zarr store, and is not replaced"):
+    for path in (tmp_path / "notes", tmp_path / "file.zarr", tmp_path / "sst.zarr"):
+        with pytest.raises(FileExistsError, match="holds no results of jaxreg, and is not replaced"):
             jx.fit_to_zarr(y, "time", path)
     assert (tmp_path / "notes" / "text").read_text() == (tmp_path / "file.zarr").read_text() == "mine"
     with pytest.raises(FileNotFoundError, match="there is no folder"):

@@ -53,7 +53,7 @@ def fit_to_zarr(
         y: a lazy array, as `xr.open_zarr`, `xr.open_dataset` and dask make them; others work, too.
         dim: the dimension of the observations. If y is in several chunks along it, all of them are read for
             each block.
-        path: the Zarr store to write, of format 2; one that exists is replaced at the end.
+        path: the Zarr store to write, of format 2; results that are there are replaced at the end.
         x: as for `fit`.
         share: (k, n): this process does the blocks k, k + n, k + 2n, …
         progress: whether to show a progress bar over the blocks.
@@ -68,7 +68,7 @@ def fit_to_zarr(
             taken for the same if their name, sizes, dtype, attributes and coordinates are, the values of the
             first, the middle and the last block, and the size and date of a netCDF file.
         RuntimeError: if another process is writing the same share of the same path.
-        OSError: if blocks cannot be read or written, or `path` is there and is no Zarr store.
+        OSError: if blocks cannot be read or written, or what is at `path` is no result of this function.
 
     >>> import tempfile
     >>> from jaxreg.datasets import pacific_sst
@@ -110,9 +110,17 @@ def _check_path(path: Path) -> None:
     """Raise, before any work is done, unless a store can be written there without loss of other files."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path.name}: there is no folder {path.parent}")
-    is_store = any((path / name).exists() for name in (".zgroup", "zarr.json"))
-    if path.exists() and not is_store:
-        raise FileExistsError(f"{path} is no Zarr store, and is not replaced; pass another path")
+    if path.exists() and not _holds_results(path):
+        raise FileExistsError(f"{path} holds no results of jaxreg, and is not replaced; pass another path")
+
+
+def _holds_results(path: Path) -> bool:
+    import zarr
+
+    try:
+        return zarr.open_group(path, mode="r").attrs.get("source") == "jaxreg"
+    except (OSError, ValueError):
+        return False
 
 
 def _zarr() -> Any:
