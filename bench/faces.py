@@ -75,11 +75,11 @@ def stores(scale: float, on_cpu: bool) -> list[Row | Ratio]:
 
         m = shape[0] * shape[1]
         runners = [
-            Runner("jaxreg.xarray.fit_to_zarr", ours, m, lambda params: params),
+            Runner("jaxreg", ours, m, lambda params: params),
             Runner("reading alone", read, m, None),
         ]
         rows = compare("Zarr to Zarr", runners)
-    return at_most(rows, ("jaxreg.xarray.fit_to_zarr", "reading alone", 1.25))
+    return at_most(rows, ("jaxreg", "reading alone", 1.25))
 
 
 def groups(scale: float, on_cpu: bool) -> list[Row | Ratio]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
@@ -26,6 +26,7 @@ BLOCK_BYTES = 2**27  # of a block that is read
 WORKERS = 2  # blocks that are read or fitted at a time, while others are written
 
 Region = dict[Any, slice]
+FitBlock = Callable[[Region], xr.Dataset]
 
 
 def fit_to_zarr(
@@ -91,6 +92,8 @@ def fit_to_zarr(
     if not 0 <= share[0] < share[1]:
         raise ValueError(f"share is (k, n) with 0 ≤ k < n, got {share}")
     shape = block_shape(y, dim, min(BLOCK_BYTES, y.nbytes // share[1]))
+    x = _of_arrays(lambda a: a.compute() if a.ndim == 1 else a, x)  # needed by every block
+    y = y.assign_coords({name: a.compute() for name, a in y.coords.items() if a.ndim == 1 and a.chunks})
     lazy = fit(y.chunk({**shape, dim: -1}), dim, x, **options)
     lazy = lazy.assign_coords({name: a.compute() for name, a in lazy.coords.items() if a.chunks})
     lazy = lazy.drop_encoding()  # of the file of y, such as codecs of another format
@@ -101,7 +104,7 @@ def fit_to_zarr(
     begin = partial(lazy.to_zarr, compute=False, zarr_format=2, consolidated=False)
     with resumable(path, description, begin, share) as work:
         done = work.done(lambda block: checksum(_open(work.results).isel(regions[block])))
-        _fit_blocks(work, lazy, regions, done, progress)
+        _fit_blocks(work, partial(_fit_block, y, dim, x, options), regions, done, progress)
         is_there = work.finish(len(regions), partial(zarr.consolidate_metadata, zarr_format=2))
     return xr.open_zarr(path) if is_there else None
 
@@ -166,15 +169,34 @@ def checksum(results: xr.Dataset) -> str:
     return f"{total:08x}"
 
 
+def _fit_block(y: xr.DataArray, dim: str, x: Any, options: dict[str, Any], region: Region) -> xr.Dataset:
+    """The fit of a block, which is read first: as one lazy graph it would take a third longer."""
+
+    def read(a: xr.DataArray) -> xr.DataArray:
+        return a.isel({name: cut for name, cut in region.items() if name in a.dims}).compute()
+
+    own = {name: _of_arrays(read, value) if name == "weights" else value for name, value in options.items()}
+    return fit(read(y), dim, _of_arrays(read, x), **own)
+
+
+def _of_arrays(function: Callable[[xr.DataArray], Any], tree: Any) -> Any:
+    """A function of the DataArrays in x, which may be a list or a mapping of them, or a name."""
+    if isinstance(tree, xr.DataArray):
+        return function(tree)
+    if isinstance(tree, Mapping):
+        return {name: _of_arrays(function, a) for name, a in tree.items()}
+    return [_of_arrays(function, a) for a in tree] if isinstance(tree, list | tuple) else tree
+
+
 def _fit_blocks(
-    work: Resumable, lazy: xr.Dataset, regions: list[Region], done: set[int], progress: bool
+    work: Resumable, fit_block: FitBlock, regions: list[Region], done: set[int], progress: bool
 ) -> None:
     """Fit and write the blocks that are not done."""
     first, step = work.share
     missing = [block for block in range(first, len(regions), step) if block not in done]
 
     def load(block: int) -> xr.Dataset:
-        return lazy.isel(regions[block]).compute(scheduler="synchronous")
+        return fit_block(regions[block])
 
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="jaxreg") as pool:
         loaded = _in_order(pool, load, missing)
