@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import itertools
-import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 
 from jaxreg.data.resumable import Resumable, resumable
 from jaxreg.engine.blocks import with_progress_bar
 from jaxreg.faces.xarray.fits import fit
+from jaxreg.faces.xarray.identity import Region, description_of, text_of
 from jaxreg.faces.xarray.model import check_y
 
 BLOCK_BYTES = 2**27  # of a block that is read
 WORKERS = 2  # blocks that are read or fitted at a time, while others are written
 
-Region = dict[Any, slice]
 FitBlock = Callable[[Region], xr.Dataset]
 
 
@@ -88,7 +85,7 @@ def fit_to_zarr(
     if not loops:
         raise ValueError(f"y has no dimension beside {dim!r}, so there are no blocks: use fit")
     if y.size == 0:
-        raise ValueError(f"y is empty: it has the sizes {_text(y.sizes)}")
+        raise ValueError(f"y is empty: it has the sizes {text_of(y.sizes)}")
     if not 0 <= share[0] < share[1]:
         raise ValueError(f"share is (k, n) with 0 ≤ k < n, got {share}")
     shape = block_shape(y, dim, min(BLOCK_BYTES, y.nbytes // share[1]))
@@ -100,7 +97,7 @@ def fit_to_zarr(
     regions = regions_of(y, shape)
     if share[0] >= len(regions):
         return None
-    description = _description(y, dim, x, regions, options)
+    description = description_of(y, dim, x, regions, options)
     begin = partial(lazy.to_zarr, compute=False, zarr_format=2, consolidated=False)
     with resumable(path, description, begin, share) as work:
         done = work.done(lambda block: checksum(_open(work.results).isel(regions[block])))
@@ -195,11 +192,8 @@ def _fit_blocks(
     first, step = work.share
     missing = [block for block in range(first, len(regions), step) if block not in done]
 
-    def load(block: int) -> xr.Dataset:
-        return fit_block(regions[block])
-
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="jaxreg") as pool:
-        loaded = _in_order(pool, load, missing)
+        loaded = _in_order(pool, lambda block: fit_block(regions[block]), missing)
         for block, results in with_progress_bar(loaded, len(missing), progress):
             results.drop_vars(list(results.coords)).to_zarr(
                 work.results, region=regions[block], consolidated=False, zarr_format=2
@@ -221,53 +215,6 @@ def _in_order(pool: ThreadPoolExecutor, load: Any, blocks: list[int]) -> Iterato
     finally:
         for _, result in waiting:
             result.cancel()
-
-
-def _description(
-    y: xr.DataArray, dim: str, x: Any, regions: list[Region], options: dict[str, Any]
-) -> dict[str, str]:
-    """What decides the results, as text."""
-    ends = {"first": regions[0], "middle": regions[len(regions) // 2], "last": regions[-1]}
-    data = {
-        "name of y": y.name,
-        "sizes of y": y.sizes,
-        "dtype of y": y.dtype,
-        "attributes of y": y.attrs,
-        "source of y": _source(y),
-        "number of blocks": len(regions),
-        **{f"{which} block of y": y.isel(region) for which, region in ends.items()},
-        **{f"coordinate {name}": a for name, a in y.coords.items()},
-    }
-    arguments = {"dim": dim, "x": x, **options, "version of jaxreg": version("jaxreg")}
-    return {name: _text(a) for name, a in data.items()} | {
-        name: _text(a, list(ends.values())) for name, a in arguments.items()
-    }
-
-
-def _text(value: Any, regions: Sequence[Region] = ()) -> str:
-    """Numbers and names as text, and of arrays what is in them; of a lazy one, what is in these regions."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {_text(a, regions)}" for name, a in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(a, regions) for a in value)
-    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
-        arrays = [a for a in jax.tree.leaves(value) if hasattr(a, "dtype")]  # such as groups of `Cluster`
-        return " ".join([re.sub(" at 0x[0-9a-f]+", "", str(value)), *map(_text, arrays)])
-    if regions and isinstance(value, xr.DataArray) and value.chunks is not None:
-        parts = [value.isel(region, missing_dims="ignore") for region in regions]
-        return f"{value.sizes}, {_text(parts)}"
-    values = np.asarray(value)
-    plain = values if values.dtype.kind in "biufmM" else values.astype(str)
-    return f"{value.dtype} {value.shape} {zlib.crc32(plain.tobytes()):08x}"
-
-
-def _source(y: xr.DataArray) -> str:
-    """The file of y, its size and date, where y tells it."""
-    path = Path(str(y.encoding.get("source")))
-    if not path.is_file():
-        return "unknown"
-    file = path.stat()
-    return f"{path.resolve()} ({file.st_size} bytes, changed at {file.st_mtime_ns} ns)"
 
 
 def _open(path: Path) -> xr.Dataset:
