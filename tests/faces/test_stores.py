@@ -14,7 +14,7 @@ from filelock import FileLock
 
 import jaxreg
 import jaxreg.xarray as jx
-from jaxreg.faces.xarray import stores
+from jaxreg.faces.xarray import identity, stores
 
 pytestmark = pytest.mark.either_mode
 
@@ -134,7 +134,7 @@ def test_functions_and_groups_in_another_process(y):
         return {"cost": loss, "cov_type": jaxreg.Cluster(groups)}
 
     def described(options):
-        return stores._description(y, "time", None, stores.regions_of(y, {"lat": 2, "lon": 3}), options)
+        return identity.description_of(y, "time", None, stores.regions_of(y, {"lat": 2, "lon": 3}), options)
 
     first, second = options(0, 1, 0, 1), options(0, 1, 0, 1)
     assert str(first["cost"]) != str(second["cost"])
@@ -151,10 +151,10 @@ def test_weights_are_not_read_as_a_whole(y):
 
     weights = xr.ones_like(y).copy(data=y.data.map_blocks(note, dtype="f4", meta=np.empty((0, 0, 0), "f4")))
     regions = stores.regions_of(y, {"lat": 2, "lon": 3})
-    before = stores._description(y, "time", None, regions, {"weights": weights})
+    before = identity.description_of(y, "time", None, regions, {"weights": weights})
     assert len(read) == 3 < len(regions)
     changed = weights.where(y.lat < 7)
-    assert before != stores._description(y, "time", None, regions, {"weights": changed})
+    assert before != identity.description_of(y, "time", None, regions, {"weights": changed})
 
 
 def test_a_run_that_failed_before_its_first_block_is_begun_anew(y, tmp_path):
@@ -221,7 +221,7 @@ def test_one_data_set_has_no_blocks(y, tmp_path):
 SCRIPT = """
 import sys
 import xarray as xr
-from jaxreg.faces.xarray import stores
+from jaxreg.faces.xarray import identity, stores
 stores.BLOCK_BYTES = 480
 stores.fit_to_zarr(xr.open_zarr("sst.zarr").sst, "time", "out.zarr")
 """
