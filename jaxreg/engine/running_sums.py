@@ -155,6 +155,8 @@ def with_rows(
         forgetting: λ, by which each row multiplies the weights of those before it; None for 1.
         sign: 1 or −1.
     """
+    zero = jnp.zeros_like(data[1][0])  # with the sharding of the data on a mesh
+    sums = jax.tree.map(lambda a: a + zero.astype(a.dtype), sums)
     with float64():
         rows = _rows(sums, _without_derivative(data), origin, n, forgetting)
         totals = totals_of(sums)
@@ -337,7 +339,9 @@ def _in_range(sums: RunningSums, totals: Totals, rows: Rows, origin: Origins) ->
     totals = _scaled(totals, jnp.square(totals.root_unit / unit))._replace(root_unit=unit)
     scaling, changes = _scaling_for(sums, totals, rows, origin)
     rescale: Callable[[Totals], Totals] = partial(_rescaled, sums.ansatz, scaling=scaling, where=changes)
-    return lax.cond(jnp.any(changes), rescale, lambda totals: totals, totals)
+    if changes.ndim:  # a `cond` on any of many data sets would be a collective on a mesh
+        return rescale(totals)
+    return lax.cond(changes, rescale, lambda totals: totals, totals)
 
 
 def _scaling_for(sums: RunningSums, totals: Totals, rows: Rows, origin: Origins) -> tuple[Scaling, Array]:

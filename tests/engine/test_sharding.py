@@ -13,7 +13,7 @@ from functools import partial
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from jaxreg import (
-    ClosedForm, GradientDescent, Linear, Logistic, Polynomial, Quantile, Ridge, exponential_decay, fit
+    ClosedForm, GradientDescent, Linear, Logistic, Polynomial, Quantile, Ridge, Stream, exponential_decay, fit
 )
 
 COLLECTIVE = re.compile("all-gather|all-reduce|all-to-all|collective-[a-z]+|reduce-scatter")
@@ -50,6 +50,10 @@ def of_a_ridge(y):
 
 def of_a_quantile(y):
     return fit(x, y, cost=Quantile(0.3)).bse
+
+
+def of_a_stream(y):
+    return Stream().update(x[:20], y[:20]).update(x[20:], y[20:]).downdate(x[:1], y[:1]).fit().params
 
 
 def mesh_of(kind):
@@ -108,6 +112,12 @@ def of_other_kinds(y):
 stays(of_other_kinds, at, spec)
 for other in (P(None, None, ("a",)), P(None, ("a", "b"), None)):
     stays(named, jax.device_put(y, NamedSharding(mesh, other)), other)
+"""
+
+STREAMS = """
+stays(of_a_stream, at, spec)
+spread = jax.jit(jax.shard_map(of_a_stream, mesh=mesh, in_specs=spec, out_specs=spec))
+np.testing.assert_allclose(spread(at), fit(x[1:], y[1:]).params, rtol=1e-5, atol=1e-6)
 """
 
 # Of loops that go on as long as one data set does, and of a Hessian.
@@ -175,6 +185,8 @@ PROGRAMS = {
     "mesh with Explicit axes": (MESH.format(kind="Explicit") + RESULTS, SLOW),
     "other fits on a mesh with Auto axes": (MESH.format(kind="Auto") + OTHERS, SLOW),
     "other fits on a mesh with Explicit axes": (MESH.format(kind="Explicit") + OTHERS, SLOW),
+    "a stream on a mesh with Auto axes": (MESH.format(kind="Auto") + STREAMS, SLOW),
+    "a stream on a mesh with Explicit axes": (MESH.format(kind="Explicit") + STREAMS, SLOW),
     "loops on a mesh with Auto axes": (MESH.format(kind="Auto") + LOOPS.format(functions=FIRST), SLOW),
     "loops on a mesh with Explicit axes": (
         MESH.format(kind="Explicit") + LOOPS.format(functions=FIRST),
